@@ -1,0 +1,9 @@
+"""The one error of the program's edge: something the user gave cannot be used."""
+
+
+class InputError(ValueError):
+    """A file, an argument or a setting cannot be used.
+
+    The message is one line: the argument, its value, the rule and the remedy. The command line prints it and exits
+    with 1; nothing inside the program raises it for a mistake of its own.
+    """
