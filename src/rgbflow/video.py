@@ -1,0 +1,587 @@
+"""Video files: decode them, count them, write them. The only file that imports the decoder (PyAV, FFmpeg).
+
+A frame read here equals, to the last bit, the frame that `ffmpeg -i FILE -pix_fmt rgb24` gives: it goes
+through FFmpeg's own scale filter with the same settings (`_rgb_graph`).
+"""
+
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+
+import av
+import numpy as np
+from av.sidedata.sidedata import Type as SideDataType
+from av.stream import Disposition
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+
+from rgbflow.atomic import replacing
+from rgbflow.errors import InputError
+
+METADATA_TAG = "RGBFLOW"  # one JSON text holds all metadata, since Matroska upper-cases the names of tags
+BIT_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+MATROSKA_MAX_RATE = 500  # Matroska counts in milliseconds: far above this, two frames would get the same time
+
+# FFmpeg's numbers for how colours are coded.
+SCALER_MATRICES = frozenset({0, 1, 2, 3, 4, 5, 6, 7, 9})  # matrices that its scaler does not refuse
+UNSPECIFIED = 2  # as a matrix, read like BT.601
+BT601 = 6
+
+
+class VideoError(InputError):
+    """A video cannot be read or written; the message is one line with the remedy."""
+
+
+class _DamageError(Exception):
+    """What is wrong with a video at the place reached; `_timed_pictures` adds the place."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One picture of a video.
+
+    Attributes:
+        pixels: (H, W, 3) uint8, RGB, contiguous, upright (the file's rotation is applied).
+        pts_seconds: presentation time from the start of the file; larger from frame to frame.
+    """
+
+    pixels: np.ndarray
+    pts_seconds: float
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a file says about its video, and the size of its first decoded frame.
+
+    Attributes:
+        width: pixels, after rotation.
+        height: pixels, after rotation.
+        frames_per_second: mean rate by the header; 25 where it has none.
+        codec: FFmpeg's name of the codec, such as "h264".
+        duration_seconds: by the header, or None.
+        header_frames: by the header, or None. Often wrong: `count_frames` counts.
+    """
+
+    width: int
+    height: int
+    frames_per_second: float
+    codec: str
+    duration_seconds: float | None
+    header_frames: int | None
+
+
+# Reading
+
+
+def decode(path: str | os.PathLike) -> Iterator[Frame]:
+    """Yield the frames of a video one after the other, in constant memory and one thread.
+
+    The first video stream that is not a cover picture is read. Rotation and mirroring by quarter turns are
+    applied; alpha is dropped; non-square pixels stay as stored; a stream that changes its size midway is
+    scaled to the size of its first frame. A missing or backward time becomes the time before it plus one
+    frame step. Where a recording starts between two key frames, the frames that no decoder can show are left
+    out.
+
+    Raises:
+        VideoError: if the file is missing, unreadable, no video or has no frames; or, after the frames before
+            it (less a few that a decoder may hold back), where the video breaks: a decoder error, a picture
+            that the decoder marks as damaged, a packet cut short, or a file shorter than its own header or
+            index says (AVI, Matroska, WebM, MP4, MOV).
+            Where nothing in the file tells its length, a cut exactly between two packets cannot be seen:
+            MPEG-TS and -PS, raw streams, FLV, ASF, and AVI, Matroska or fragmented MP4 recorded live; in GIF,
+            Ogg and Y4M no cut can. The decoders of Motion JPEG and VP9 hide most damage inside a picture.
+    """
+    with _open(path) as (container, stream):
+        layout, graph = None, None
+        for picture, seconds in _timed_pictures(path, container, stream):
+            if layout is None:
+                width, height, orientation = picture.width, picture.height, _orientation(picture)
+            if layout != (layout := (picture.width, picture.height, picture.format.name)):
+                graph = _rgb_graph(picture, stream.time_base, width, height)
+            yield Frame(_upright(_rgb(graph, picture), orientation), seconds)
+
+
+def count_frames(path: str | os.PathLike) -> int:
+    """Count the frames that `decode` yields, by decoding, never from the header.
+
+    Raises:
+        VideoError: as `decode`.
+    """
+    with _open(path) as (container, stream):
+        return sum(1 for _ in _timed_pictures(path, container, stream))
+
+
+def probe(path: str | os.PathLike) -> VideoInfo:
+    """Read the header and the first frame of a video.
+
+    Raises:
+        VideoError: as `decode`, for what the first frame shows.
+    """
+    with _open(path) as (container, stream):
+        picture, _ = next(_timed_pictures(path, container, stream))
+        width, height = picture.width, picture.height
+        if _orientation(picture)[0]:
+            width, height = height, width
+        return VideoInfo(
+            width=width,
+            height=height,
+            frames_per_second=float(_rate(stream)),
+            codec=stream.codec_context.codec.canonical_name,
+            duration_seconds=_duration_seconds(container, stream),
+            header_frames=stream.frames or None,
+        )
+
+
+@contextmanager
+def _open(path: str | os.PathLike) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+    """Open a file and choose its video stream; the file is closed at the end of the block."""
+    path = Path(path)
+    _check_is_file(path)
+    # "file:" keeps FFmpeg from taking a name such as "take:2.mp4" for a protocol; the whitelist keeps
+    # playlists away from the network.
+    options = {"protocol_whitelist": "file"}
+    try:
+        container = av.open(f"file:{path}", metadata_errors="replace", container_options=options)
+    except av.FFmpegError as error:
+        raise VideoError(_why_not_opened(path, error)) from error
+    with container:
+        yield container, _video_stream(path, container)
+
+
+def _check_is_file(path: Path) -> None:
+    """Raise where a path cannot be a video, in plainer words than FFmpeg's."""
+    try:
+        size = path.stat().st_size
+    except (FileNotFoundError, ValueError) as error:  # ValueError: a null byte in the name
+        raise VideoError(f"video ({path}) does not exist: check the path") from error
+    except OSError as error:
+        raise VideoError(f"video ({path}) cannot be read ({error.strerror}): check the path") from error
+    if path.is_dir():
+        raise VideoError(f"video ({path}) is a folder: give a video file")
+    if not path.is_file():
+        raise VideoError(f"video ({path}) is not a regular file: give a video file")
+    if size == 0:
+        raise VideoError(f"video ({path}) is empty (0 bytes): copy or record it again")
+
+
+def _why_not_opened(path: Path, error: av.FFmpegError) -> str:
+    """One line for a file that FFmpeg refuses to open."""
+    if isinstance(error, PermissionError):
+        return f"video ({path}) cannot be read (permission denied): change its permissions"
+    if _head(path, 8)[4:] == b"ftyp":
+        return f"video ({path}) has no index (moov), so it is cut off or unfinished: copy or record it again"
+    return f"video ({path}) is not a readable video ({error.strerror}): give a video file or copy it again"
+
+
+def _video_stream(path: Path, container: av.container.InputContainer) -> av.VideoStream:
+    """The first stream of moving pictures, set to decode in this thread."""
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    # FFmpeg plays a text file with certain endings as a film of a terminal ("tty").
+    if not streams or container.format.name == "tty":
+        raise VideoError(f"video ({path}) has no video stream: give a file with moving pictures")
+    stream = streams[0]
+    if stream.codec_context is None:
+        raise VideoError(f"video ({path}) uses a codec that FFmpeg does not know: convert it to H.264")
+    stream.thread_type = "NONE"  # data sets are prepared by one process per core
+    stream.codec_context.thread_count = 1
+    return stream
+
+
+def _timed_pictures(
+    path: str | os.PathLike, container: av.container.InputContainer, stream: av.VideoStream
+) -> Iterator[tuple[av.VideoFrame, float]]:
+    """Yield decoded pictures with strictly increasing seconds; raise VideoError where the video breaks."""
+    start, step = (container.start_time or 0) / av.time_base, float(1 / _rate(stream))
+    count, seconds = 0, -step
+    try:
+        for picture in _pictures(path, container, stream):
+            stored = None if picture.pts is None else float(picture.pts * stream.time_base) - start
+            # Packed B-frames in AVI give two frames almost the same time.
+            usable = stored is not None and (count == 0 or stored > seconds + step / 10)
+            seconds = stored if usable else seconds + step
+            count += 1
+            yield picture, seconds
+    except (av.FFmpegError, _DamageError) as error:
+        place = f"after {count} frames ({seconds:.2f} s)" if count else "before its first frame"
+        reason = error.strerror if isinstance(error, av.FFmpegError) else error
+        raise VideoError(f"video ({path}) breaks {place}: {reason}: copy or record it again") from error
+    if count == 0:
+        raise VideoError(f"video ({path}) has a video stream but no frames: copy or record it again")
+
+
+def _pictures(
+    path: str | os.PathLike, container: av.container.InputContainer, stream: av.VideoStream
+) -> Iterator[av.VideoFrame]:
+    """Decode to the end or to the break.
+
+    At a break, pictures that the decoder holds back stay there, since some before them may be missing.
+    """
+    for packet in container.demux(stream):
+        if packet.is_corrupt:
+            raise _DamageError("a packet is cut short")
+        is_end = packet.size == 0
+        if is_end and (missing := _missing_bytes(path, stream)):
+            raise _DamageError(f"its end is missing, {missing:,} bytes or more")
+        for picture in packet.decode():
+            if picture.is_corrupt:
+                raise _DamageError("the decoder reports a damaged picture")
+            yield picture
+
+
+def _missing_bytes(path: str | os.PathLike, stream: av.VideoStream) -> int:
+    """How many bytes a file lacks by its own header (AVI, Matroska) or index (MP4, MOV); 0 where unknown."""
+    promised, entries = _header_size(_head(path, 64)), stream.index_entries
+    if len(entries):
+        promised = max(promised, entries[-1].pos + entries[-1].size)
+    return max(0, promised - os.path.getsize(path))
+
+
+def _header_size(head: bytes) -> int:
+    """The size in bytes of a whole AVI or Matroska file, by its first bytes; 0 where they do not tell.
+
+    >>> _header_size(b"RIFF" + (1000).to_bytes(4, "little") + b"AVI ")
+    1008
+    """
+    if head[:4] == b"RIFF":
+        size = int.from_bytes(head[4:8], "little")
+        return 0 if size == 0xFFFFFFFF else size + 8  # all ones: recorded live, size unknown
+    if head[:4] != b"\x1a\x45\xdf\xa3":
+        return 0
+    segment = sum(_ebml_size(head, 4))  # after the EBML header comes one element, the segment
+    content, size = _ebml_size(head, segment + 4)
+    return content + size if size else 0
+
+
+def _ebml_size(head: bytes, start: int) -> tuple[int, int]:
+    """Where the content of an EBML element starts, and its size in bytes (0 where it is not known).
+
+    The number of leading zero bits tells how many bytes the size takes; all ones mean unknown.
+    """
+    if start >= len(head) or not head[start]:
+        return start, 0
+    length = 9 - head[start].bit_length()
+    mask = (1 << 7 * length) - 1
+    size = int.from_bytes(head[start : start + length], "big") & mask
+    return start + length, 0 if size == mask else size
+
+
+def _head(path: str | os.PathLike, size: int) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(size)
+
+
+def _rate(stream: av.VideoStream) -> Fraction:
+    return stream.average_rate or stream.guessed_rate or Fraction(25)
+
+
+def _duration_seconds(container: av.container.InputContainer, stream: av.VideoStream) -> float | None:
+    if stream.duration is not None:
+        return float(stream.duration * stream.time_base)
+    return None if container.duration is None else container.duration / av.time_base
+
+
+# Pixels
+
+
+def _rgb_graph(picture: av.VideoFrame, time_base: Fraction, width: int, height: int) -> av.filter.Graph:
+    """FFmpeg's scale filter to (height, width) RGB, as the ffmpeg program sets it.
+
+    The filter, unlike the bare scaler, honours the chroma position of 10-bit video and the fields of
+    interlaced video.
+    """
+    graph = av.filter.Graph()
+    graph.threads = 1
+    source = graph.add_buffer(width=picture.width, height=picture.height, format=picture.format, time_base=time_base)
+    scale = graph.add("scale", f"{width}:{height}:flags=bicubic")
+    graph.link_nodes(source, scale, graph.add("format", "rgb24"), graph.add("buffersink")).configure()
+    return graph
+
+
+def _rgb(graph: av.filter.Graph, picture: av.VideoFrame) -> np.ndarray:
+    """Convert a picture to (H, W, 3) uint8."""
+    # Wrong or rare metadata must not make a video unreadable; the scaler needs only the matrix and the range.
+    picture.color_trc = picture.color_primaries = UNSPECIFIED
+    if picture.colorspace not in SCALER_MATRICES:
+        picture.colorspace = UNSPECIFIED
+    graph.vpush(picture)
+    return graph.vpull().to_ndarray()
+
+
+def _orientation(picture: av.VideoFrame) -> tuple[bool, bool, bool]:
+    """How to set a picture upright: (swap rows and columns, then mirror left-right, then mirror top-bottom).
+
+    Angles between quarter turns count as the nearest one.
+    """
+    matrix = picture.side_data.get(SideDataType.DISPLAYMATRIX)
+    if matrix is None:
+        return False, False, False
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()  # shown x = a·x + c·y, shown y = b·x + d·y
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        return True, c < 0, b < 0
+    return False, a < 0, d < 0
+
+
+def _upright(pixels: np.ndarray, orientation: tuple[bool, bool, bool]) -> np.ndarray:
+    """Apply an `_orientation`; the result is contiguous."""
+    swap, mirror, flip = orientation
+    if swap:
+        pixels = pixels.swapaxes(0, 1)
+    return np.ascontiguousarray(pixels[:: -1 if flip else 1, :: -1 if mirror else 1])
+
+
+# Writing
+
+
+def write_video(path: str | os.PathLike, frames: Iterable[np.ndarray], frames_per_second: float, crf: int = 18) -> int:
+    """Write an H.264 MP4 (yuv420p, BT.601) that every browser and player shows.
+
+    H.264 in yuv420p needs even sides: an odd one gets one more row or column, a copy of the last. The file
+    appears under its name only when complete. The same frames give the same file.
+
+    Args:
+        path: the file, replaced where it exists.
+        frames: (H, W, 3) uint8 each, all of one shape; a generator is taken one frame at a time.
+        frames_per_second: above 0.
+        crf: quality from 0 (best) to 51; 18 looks like the original.
+
+    Returns:
+        The number of frames written.
+
+    Raises:
+        InputError: if the file cannot be written (full disk, no permission) or there are no frames.
+        ValueError: if the frames differ in shape or are not (H, W, 3) uint8.
+    """
+    add_stream = partial(_add_h264, rate=_fraction(frames_per_second), crf=crf)
+    with _encoding(path, "mp4", {"movflags": "+faststart"}, add_stream, _yuv420p_picture) as encoder:
+        for pixels in frames:
+            encoder.write(pixels)
+    return encoder.num_frames
+
+
+class LosslessWriter:
+    """Write frames that `LosslessReader` gives back exactly: FFV1 in Matroska, every frame a key frame.
+
+    A context manager. The file appears under its name when the block ends well; after an error there is none.
+    The same frames and metadata give the same bytes.
+
+    Args:
+        path: the file (.mkv), replaced where it exists.
+        frames_per_second: above 0, for players only; above 500 it is written as 500.
+        metadata: any keys and texts.
+
+    Raises:
+        InputError: if the file cannot be written (full disk, no permission) or gets no frames.
+    """
+
+    def __init__(self, path: str | os.PathLike, frames_per_second: float, metadata: dict[str, str]):
+        rate = min(_fraction(frames_per_second), Fraction(MATROSKA_MAX_RATE))
+        add_stream = partial(_add_ffv1, rate=rate, metadata=metadata)
+        self._block = _encoding(path, "matroska", {}, add_stream, _lossless_picture)
+
+    def __enter__(self) -> "LosslessWriter":
+        self._encoder = self._block.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> bool | None:
+        return self._block.__exit__(*exception)
+
+    def write(self, pixels: np.ndarray) -> None:
+        """Append a frame.
+
+        Args:
+            pixels: (H, W) or (H, W, 3) uint8, of the same shape as the first.
+
+        Raises:
+            ValueError: if it has another shape or type.
+        """
+        self._encoder.write(pixels)
+
+
+@contextmanager
+def _encoding(
+    path: str | os.PathLike,
+    container_format: str,
+    options: dict[str, str],
+    add_stream: Callable[[av.container.OutputContainer], av.VideoStream],
+    to_picture: Callable[[np.ndarray, VideoReformatter], av.VideoFrame],
+) -> Iterator["_Encoder"]:
+    """Open a new file with one video stream, complete it and give it its name when the block ends well."""
+    options = {"fflags": "+bitexact", **options}
+    with (
+        replacing(Path(path)) as temporary,
+        av.open(f"file:{temporary}", "w", container_format, options=options) as container,
+    ):
+        encoder = _Encoder(container, add_stream(container), to_picture)
+        yield encoder
+        if encoder.num_frames == 0:
+            raise VideoError(f"file ({path}) would have no frames: give at least one")
+        container.mux(encoder.stream.encode(None))
+
+
+class _Encoder:
+    """The video stream of a new file, which takes its size from the first frame."""
+
+    def __init__(
+        self,
+        container: av.container.OutputContainer,
+        stream: av.VideoStream,
+        to_picture: Callable[[np.ndarray, VideoReformatter], av.VideoFrame],
+    ):
+        stream.codec_context.thread_count = 1  # with more, the bytes would depend on the machine
+        self.container, self.stream, self.to_picture = container, stream, to_picture
+        self.reformatter, self.num_frames, self.shape = VideoReformatter(), 0, None
+
+    def write(self, pixels: np.ndarray) -> None:
+        picture, stream = self.to_picture(pixels, self.reformatter), self.stream
+        if self.shape is None:
+            self.shape = pixels.shape
+            stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, picture.format.name
+        if pixels.shape != self.shape:
+            raise ValueError(f"frame {self.num_frames} has shape {pixels.shape}, the first has {self.shape}")
+        picture.pts, picture.time_base = self.num_frames, 1 / stream.codec_context.framerate
+        self.container.mux(stream.encode(picture))
+        self.num_frames += 1
+
+
+def _add_h264(container: av.container.OutputContainer, rate: Fraction, crf: int) -> av.VideoStream:
+    # Without mbtree=0 the bytes differ from run to run on processors with AVX-512.
+    options = {"crf": str(crf), "preset": "veryfast", "x264-params": "mbtree=0"}
+    stream = container.add_stream("libx264", rate=rate, options=options)
+    stream.codec_context.colorspace = BT601
+    stream.codec_context.color_range = ColorRange.MPEG
+    return stream
+
+
+def _add_ffv1(container: av.container.OutputContainer, rate: Fraction, metadata: dict[str, str]) -> av.VideoStream:
+    container.metadata[METADATA_TAG] = json.dumps(metadata, sort_keys=True)
+    options = {"level": "3", "slices": "1", "slicecrc": "1", "flags": "+bitexact"}
+    stream = container.add_stream("ffv1", rate=rate, options=options)
+    stream.codec_context.gop_size = 1
+    stream.codec_context.color_range = ColorRange.JPEG  # so that players do not stretch gray 16...235
+    return stream
+
+
+def _yuv420p_picture(pixels: np.ndarray, reformatter: VideoReformatter) -> av.VideoFrame:
+    height, width = pixels.shape[:2]
+    even = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    return reformatter.reformat(
+        av.VideoFrame.from_ndarray(even, "rgb24"),
+        format="yuv420p",
+        dst_colorspace=Colorspace.ITU601,
+        dst_color_range=ColorRange.MPEG,
+        interpolation=Interpolation.BICUBIC,
+        threads=1,
+    )
+
+
+def _lossless_picture(pixels: np.ndarray, reformatter: VideoReformatter) -> av.VideoFrame:
+    if pixels.ndim == 2:
+        return av.VideoFrame.from_ndarray(pixels, "gray")
+    return reformatter.reformat(av.VideoFrame.from_ndarray(pixels, "rgb24"), format="bgr0", threads=1)
+
+
+def _fraction(frames_per_second: float) -> Fraction:
+    if not 1e-4 < frames_per_second < 1e6:
+        raise VideoError(f"frames_per_second ({frames_per_second}) must be above 0: give the video's rate")
+    return Fraction(frames_per_second).limit_denominator(100_000)  # 30000 / 1001 stays exact
+
+
+# Reading single frames
+
+
+class LosslessReader:
+    """Read any frames of a file made by `LosslessWriter`, decoding these only.
+
+    A context manager, for one thread and one process.
+
+    Attributes:
+        num_frames: frames in the file.
+        metadata: as given to `LosslessWriter`.
+
+    Raises:
+        VideoError: if the file cannot be read, is incomplete or was not made by `LosslessWriter`.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self._path = path
+        with ExitStack() as stack:
+            self._container, self._stream = stack.enter_context(_open(path))
+            self._check_is_ours_and_whole()
+            self._container.seek(0, stream=self._stream)  # only now FFmpeg reads the index
+            self._times = [entry.timestamp for entry in self._stream.index_entries]
+            self.close = stack.pop_all().close
+        self._reformatter = VideoReformatter()
+        self._next = -1  # index of the frame that the next packet holds; -1: seek first
+        self.metadata: dict[str, str] = json.loads(self._container.metadata[METADATA_TAG])
+        self.num_frames = len(self._times)
+
+    def __enter__(self) -> "LosslessReader":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def read(self, indices: Sequence[int]) -> np.ndarray:
+        """Return the frames with these indices, in this order.
+
+        Args:
+            indices: N numbers from 0 to num_frames - 1, in any order, with repeats.
+
+        Returns:
+            (N, H, W) or (N, H, W, 3) uint8, exactly what was written.
+
+        Raises:
+            IndexError: if an index is outside the file.
+            VideoError: if a frame is damaged.
+        """
+        wanted, places = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
+        if len(wanted) and not 0 <= wanted[0] <= wanted[-1] < self.num_frames:
+            raise IndexError(f"frame {wanted[0]} or {wanted[-1]} is outside 0...{self.num_frames - 1}")
+        context = self._stream.codec_context
+        channels = () if context.pix_fmt == "gray" else (3,)
+        frames = np.empty((len(wanted), context.height, context.width, *channels), np.uint8)
+        for place, index in enumerate(wanted.tolist()):
+            frames[place] = self._pixels(index)
+        return frames[places]
+
+    def _check_is_ours_and_whole(self) -> None:
+        if METADATA_TAG not in self._container.metadata:
+            raise VideoError(f"video ({self._path}) was not made by rgbflow: prepare the clip again")
+        if missing := _missing_bytes(self._path, self._stream):
+            raise VideoError(f"video ({self._path}) lacks its last {missing:,} bytes: prepare the clip again")
+
+    def _pixels(self, index: int) -> np.ndarray:
+        try:
+            picture = self._picture(index)
+        except (av.FFmpegError, StopIteration, _DamageError) as error:
+            self._next = -1
+            where = f"video ({self._path}) is damaged at frame {index}"
+            raise VideoError(f"{where}: prepare the clip again") from error
+        if picture.format.name == "gray":
+            return picture.to_ndarray()
+        return self._reformatter.reformat(picture, format="rgb24", threads=1).to_ndarray()
+
+    def _picture(self, index: int) -> av.VideoFrame:
+        """Decode one frame; the neighbour of the last one needs no seek."""
+        if index != self._next:
+            self._container.seek(self._times[index], stream=self._stream)
+            self._packets = self._container.demux(self._stream)
+        packet = next(p for p in self._packets if p.pts == self._times[index])
+        self._next = index + 1
+        if not _is_undamaged_slice(bytes(packet)):
+            raise _DamageError
+        return packet.decode()[0]
+
+
+def _is_undamaged_slice(data: bytes) -> bool:
+    """Verify a coded frame's checksum; FFmpeg does it too, but repairs the picture and says nothing.
+
+    The CRC-32 of an FFV1 slice (RFC 9043, 4.9.3) starts at 0, takes the highest bit of a byte first, and is 0
+    over the slice with its checksum. zlib takes the lowest bit first and inverts at both ends.
+    """
+    return zlib.crc32(data.translate(BIT_REVERSED), 0xFFFFFFFF) == 0xFFFFFFFF
