@@ -1,0 +1,151 @@
+"""A clip at its working size: frames and 8-bit flow that any stream takes its snippets from."""
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from rgbflow.flow import make_estimator, quantise
+from rgbflow.stream import Preparation, Stream
+
+
+class Clip(Protocol):
+    """What a snippet is read from: a stored clip, a file or the frames of a camera."""
+
+    num_frames: int
+    start_seconds: float
+    end_seconds: float
+    flow_seconds: float  # time that was spent to compute its flow; 0 where the flow was there
+
+    def read(self, stream: Stream, indices: np.ndarray) -> np.ndarray:
+        """Frames (N, 3, H, W) uint8 RGB or flow fields (N, 2, H, W) uint8 (u, v); field i leads from frame i to i+1."""
+        ...
+
+
+class Preparer:
+    """Turns frames into working frames and 8-bit flow, one at a time: the only place where this is done.
+
+    Args:
+        preparation: working size and flow settings.
+
+    Attributes:
+        flow_seconds: time spent on flow so far.
+    """
+
+    def __init__(self, preparation: Preparation):
+        self.preparation = preparation
+        self.flow_seconds = 0.0
+        self._estimator = make_estimator(preparation.flow)
+        self._previous: np.ndarray | None = None  # the last frame, resized; its gray is made only when flow is wanted
+
+    def step(self, pixels: np.ndarray, want_flow: bool = True) -> tuple[np.ndarray, np.ndarray | None]:
+        """Take the next frame.
+
+        Args:
+            pixels: (H, W, 3) uint8 RGB, any size.
+            want_flow: False skips the flow from the previous frame to this one.
+
+        Returns:
+            The frame at the working size, (H, W, 3) uint8, and the flow that leads to it from the previous frame,
+            (2, H, W) uint8, or None for the first frame and where it was not wanted.
+        """
+        frame = resize_short_side(pixels, self.preparation.short_side)
+        flow = None
+        if want_flow and self._previous is not None:
+            began = time.perf_counter()
+            flow = quantise(self._estimator(_gray(self._previous), _gray(frame)), self.preparation.flow.bound)
+            self.flow_seconds += time.perf_counter() - began
+        self._previous = frame
+        return frame, flow
+
+
+class FrameClip:
+    """A clip held in memory, filled frame by frame: from a file, a camera or a browser.
+
+    Args:
+        preparation: working size and flow settings.
+        frames: indices of the frames to keep; None keeps all.
+        flow: indices of the flow fields to compute and keep; None keeps all.
+    """
+
+    def __init__(
+        self, preparation: Preparation, frames: Collection[int] | None = None, flow: Collection[int] | None = None
+    ):
+        self.num_frames = 0
+        self.start_seconds = 0.0
+        self.end_seconds = 0.0
+        self._preparer = Preparer(preparation)
+        self._wanted = {"rgb": frames, "flow": flow}
+        self._kept: dict[Stream, dict[int, np.ndarray]] = {"rgb": {}, "flow": {}}
+
+    @property
+    def flow_seconds(self) -> float:
+        return self._preparer.flow_seconds
+
+    def push(self, pixels: np.ndarray, pts_seconds: float) -> None:
+        """Append the next frame, (H, W, 3) uint8 RGB, shown at `pts_seconds`."""
+        index = self.num_frames
+        frame, flow = self._preparer.step(pixels, want_flow=self._wants("flow", index - 1))
+        if self._wants("rgb", index):
+            self._kept["rgb"][index] = frame.transpose(2, 0, 1)
+        if flow is not None:
+            self._kept["flow"][index - 1] = flow
+        self._keep_time(pts_seconds)
+        self.num_frames += 1
+
+    def read(self, stream: Stream, indices: np.ndarray) -> np.ndarray:
+        return np.stack([self._kept[stream][int(index)] for index in indices])
+
+    def forget(self, before: int) -> None:
+        """Free the frames and flow fields with an index below `before`."""
+        for kept in self._kept.values():
+            for index in [index for index in kept if index < before]:
+                del kept[index]
+
+    def _wants(self, stream: Stream, index: int) -> bool:
+        wanted = self._wanted[stream]
+        return wanted is None or index in wanted
+
+    def _keep_time(self, pts_seconds: float) -> None:
+        """A frame is shown until the next one comes; the last as long as the one before it."""
+        if self.num_frames == 0:
+            self.start_seconds, self._last_shown = pts_seconds, pts_seconds
+        self.end_seconds = 2 * pts_seconds - self._last_shown
+        self._last_shown = pts_seconds
+
+
+@dataclass(frozen=True)
+class ClipWindow:
+    """A stretch of a clip, itself a clip: frames first … first + num_frames - 1."""
+
+    clip: Clip
+    first: int
+    num_frames: int
+    start_seconds: float
+    end_seconds: float
+    flow_seconds: float = 0.0  # counted by the clip, whose flow serves several windows
+
+    def read(self, stream: Stream, indices: np.ndarray) -> np.ndarray:
+        return self.clip.read(stream, indices + self.first)
+
+
+def resize_short_side(pixels: np.ndarray, short_side: int) -> np.ndarray:
+    """Scale a frame so that its shorter side has `short_side` pixels; the aspect ratio stays.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+        short_side: pixels.
+    """
+    height, width = pixels.shape[:2]
+    scale = short_side / min(height, width)
+    if scale == 1:
+        return pixels
+    size = (max(short_side, round(width * scale)), max(short_side, round(height * scale)))
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+
+
+def _gray(frame: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)

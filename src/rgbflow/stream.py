@@ -1,0 +1,77 @@
+"""A stream is data: one record says how its input is made and which network reads it."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+from rgbflow.errors import InputError
+from rgbflow.flow import FlowSettings
+
+Stream = Literal["rgb", "flow"]  # the paper's spatial and motion network
+STREAMS: tuple[Stream, ...] = ("rgb", "flow")
+PLANES = {"rgb": 3, "flow": 2}  # red, green, blue; u, v
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is done to every frame before any stream sees it; shared by both streams, the store and the bundle."""
+
+    short_side: int = 256  # pixels of the shorter side of the working size
+    flow: FlowSettings = field(default_factory=FlowSettings)
+
+    def __post_init__(self):
+        if self.short_side < 16:
+            raise InputError(f"short_side ({self.short_side}) must be at least 16 pixels: 256 suits 224×224 networks")
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Preparation":
+        return cls(short_side=values["short_side"], flow=FlowSettings(**values["flow"]))
+
+
+@dataclass(frozen=True)
+class StreamSpec:
+    """One stream: the form of its snippets and the backbone that reads them."""
+
+    stream: Stream
+    backbone: str
+    input_size: int  # pixels; the network sees input_size × input_size
+    stack_length: int  # L; 1 for rgb
+    mean: tuple[float, ...]  # per plane, of values scaled to 0…1
+    std: tuple[float, ...]
+    crop_fraction: float = 0.875  # side of the centre square that is shown, as a share of the short side
+    dropout: float = 0.0  # before the classifier
+
+    def __post_init__(self):
+        planes = PLANES[self.stream]
+        if self.stream == "rgb" and self.stack_length != 1:
+            raise InputError(f"stack_length ({self.stack_length}) must be 1 for rgb: only flow is stacked")
+        if self.input_size < 16:
+            raise InputError(f"input_size ({self.input_size}) must be at least 16 pixels: 224 is usual")
+        if self.stack_length < 1:
+            raise InputError(f"stack_length ({self.stack_length}) must be at least 1: the paper's pair (u,v) is 1")
+        if not len(self.mean) == len(self.std) == planes:
+            raise InputError(f"mean and std of {self.stream} need {planes} values each, got {self.mean}, {self.std}")
+
+    @property
+    def channels(self) -> int:
+        """Input channels of the network: 3, or 2L in the order u0 v0 u1 v1 ..."""
+        return PLANES[self.stream] * self.stack_length
+
+    def num_items(self, num_frames: int) -> int:
+        """How many frames (rgb) or flow fields (flow) a clip of `num_frames` frames has."""
+        return num_frames if self.stream == "rgb" else num_frames - 1
+
+    def require_frames(self, num_frames: int, name: str) -> None:
+        """Raise InputError if a clip is too short for one snippet."""
+        needed = self.stack_length + (self.stream == "flow")
+        if num_frames < needed:
+            raise InputError(
+                f"stack_length ({self.stack_length}) needs {needed} frames, but {name} has {num_frames}: "
+                "use a longer video, or a model with a smaller stack"
+            )
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "StreamSpec":
+        return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})

@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+import torch
+
+from rgbflow.clip import FrameClip
+from rgbflow.flow import FlowSettings
+from rgbflow.stream import Preparation, StreamSpec
+from rgbflow.transforms import Crop, centre_crop, evaluation_input, random_crop, read_snippets, to_input
+
+RGB = StreamSpec("rgb", "resnet18", 32, 1, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def flow_spec(stack_length, input_size=32):
+    return StreamSpec("flow", "resnet18", input_size, stack_length, (0.5, 0.5), (0.1, 0.2))
+
+
+class NumberedClip:
+    """Flow whose u is the index of the field and whose v is 100 more."""
+
+    num_frames = 40
+    start_seconds = end_seconds = flow_seconds = 0.0
+
+    def read(self, stream, indices):
+        planes = np.stack([indices, indices + 100], axis=1).astype(np.uint8)
+        return np.broadcast_to(planes[:, :, None, None], (len(indices), 2, 8, 8)).copy()
+
+
+@pytest.mark.parametrize("stack_length", range(1, 13))
+def test_channels_stand_in_the_order_u0_v0_u1_v1(stack_length):
+    starts = np.array([0, 5, 20])
+    snippets = read_snippets(NumberedClip(), flow_spec(stack_length), starts)
+    assert snippets.shape == (3, 2 * stack_length, 8, 8)
+    for segment, start in enumerate(starts):  # written as a plain loop: nothing wraps, nothing is skipped
+        for field in range(stack_length):
+            assert snippets[segment, 2 * field, 0, 0] == start + field
+            assert snippets[segment, 2 * field + 1, 0, 0] == start + field + 100
+
+
+def test_normalisation_equals_a_plain_formula():
+    pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    result = to_input(pixels, Crop(0, 0, 32, 32), RGB)
+    for channel in range(3):
+        expected = (pixels[:, channel].numpy() / 255 - RGB.mean[channel]) / RGB.std[channel]
+        np.testing.assert_allclose(result[:, channel].numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_mean_and_std_of_flow_alternate_between_u_and_v():
+    values = torch.full((1, 6, 32, 32), 255, dtype=torch.uint8)
+    result = to_input(values, Crop(0, 0, 32, 32), flow_spec(3))[0, :, 0, 0]
+    np.testing.assert_allclose(result.numpy(), [5, 2.5] * 3, rtol=1e-5)
+
+
+def test_a_mirrored_flow_has_u_negated_and_v_kept():
+    stored = torch.randint(0, 256, (2, 10, 32, 32), dtype=torch.uint8)
+    before = stored.clone()
+    plain = to_input(stored, Crop(0, 0, 32, 32), flow_spec(5))
+    mirrored = to_input(stored, Crop(0, 0, 32, 32, flip=True), flow_spec(5))
+    torch.testing.assert_close(mirrored[:, 0::2], -plain[:, 0::2].flip(-1))
+    torch.testing.assert_close(mirrored[:, 1::2], plain[:, 1::2].flip(-1))
+    assert torch.equal(stored, before)
+
+
+def test_flipping_the_input_equals_the_flow_of_flipped_frames(moving_square):
+    preparation = Preparation(short_side=64, flow=FlowSettings("farneback"))
+    frames = moving_square(3, 1, frames=7, size=(64, 64))
+    spec = flow_spec(5, input_size=64)
+    clips = [FrameClip(preparation), FrameClip(preparation)]
+    for time, frame in enumerate(frames):
+        clips[0].push(frame, time / 25)
+        clips[1].push(np.ascontiguousarray(frame[:, ::-1]), time / 25)
+    start = np.array([0])
+    flipped = to_input(read_snippets(clips[0], spec, start), Crop(0, 0, 64, 64, flip=True), spec)
+    direct = to_input(read_snippets(clips[1], spec, start), Crop(0, 0, 64, 64), spec)
+    assert (flipped - direct).abs().mean() < 0.05 * direct.abs().mean()
+
+
+def test_a_crop_shows_its_part_and_nothing_else():
+    pixels = torch.zeros(1, 3, 40, 60, dtype=torch.uint8)
+    pixels[:, :, 4:36, 20:52] = 200
+    result = to_input(pixels, Crop(4, 20, 32, 32), StreamSpec("rgb", "resnet18", 32, 1, (0.0,) * 3, (1.0,) * 3))
+    torch.testing.assert_close(result, torch.full((1, 3, 32, 32), 200 / 255))
+
+
+def test_the_centre_crop_is_in_the_centre():
+    assert centre_crop(256, 340, 0.875) == Crop(top=16, left=58, height=224, width=224)
+
+
+def test_random_crops_stay_inside_and_use_every_side_and_both_directions():
+    rng = np.random.default_rng(0)
+    crops = [random_crop(100, 140, True, rng) for _ in range(500)]
+    for crop in crops:
+        assert 0 <= crop.top <= 100 - crop.height
+        assert 0 <= crop.left <= 140 - crop.width
+    assert {crop.height for crop in crops} == {100, 88, 75, 66}
+    assert 0.4 < np.mean([crop.flip for crop in crops]) < 0.6
+    assert not any(random_crop(100, 140, False, rng).flip for _ in range(50))
+
+
+def test_a_batch_of_snippets_equals_its_parts(moving_square):
+    clip = FrameClip(Preparation(short_side=72))
+    for time, frame in enumerate(moving_square(1, 2, frames=12, size=(100, 80))):
+        clip.push(frame, time / 25)
+    for spec in (RGB, flow_spec(3)):
+        starts = np.array([0, 2, 5, 8])
+        together = evaluation_input(clip, spec, starts)
+        apart = torch.cat([evaluation_input(clip, spec, starts[index : index + 1]) for index in range(4)])
+        assert torch.equal(together, apart)
