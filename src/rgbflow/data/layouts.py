@@ -1,0 +1,204 @@
+"""Layouts of source videos: class folders, read as a list of clips with their class and group."""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rgbflow.errors import InputError
+
+VIDEO_ENDINGS = frozenset(
+    {".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg"}
+    | {".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv"}
+)
+GROUPS_FILE = "groups.tsv"
+EXPECTED_FORM = "expected <folder>/<Class>/<clip>.mp4, one folder for each class"
+
+_UCF101_NAME = re.compile(r"(v_[A-Za-z]+_g[0-9]{2})_c[0-9]{2}")
+
+
+@dataclass(frozen=True)
+class SourceClip:
+    """A video file with what is known of it.
+
+    Attributes:
+        name: "<Class>/<file name without its ending>", unique in its data set.
+        label: the class, which is the name of its folder.
+        group: the source it was cut from; its own name when nothing tells.
+        path: the file.
+    """
+
+    name: str
+    label: str
+    group: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class ClassFolder:
+    """A folder of a data set: its videos, and what else is in it and not hidden, each sorted by name."""
+
+    path: Path
+    videos: tuple[Path, ...]
+    others: tuple[Path, ...]
+
+
+def is_video(path: Path) -> bool:
+    """Tell whether a path is a file with the ending of a video; nothing is opened."""
+    return path.suffix.lower() in VIDEO_ENDINGS and path.is_file()
+
+
+def list_visible(folder: str | Path) -> list[Path]:
+    """List the files and folders in a folder, sorted by name, without the hidden ones (".name").
+
+    Raises:
+        InputError: if the folder is missing, is a file, may not be read, or holds a name that is not UTF-8.
+    """
+    try:
+        entries = sorted(entry for entry in Path(folder).iterdir() if not entry.name.startswith("."))
+    except FileNotFoundError:
+        raise InputError(f"folder {folder} does not exist: check its name") from None
+    except NotADirectoryError:
+        raise InputError(f"{folder} is a file, not a folder: {EXPECTED_FORM}") from None
+    except OSError as error:
+        raise InputError(f"folder {folder} cannot be read ({error.strerror}): check its rights") from None
+    for entry in entries:
+        if not _is_utf8(entry.name):
+            raise InputError(f"file name {entry.name!a} in {folder} is not UTF-8: rename the file")
+    return entries
+
+
+def scan_class_folders(folder: str | Path) -> list[ClassFolder]:
+    """List every folder inside a folder, those without videos too, sorted by name.
+
+    Raises:
+        InputError: if a folder cannot be read.
+    """
+    found = []
+    for class_folder in filter(Path.is_dir, list_visible(folder)):
+        entries = list_visible(class_folder)
+        videos = tuple(entry for entry in entries if is_video(entry))
+        others = tuple(entry for entry in entries if not is_video(entry))
+        found.append(ClassFolder(class_folder, videos, others))
+    return found
+
+
+def read_class_folders(folder: str | Path, groups: Mapping[str, str] | None = None) -> list[SourceClip]:
+    """List the clips of a folder of class folders, `<folder>/<Class>/<clip>.avi`.
+
+    A class is a folder that holds at least one video. Hidden files, files that are no videos (by their
+    ending), videos outside the class folders and folders inside them are passed over; `rgbflow check` names
+    them. A clip's group is the one `groups` gives it, else the one in its UCF101 name (`v_Class_g08_c01` ->
+    `v_Class_g08`), else its own name: then it shares its group with no other clip.
+
+    Args:
+        folder: the data set.
+        groups: from a clip to its group, keys as in `read_groups`; `None` reads the folder's `groups.tsv`, if
+            there is one.
+
+    Returns:
+        The clips, sorted by name.
+
+    Raises:
+        InputError: if a folder cannot be read, there is no class folder with a video, two videos of a class
+            differ only in their ending, or `groups` names a clip that is not there or fits two.
+    """
+    videos = [path for class_folder in scan_class_folders(folder) for path in class_folder.videos]
+    if not videos:
+        raise InputError(f"folder {folder} has no class folder with a video in it: {EXPECTED_FORM}")
+    by_name: dict[str, Path] = {}
+    for path in videos:
+        name = f"{path.parent.name}/{path.stem}"
+        if by_name.setdefault(name, path) != path:
+            raise InputError(f"{by_name[name]} and {path} would both be clip {name}: rename one")
+    if groups is None:
+        file = Path(folder) / GROUPS_FILE
+        groups = read_groups(file) if file.is_file() else {}
+    given = match_groups(groups, by_name)
+    return [
+        SourceClip(name, path.parent.name, given.get(name) or ucf101_group(path.stem) or name, path)
+        for name, path in sorted(by_name.items())
+    ]
+
+
+def ucf101_group(stem: str) -> str | None:
+    """Take the group out of a clip's UCF101 name; `None` for any other name.
+
+    >>> ucf101_group("v_HandStandPushups_g01_c04")
+    'v_HandStandPushups_g01'
+    >>> ucf101_group("daria_bend") is None
+    True
+    """
+    match = _UCF101_NAME.fullmatch(stem)
+    return match[1] if match else None
+
+
+def read_groups(path: str | Path) -> dict[str, str]:
+    """Read a table of groups: a line `clip<TAB>group` for each clip, UTF-8, with or without a header line.
+
+    The clip is written `Class/file.avi` or `Class/file`; `file.avi` or `file` will do where only one class
+    has such a file.
+
+    Returns:
+        From the clip, as the file writes it, to its group.
+
+    Raises:
+        InputError: if the file cannot be read, a line has another form, or a clip is given two groups.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise InputError(f"groups file {path} is not UTF-8 text: save it as UTF-8") from None
+    except OSError as error:
+        raise InputError(f"groups file {path} cannot be read ({error.strerror}): check its name") from None
+    groups: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        fields = [field.strip() for field in line.split("\t")]
+        is_header = number == 1 and [field.lower() for field in fields[1:]] == ["group"]
+        if is_header or fields == [""]:
+            continue
+        place = f"groups file {path}, line {number}"
+        if len(fields) != 2 or not all(fields):
+            raise InputError(f"{place} ({line[:60]!r}): write Class/clip, a tab and the group")
+        if groups.setdefault(fields[0], fields[1]) != fields[1]:
+            raise InputError(f"{place}: {fields[0]} already has another group: keep one of its lines")
+    return groups
+
+
+def match_groups(groups: Mapping[str, str], by_name: Mapping[str, Path]) -> dict[str, str]:
+    """Give each clip that `groups` names its group, in whichever form the clip is written there.
+
+    Args:
+        groups: as `read_groups` gives it.
+        by_name: from each clip's name, "<Class>/<file name without its ending>", to its file.
+
+    Returns:
+        From the clip's name to its group, for those that `groups` names.
+
+    Raises:
+        InputError: if `groups` names a clip that is not there, may mean two, or gives a clip two groups.
+    """
+    written: dict[str, list[str]] = defaultdict(list)
+    for name, path in by_name.items():
+        for form in {name, name + path.suffix, path.name, path.stem}:
+            written[form].append(name)
+    given: dict[str, str] = {}
+    for clip, group in groups.items():
+        name = _only_one(clip, written.get(clip, []))
+        if given.setdefault(name, group) != group:
+            raise InputError(f"groups give the clip {name} two, {given[name]} and {group}: keep one")
+    return given
+
+
+def _only_one(clip: str, names: Sequence[str]) -> str:
+    if not names:
+        raise InputError(f"groups name {clip}, which is no clip of the data set: correct or remove its line")
+    if len(names) > 1:
+        raise InputError(f"groups name {clip}, which may be {names[0]} or {names[1]}: write its class too")
+    return names[0]
+
+
+def _is_utf8(name: str) -> bool:
+    # Python keeps the bytes of such a file name as lone surrogates, which no JSON file or terminal takes.
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)

@@ -1,0 +1,475 @@
+"""Splits of a data set into train, val and test: by group, over clips as the paper does, or UCF101's own."""
+
+import hashlib
+import json
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+
+from rgbflow.atomic import write_atomically
+from rgbflow.data.layouts import ucf101_group
+from rgbflow.errors import InputError
+
+OFFICIAL = ("official-1", "official-2", "official-3")
+PROTOCOLS = ("group", "paper", *OFFICIAL)
+PARTS = ("train", "val", "test")
+FORMAT_VERSION = 1
+
+_DRAWS = 20  # seeds tried until every class is in every part
+
+
+@dataclass(frozen=True)
+class SplitClip:
+    """A clip as a split names it.
+
+    Attributes:
+        name: "<Class>/<file name without its ending>".
+        label: its class.
+        group: the source it was cut from.
+    """
+
+    name: str
+    label: str
+    group: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which clips are trained on, which choose the best epoch, and which are the test.
+
+    Attributes:
+        protocol: one of `PROTOCOLS`.
+        seed: what the draw was made with.
+        classes: sorted; a class's place is its index in every network output.
+        train, val, test: the clips, sorted by name.
+        notes: what a reader of the figures ought to know, a sentence each.
+
+    Raises:
+        ValueError: if a clip stands in it twice, or `classes` are not sorted or lack the label of a clip.
+    """
+
+    protocol: str
+    seed: int
+    classes: tuple[str, ...]
+    train: tuple[SplitClip, ...]
+    val: tuple[SplitClip, ...]
+    test: tuple[SplitClip, ...]
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if len({clip.name for clip in self.clips}) < len(self.clips):
+            raise ValueError("a clip stands in it twice")
+        if self.classes != tuple(sorted({*self.classes, *_labels(self.clips)})):
+            raise ValueError("its classes are not sorted, or lack the label of a clip")
+
+    @property
+    def clips(self) -> tuple[SplitClip, ...]:
+        """All clips: train, then val, then test."""
+        return self.train + self.val + self.test
+
+    @property
+    def leak_percent(self) -> float:
+        """Percentage of the test clips that share a group with a training clip."""
+        return leak_percent(self.train, self.test)
+
+    @property
+    def sha256(self) -> str:
+        """Hexadecimal SHA-256 of the lists of clips; seed, notes and the order of clips do not matter."""
+        lists = [sorted([c.name, c.label, c.group] for c in getattr(self, part)) for part in PARTS]
+        return hashlib.sha256(json.dumps(lists).encode()).hexdigest()
+
+    def save(self, path: str | Path) -> None:
+        """Write the split as JSON, a clip a line; the file appears complete or not at all.
+
+        Raises:
+            InputError: if the file cannot be written.
+        """
+        write_atomically(Path(path), _to_json(self))
+
+
+def make_split(
+    clips: Sequence[SplitClip],
+    protocol: str,
+    seed: int = 0,
+    holdout: Sequence[str] = (),
+    lists: str | Path | None = None,
+) -> Split:
+    """Divide clips into train, val and test.
+
+    group: 6:2:2, no group in two parts, every class in each part, its clips as near to 6:2:2 as whole groups
+    allow (thirds where many classes have three groups only). With `holdout`, those groups are the test, and
+    about a quarter of the rest is val.
+    paper: 6:2:2 over the clips of each class, whatever their groups, as the paper of this method does; clips
+    of one source are then on both sides, see `leak_percent`.
+    official-1, -2, -3: UCF101's lists; about a fifth of the train list, whole groups, becomes val. Clips are
+    matched by their file names; those that only one side knows are left out, and `notes` say how many.
+
+    Args:
+        clips: in any order; anything with `name`, `label` and `group` will do.
+        protocol: one of `PROTOCOLS`.
+        seed: at least 0; the same clips and seed give the same split.
+        holdout: names of the groups to test on; only for protocol group.
+        lists: folder of classInd.txt, trainlist0N.txt and testlist0N.txt; only the official protocols
+            read it.
+
+    Raises:
+        InputError: if an argument is not as above, or a class has too few groups (protocol paper: clips)
+            to be in every part.
+    """
+    clips = _by_name(SplitClip(clip.name, clip.label, clip.group) for clip in clips)
+    _check_arguments(clips, protocol, seed, holdout, lists)
+    notes = _note_single_groups(clips)
+    if protocol in OFFICIAL:
+        train, test, unmatched = _match_lists(clips, lists, OFFICIAL.index(protocol) + 1)
+        parts = [*_cut_validation(train, 5, seed), test]
+        notes += unmatched
+    elif protocol == "paper":
+        parts = _cut_by_clip(clips, seed)
+    else:
+        parts = _cut_by_holdout(clips, holdout, seed) if holdout else _cut_by_group(clips, seed)
+    train, val, test = map(tuple, map(_by_name, parts))
+    classes = tuple(sorted(_labels(train + val + test)))
+    return Split(protocol, seed, classes, train, val, test, notes + _note_missing(parts, classes))
+
+
+def leak_percent(train: Iterable[SplitClip], test: Iterable[SplitClip]) -> float:
+    """Percentage (0 to 100) of the test clips whose group is also in train; 0 for an empty test.
+
+    >>> leak_percent([SplitClip("a/1", "a", "x")], [SplitClip("a/2", "a", "x"), SplitClip("a/3", "a", "y")])
+    50.0
+    """
+    known = {clip.group for clip in train}
+    shared = [clip.group in known for clip in test]
+    return 100 * sum(shared) / len(shared) if shared else 0.0
+
+
+def check_split(split: Split, names: Collection[str]) -> None:
+    """Make sure that a store holds every clip of a split.
+
+    Args:
+        split: the split to work with.
+        names: the store's clips, "<Class>/<file name without its ending>".
+
+    Raises:
+        InputError: if clips of the split are not among them.
+    """
+    held = set(names)
+    missing = [clip.name for clip in split.clips if clip.name not in held]
+    if missing:
+        raise InputError(
+            f"the split is for another store: {len(missing)} of its {len(split.clips)} clips are not in this "
+            f"one, such as {missing[0]}: make a split of this store with rgbflow split"
+        )
+
+
+def load_split(path: str | Path) -> Split:
+    """Read a split that `Split.save` wrote; its leak is counted anew.
+
+    Raises:
+        InputError: if the file is missing, is no split, or has a newer format.
+    """
+    try:
+        data = json.loads(_read_text(path, "split"))
+    except json.JSONDecodeError as error:
+        raise InputError(f"split {path} is not JSON ({error}): make it with rgbflow split") from None
+    version = data.get("format_version") if isinstance(data, dict) else None
+    if not isinstance(version, int):
+        raise InputError(f"{path} is not a split (no format_version): make one with rgbflow split")
+    if version > FORMAT_VERSION:
+        raise InputError(
+            f"split {path} has format {version}, this rgbflow reads up to {FORMAT_VERSION}: upgrade rgbflow"
+        )
+    try:
+        train, val, test = (tuple(_read_clip(entry) for entry in data[part]) for part in PARTS)
+        texts = tuple(data["classes"]), tuple(data["notes"])
+        return Split(data["protocol"], int(data["seed"]), texts[0], train, val, test, texts[1])
+    except KeyError as error:
+        raise InputError(f"{path} is not a split (no {error}): make one with rgbflow split") from None
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path} is not a sound split ({error}): make it anew with rgbflow split") from None
+
+
+def read_lists(folder: str | Path) -> list[SplitClip]:
+    """Read all of UCF101 from its official lists: 13,320 clips, 101 classes, 2,525 groups, sorted by name.
+
+    Args:
+        folder: holds classInd.txt, trainlist01.txt and testlist01.txt; each of the three pairs of lists names
+            the same clips.
+
+    Raises:
+        InputError: if a list is missing or is no such list.
+    """
+    train, test = _read_pair(folder, 1)
+    return _by_name(train + test)
+
+
+def _read_pair(folder: str | Path, number: int) -> list[list[SplitClip]]:
+    """The clips of train list and test list 1, 2 or 3."""
+    lines = _read_text(Path(folder) / "classInd.txt", "list").splitlines()
+    classes = {line.split()[-1] for line in lines if line.strip()}
+    return [_read_list(Path(folder) / f"{part}list0{number}.txt", classes) for part in ("train", "test")]
+
+
+def _read_list(path: Path, classes: Collection[str]) -> list[SplitClip]:
+    """Read lines such as `Archery/v_Archery_g08_c01.avi 3`; the test lists leave the number out."""
+    clips = []
+    for line in filter(str.strip, _read_text(path, "list").splitlines()):
+        label, _, file = line.split()[0].partition("/")
+        stem = Path(file).stem
+        group = ucf101_group(stem)
+        if label not in classes or group is None:
+            raise InputError(f"list {path} has the line {line[:60]!r}: give UCF101's own lists")
+        clips.append(SplitClip(f"{label}/{stem}", label, group))
+    return clips
+
+
+def _read_text(path: str | Path, what: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise InputError(f"{what} {path} is not a text file: give the right file") from None
+    except OSError as error:
+        raise InputError(f"{what} {path} cannot be read ({error.strerror}): check its name") from None
+
+
+def _read_clip(entry: dict[str, str]) -> SplitClip:
+    clip = SplitClip(entry["name"], entry["label"], entry["group"])
+    if not all(isinstance(text, str) for text in (clip.name, clip.label, clip.group)):
+        raise TypeError("a clip's name, label or group is not text")
+    return clip
+
+
+def _to_json(split: Split) -> str:
+    head = {
+        "format_version": FORMAT_VERSION,
+        "protocol": split.protocol,
+        "seed": split.seed,
+        "leak_percent": split.leak_percent,
+        "notes": split.notes,
+        "classes": split.classes,
+    }
+    lines = [f'"{key}": {json.dumps(value, ensure_ascii=False)}' for key, value in head.items()]
+    for part in PARTS:
+        clips = [json.dumps(asdict(clip), ensure_ascii=False) for clip in getattr(split, part)]
+        lines.append(f'"{part}": [\n  ' + ",\n  ".join(clips) + "\n ]")
+    return "{\n " + ",\n ".join(lines) + "\n}\n"
+
+
+def _cut_by_group(clips: Sequence[SplitClip], seed: int) -> list[list[SplitClip]]:
+    """Train, val and test of which no two share a group, every class in each."""
+    for label, groups in sorted(_groups_by_class(clips).items()):
+        if len(groups) < 3:
+            names = ", ".join(sorted(groups))
+            raise InputError(
+                f"class {label} has {len(groups)} group(s) ({names}), protocol group needs 3, one for each "
+                "part: add clips of other groups, or name the test's groups by holdout"
+            )
+    # Five folds give 6:2:2. With fewer it is easier to have classes with few groups in every part.
+    for count in range(_most_folds(clips, 5), 2, -1):
+        for draw in range(_DRAWS):
+            folds = _draw_folds(clips, count, _seed_of_draw(seed, draw))
+            pair = _best_pair(folds)
+            if pair:
+                rest = [clip for index, fold in enumerate(folds) if index not in pair for clip in fold]
+                return [rest, folds[pair[0]], folds[pair[1]]]
+    raise InputError(
+        f"no split by group with every class in each part was found in {_DRAWS} draws, since groups hold many"
+        " classes at once: add groups, try another seed, or name the test's groups by holdout"
+    )
+
+
+def _best_pair(folds: Sequence[Sequence[SplitClip]]) -> tuple[int, int] | None:
+    """The folds that make the best val and test: every class in each part, its clips nearest to 6:2:2."""
+    labels = sorted(_labels(clip for fold in folds for clip in fold))
+    found = [Counter(clip.label for clip in fold) for fold in folds]
+    counts = np.array([[fold[label] for label in labels] for fold in found])  # (folds, K)
+    total = counts.sum(axis=0)
+    best, least_error = None, np.inf
+    for val, test in permutations(range(len(folds)), 2):
+        parts = np.stack([total - counts[val] - counts[test], counts[val], counts[test]])
+        error = np.abs(parts - np.outer([0.6, 0.2, 0.2], total)).sum()
+        if parts.all() and error < least_error:
+            best, least_error = (val, test), error
+    return best
+
+
+def _cut_by_holdout(clips: Sequence[SplitClip], holdout: Sequence[str], seed: int) -> list[list[SplitClip]]:
+    """Train and val without the named groups, and test of nothing else."""
+    groups = {clip.group for clip in clips}
+    for name in holdout:
+        if name not in groups:
+            nearest = get_close_matches(name, sorted(groups), n=1, cutoff=0)[0]
+            raise InputError(f"holdout {name} is none of the {len(groups)} groups: do you mean {nearest}?")
+    test = [clip for clip in clips if clip.group in holdout]
+    rest = [clip for clip in clips if clip.group not in holdout]
+    left_out = sorted(_labels(clips) - _labels(rest))
+    if left_out:
+        held = " ".join(holdout)
+        raise InputError(f"holdout {held} leaves class {left_out[0]} without training clips: hold out fewer")
+    train, val = _cut_validation(rest, 4, seed)
+    if not val:
+        raise InputError(
+            f"holdout {' '.join(holdout)} leaves no group for val, since each other is the last of a class: "
+            "hold out fewer"
+        )
+    return [train, val, test]
+
+
+def _cut_validation(clips: Sequence[SplitClip], share: int, seed: int) -> list[list[SplitClip]]:
+    """Cut about 1/share of the clips off as val, by group, leaving every class in train.
+
+    Of several draws the one with most classes in val is taken, then the one nearest to the share. Val is
+    empty when each group is the last of a class.
+    """
+    groups_by_class = _groups_by_class(clips)
+    last = {group for groups in groups_by_class.values() if len(groups) == 1 for group in groups}
+    free = {clip.group for clip in clips} - last
+    if not free:
+        return [list(clips), []]
+    folds = [
+        {clip.group for clip in fold} & free
+        for draw in range(4)
+        for fold in _draw_folds(clips, _most_folds(clips, share), _seed_of_draw(seed, draw))
+    ]
+    sound = [fold for fold in folds if fold and all(groups - fold for groups in groups_by_class.values())]
+
+    def merit(groups: set[str]) -> tuple[int, float]:
+        val = [clip for clip in clips if clip.group in groups]
+        return len(_labels(val)), -abs(len(val) - len(clips) / share)
+
+    # A free group alone never takes the last of a class.
+    chosen = max(sound or [{group} for group in sorted(free)], key=merit)
+    return [
+        [clip for clip in clips if clip.group not in chosen],
+        [clip for clip in clips if clip.group in chosen],
+    ]
+
+
+def _cut_by_clip(clips: Sequence[SplitClip], seed: int) -> list[list[SplitClip]]:
+    """6:2:2 over the clips, each class divided alike; val and test get a fifth, every class in each."""
+    from sklearn.model_selection import train_test_split
+
+    counts = Counter(clip.label for clip in clips)
+    rare, count = min(counts.items(), key=lambda item: item[1])
+    if count < 3:
+        raise InputError(f"class {rare} has {count} clip(s), protocol paper needs 3, one a part: add clips")
+    fifth = max(round(len(clips) / 5), len(counts))
+    train, parts = list(clips), []
+    for draw in range(2):
+        labels = [clip.label for clip in train]
+        train, part = train_test_split(train, test_size=fifth, stratify=labels, random_state=_seed_of_draw(seed, draw))
+        parts.append(part)
+    return _fill_classes([train, *parts])
+
+
+def _fill_classes(parts: list[list[SplitClip]]) -> list[list[SplitClip]]:
+    """Move a clip of each class that a part lacks into it, from the part that has most of that class."""
+    for label in sorted(_labels(clip for part in parts for clip in part)):
+        own = [[clip for clip in part if clip.label == label] for part in parts]
+        for part, clips in zip(parts, own, strict=True):
+            if not clips:
+                donor = max(range(len(parts)), key=lambda index: len(own[index]))
+                clip = own[donor].pop()
+                parts[donor].remove(clip)
+                part.append(clip)
+    return parts
+
+
+def _match_lists(
+    clips: Sequence[SplitClip], folder: str | Path, number: int
+) -> tuple[list[SplitClip], list[SplitClip], tuple[str, ...]]:
+    """The clips of the train and of the test list, and notes on those that have no match."""
+    by_stem = {_stem(clip): clip for clip in clips}
+    lists = [[_stem(clip) for clip in part] for part in _read_pair(folder, number)]
+    train, test = ([by_stem[stem] for stem in part if stem in by_stem] for part in lists)
+    matched, listed = len(train) + len(test), sum(map(len, lists))
+    if not matched:
+        raise InputError(f"lists {folder} name none of the {len(clips)} clips: use them with UCF101 only")
+    notes = []
+    if matched < listed:
+        notes.append(f"{listed - matched} of the {listed} clips in the official lists are not in the data.")
+    if matched < len(clips):
+        notes.append(f"{len(clips) - matched} clips that the official lists do not name are left out.")
+    return train, test, tuple(notes)
+
+
+def _draw_folds(clips: Sequence[SplitClip], count: int, seed: int) -> list[list[SplitClip]]:
+    """Divide clips into folds by group, the classes as balanced as can be."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    labels, groups = [clip.label for clip in clips], [clip.group for clip in clips]
+    folds = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        # It warns of a class with fewer clips than folds but goes on; the callers look for missing classes.
+        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+        return [[clips[index] for index in fold] for _, fold in folds.split(labels, labels, groups)]
+
+
+def _most_folds(clips: Sequence[SplitClip], wanted: int) -> int:
+    """Folds that the clips allow: at most as many as groups, and as clips of the largest class."""
+    largest_class = max(Counter(clip.label for clip in clips).values())
+    return min(wanted, len({clip.group for clip in clips}), largest_class)
+
+
+def _seed_of_draw(seed: int, draw: int) -> int:
+    """A seed for each draw, such that the second draw of seed 0 is not the first of seed 1."""
+    return int(np.random.SeedSequence([seed, draw]).generate_state(1)[0])
+
+
+def _groups_by_class(clips: Iterable[SplitClip]) -> dict[str, set[str]]:
+    groups: dict[str, set[str]] = defaultdict(set)
+    for clip in clips:
+        groups[clip.label].add(clip.group)
+    return groups
+
+
+def _labels(clips: Iterable[SplitClip]) -> set[str]:
+    return {clip.label for clip in clips}
+
+
+def _stem(clip: SplitClip) -> str:
+    return clip.name.rpartition("/")[2]
+
+
+def _by_name(clips: Iterable[SplitClip]) -> list[SplitClip]:
+    return sorted(clips, key=lambda clip: clip.name)
+
+
+def _note_single_groups(clips: Sequence[SplitClip]) -> tuple[str, ...]:
+    if len({clip.group for clip in clips}) < len(clips):
+        return ()
+    return ("Each clip is its own group, so clips of one source may be on both sides unseen: give groups.",)
+
+
+def _note_missing(parts: Sequence[Sequence[SplitClip]], classes: Sequence[str]) -> tuple[str, ...]:
+    missing = zip(PARTS, (sorted(set(classes) - _labels(part)) for part in parts), strict=True)
+    return tuple(
+        f"{part} has no clip of {len(labels)} of the {len(classes)} classes, such as {labels[0]}."
+        for part, labels in missing
+        if labels
+    )
+
+
+def _check_arguments(
+    clips: Sequence[SplitClip], protocol: str, seed: int, holdout: Sequence[str], lists: str | Path | None
+) -> None:
+    if protocol not in PROTOCOLS:
+        raise InputError(f"protocol {protocol} is unknown: choose one of {', '.join(PROTOCOLS)}")
+    if not clips:
+        raise InputError("there are no clips to split: prepare some videos first")
+    if seed < 0:
+        raise InputError(f"seed {seed} is negative: give 0 or more")
+    if holdout and protocol != "group":
+        raise InputError(f"holdout {' '.join(holdout)} is not for protocol {protocol}: use protocol group")
+    if lists is None and protocol in OFFICIAL:
+        number = protocol[-1]
+        raise InputError(
+            f"protocol {protocol} needs UCF101's lists: give as lists the folder of classInd.txt, "
+            f"trainlist0{number}.txt and testlist0{number}.txt"
+        )
