@@ -1,0 +1,143 @@
+"""How well scores name clips: top-1, top-5, mean class accuracy, confusion, and which stream decided.
+
+Every figure is a percentage of whole videos. `scores` are (N, K) floats, higher is better: probabilities or
+logits, only their order counts. `labels` are (N,) integers in 0 ... K - 1.
+
+Ties: of equal scores the class with the lower index comes first, as in `numpy.argmax`. So a constant scorer
+always answers class 0 and gets the share of class 0, and top-1 is the diagonal of the confusion matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from rgbflow.errors import InputError
+
+CONFIDENCE = 0.95
+DECISIONS = ("both", "rgb", "flow", "fusion", "wrong")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The figures of one scorer on one list of clips, in percent of whole videos.
+
+    `top5` counts the best min(5, K) classes: with K <= 5 it is 100 and says nothing. The intervals are 95 %
+    Wilson intervals, (low, high); they take clips as independent, so they are too narrow where clips share a
+    group. `mean_class_accuracy` is the mean of the top-1 of each class that has clips.
+    """
+
+    clips: int
+    top1: float
+    top1_interval: tuple[float, float]
+    top5: float
+    top5_interval: tuple[float, float]
+    mean_class_accuracy: float
+
+    def as_dict(self) -> dict[str, int | float | tuple[float, float]]:
+        """The fields by name, ready for JSON."""
+        return asdict(self)
+
+
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+    """The 95 % Wilson score interval (no continuity correction) of a share, as (low, high) in percent.
+
+    Raises:
+        InputError: if there are no trials.
+
+    >>> [round(bound, 1) for bound in wilson_interval(81, 263)]
+    [25.5, 36.6]
+    """
+    from scipy.stats import binomtest
+
+    if trials < 1:
+        raise InputError(f"trials ({trials}) must be at least 1: give a list with clips in it")
+    interval = binomtest(int(successes), int(trials)).proportion_ci(CONFIDENCE, method="wilson")
+    return 100 * float(interval.low), 100 * float(interval.high)
+
+
+def measure(scores: np.ndarray, labels: np.ndarray) -> Figures:
+    """Top-1, top-5 and mean class accuracy of (N, K) scores against (N,) labels.
+
+    Raises:
+        InputError: if there are no clips, a score is not a number, or scores and labels do not fit together.
+
+    >>> measure(np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]]), np.array([0, 1, 1])).top1
+    66.66666666666667
+    """
+    ranks = truth_ranks(scores, labels)
+    best, five = int((ranks == 0).sum()), int((ranks < 5).sum())
+    counts = confusion(scores, labels)
+    present = counts.sum(axis=1) > 0
+    recall = counts.diagonal()[present] / counts.sum(axis=1)[present]
+    return Figures(
+        clips=len(ranks),
+        top1=100 * best / len(ranks),
+        top1_interval=wilson_interval(best, len(ranks)),
+        top5=100 * five / len(ranks),
+        top5_interval=wilson_interval(five, len(ranks)),
+        mean_class_accuracy=100 * float(recall.mean()),
+    )
+
+
+def truth_ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How many classes come before the true one, for each clip: (N,) integers, 0 where the answer is right.
+
+    Raises:
+        InputError: as `measure`.
+    """
+    scores, labels = _checked(scores, labels)
+    order = np.argsort(-scores, axis=1, kind="stable")  # stable: of equal scores the lower index comes first
+    return np.argmax(order == labels[:, None], axis=1)
+
+
+def confusion(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Count the answers: (K, K) integers, row = true class, column = answered class.
+
+    Raises:
+        InputError: as `measure`.
+    """
+    scores, labels = _checked(scores, labels)
+    counts = np.zeros((scores.shape[1], scores.shape[1]), dtype=np.int64)
+    np.add.at(counts, (labels, scores.argmax(axis=1)), 1)
+    return counts
+
+
+def deciding_stream(scores: Mapping[str, np.ndarray], labels: np.ndarray) -> np.ndarray:
+    """Which stream a clip's right answer comes from, for each clip: (N,) strings, one of `DECISIONS`.
+
+    Where the fusion is right: "both" if rgb and flow alone are right too, "rgb" or "flow" if only that one
+    is, and "fusion" if each alone is wrong. Where it is wrong: "wrong", even if a stream alone was right.
+
+    Args:
+        scores: (N, K) under each of the keys "rgb", "flow" and "fused".
+        labels: (N,) integers.
+
+    Raises:
+        InputError: as `measure`.
+    """
+    rgb, flow, fused = (truth_ranks(scores[key], labels) == 0 for key in ("rgb", "flow", "fused"))
+    return np.select([~fused, rgb & flow, rgb, flow], ["wrong", "both", "rgb", "flow"], default="fusion")
+
+
+def _checked(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The two arrays, proven to fit together; a NaN would otherwise count as an answer."""
+    scores, labels = np.asarray(scores, dtype=np.float64), np.asarray(labels)
+    shapes = f"scores {scores.shape} and labels {labels.shape}"
+    if scores.ndim != 2 or labels.shape != scores.shape[:1]:
+        raise InputError(f"{shapes} must be (N, K) and (N,): give one label for each clip")
+    if scores.size == 0:
+        raise InputError(f"{shapes} must hold a clip and a class: choose a part that has clips")
+    if labels.dtype.kind not in "iu":
+        raise InputError(f"labels ({labels.dtype}) must be integers: give class indices, not names")
+    if labels.min() < 0 or labels.max() >= scores.shape[1]:
+        raise InputError(
+            f"labels ({labels.min()} to {labels.max()}) must lie in 0 to {scores.shape[1] - 1}: "
+            "use the class list the scores were made with"
+        )
+    if np.isnan(scores).any():
+        clip = int(np.isnan(scores).any(axis=1).argmax())
+        raise InputError(f"scores of clip {clip} hold a value that is not a number: compute them again")
+    return scores, labels

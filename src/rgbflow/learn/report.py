@@ -1,0 +1,641 @@
+"""The report of an evaluation: one HTML file that holds everything it shows.
+
+It needs no network, no script and no second file. It follows the reader's light or dark setting and prints in
+light.
+"""
+
+from __future__ import annotations
+
+import base64
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from html import escape
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from rgbflow.atomic import write_atomically
+from rgbflow.learn.metrics import DECISIONS, Figures, confusion, deciding_stream, measure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Rows = list[dict[str, float | None]]  # one per epoch
+
+SCORERS = {"rgb": "rgb", "flow": "flow", "fused": "fusion"}  # key of the scores -> word on the page
+PARTS = {"test": "test", "val": "validation"}
+MOST_WRONG_CLIPS = 50
+MOST_NAMED_CLASSES = 30  # a confusion matrix with more classes carries no names
+MOST_COUNTED_CLASSES = 12  # with more, none but colour fits into its cells
+PAGE_INCHES = 11  # width of a figure across the whole page
+PICTURE_WIDTH = 360  # px; the widest a sample frame is shown, twice over for dense screens
+
+DECISION_WORDS = {
+    "both": "each stream alone",
+    "rgb": "only rgb",
+    "flow": "only flow",
+    "fusion": "only the fusion",
+    "wrong": "wrong",
+}
+CURVES = ("train_loss", "val_loss", "val_top1")
+
+PALETTES = {
+    "light": {
+        "paper": "#fdfdfb", "ink": "#1c2126", "soft": "#626b75", "line": "#e2e3de", "track": "#ebece7",
+        "both": "#55616d", "rgb": "#c65f30", "flow": "#2f7cac", "fusion": "#4c9067", "deep": "#16395a",
+        "warn": "#8c2f14", "warn-paper": "#fcf0ea",
+    },
+    "dark": {
+        "paper": "#14171a", "ink": "#e6e8e9", "soft": "#98a1aa", "line": "#2b3036", "track": "#262b30",
+        "both": "#98a6b3", "rgb": "#e28b5f", "flow": "#6bb0da", "fusion": "#82c398", "deep": "#a5d3f2",
+        "warn": "#f3b59c", "warn-paper": "#35201a",
+    },
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Example:
+    """A clip to show: (n, H, W, 3) uint8 RGB frames and, as many and as large, the pictures of their flow."""
+
+    name: str
+    label: str
+    frames: np.ndarray
+    flow_pictures: np.ndarray
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an evaluation found, and where it comes from.
+
+    Args:
+        title: the heading.
+        classes: the K names, in the order of the scores.
+        names: the N clips, in the order of the scores.
+        labels: (N,) integers in 0 ... K - 1.
+        scores: (N, K) probabilities under "rgb", "flow" or both; with both also "fused".
+        part: which clips of the split these are: "test" or "val".
+        protocol: how the split was made, as the split file calls it.
+        leak_percent: share of these clips that share a group with a training clip; None if unknown.
+        provenance: what made the figures: command, commit, machine, date and so on.
+        curves: for each stream rows of "epoch", "train_loss", "val_loss" and "val_top1" (percent); all but
+            the epoch may be missing or None.
+        examples: clips to show.
+
+    Raises:
+        ValueError: if the arrays or the keys do not fit together.
+    """
+
+    title: str
+    classes: tuple[str, ...]
+    names: list[str]
+    labels: np.ndarray
+    scores: Mapping[str, np.ndarray]
+    part: str
+    protocol: str
+    leak_percent: float | None = None
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    curves: Mapping[str, Rows] = field(default_factory=dict)
+    examples: list[Example] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if set(self.scores) not in ({"rgb"}, {"flow"}, {"rgb", "flow", "fused"}):
+            raise ValueError(f"scores ({sorted(self.scores)}) must be rgb, or flow, or rgb, flow and fused")
+        for key, values in self.scores.items():
+            if np.shape(values) != (len(self.names), len(self.classes)):
+                raise ValueError(
+                    f"scores[{key!r}] {np.shape(values)} must be (clips, classes): "
+                    f"there are {len(self.names)} names and {len(self.classes)} classes"
+                )
+        if self.part not in PARTS:
+            raise ValueError(f"part ({self.part!r}) must be 'test' or 'val'")
+
+    @property
+    def scorers(self) -> list[str]:
+        """The keys of the scores in the order they are shown: the fusion, if there is one, first."""
+        return [key for key in ("fused", "rgb", "flow") if key in self.scores]
+
+    def answers(self, key: str) -> np.ndarray:
+        """(N,) indices of the classes answered by one scorer."""
+        return np.asarray(self.scores[key]).argmax(axis=1)
+
+
+def write_report(path: str | Path, report: Report) -> Path:
+    """Write the report as one self-contained HTML file, whole or not at all.
+
+    Raises:
+        InputError: if the file cannot be written, or the scores do not fit the labels.
+    """
+    path = Path(path)
+    # a file name can hold bytes that are no text; they must not cost the whole report
+    write_atomically(path, render(report).encode("utf-8", errors="replace"))
+    return path
+
+
+def render(report: Report) -> str:
+    """The whole page as HTML.
+
+    Raises:
+        InputError: if the scores do not fit the labels.
+    """
+    figures = {key: measure(report.scores[key], report.labels) for key in report.scorers}
+    sections = [
+        _header(report, figures),
+        _examples(report.examples),
+        _curves(report.curves),
+        _table(report, figures),
+        _decisions(report),
+        _confusions(report),
+        _wrong_clips(report),
+        _provenance(report.provenance),
+    ]
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        f"<title>{escape(report.title)}</title>\n<style>{_style()}</style>\n</head>\n"
+        f"<body>\n<main>\n{''.join(sections)}</main>\n</body>\n</html>\n"
+    )
+
+
+def _header(report: Report, figures: Mapping[str, Figures]) -> str:
+    tiles = "".join(_tile(key, figures[key]) for key in report.scorers)
+    return (
+        f"<header>\n<h1>{escape(report.title)}</h1>\n"
+        f'<p class="headline">{_headline(report.scorers, figures)}</p>\n'
+        f'<div class="tiles">\n{tiles}</div>\n'
+        f'<p class="basis">{_basis(report)}</p>\n{_leak_warning(report)}</header>\n'
+    )
+
+
+def _headline(scorers: list[str], figures: Mapping[str, Figures]) -> str:
+    """One sentence: how many clips the first scorer names right, and how far it is ahead of the others."""
+    first, *others = scorers
+    clips, top1 = figures[first].clips, figures[first].top1
+    subject = "The fusion" if others else f"The {first} stream"
+    sentence = f"{subject} names {round(top1 * clips / 100)} of {clips} clips right"
+    compared = ", ".join(f"{_difference(top1 - figures[key].top1)} {key} alone" for key in others)
+    return f"{sentence}: {compared}." if compared else f"{sentence}."
+
+
+def _difference(points: float) -> str:
+    if abs(points) < 0.05:
+        return "as many as"
+    return f"{abs(points):.1f}&nbsp;points {'above' if points > 0 else 'below'}"
+
+
+def _tile(key: str, figures: Figures) -> str:
+    low, high = figures.top1_interval
+    return (
+        f'<div class="tile {SCORERS[key]}"><span class="name">{SCORERS[key]}</span>'
+        f'<span class="big">{figures.top1:.1f}<small>%</small></span>'
+        f'<span class="whisker"><i style="left:{low:.2f}%;width:{high - low:.2f}%"></i>'
+        f'<b style="left:{figures.top1:.2f}%"></b></span>'
+        f'<span class="interval">top-1, 95&nbsp;% interval {_interval(figures.top1_interval)}</span></div>\n'
+    )
+
+
+def _basis(report: Report) -> str:
+    if report.leak_percent is None:
+        leak = "leak not known"
+    elif report.leak_percent > 0:
+        leak = f"leak {report.leak_percent:.1f}&nbsp;%"
+    else:
+        leak = "no group on both sides (leak 0&nbsp;%)"
+    parts = [
+        f"{len(report.names)} {PARTS[report.part]} clips",
+        f"{len(report.classes)} classes",
+        f"protocol {escape(report.protocol)}",
+        leak,
+    ]
+    return " · ".join(parts)
+
+
+def _leak_warning(report: Report) -> str:
+    if not report.leak_percent:
+        return ""
+    return (
+        '<p class="warning"><strong>These figures are likely too good.</strong> '
+        f"{report.leak_percent:.1f}&nbsp;% of the {PARTS[report.part]} clips share a group (the same person, "
+        "scene or source video) with a training clip, so they say little about new videos. "
+        "Split by group to know.</p>\n"
+    )
+
+
+def _examples(examples: list[Example]) -> str:
+    if not examples:
+        return ""
+    note = "Each frame above its flow: the colour tells the direction of the motion, its strength the speed."
+    body = f'<div class="examples">\n{"".join(map(_example, examples))}</div>\n'
+    return _section("Frames and their flow", note, body)
+
+
+def _example(example: Example) -> str:
+    rows = ((example.frames, "frame"), (example.flow_pictures, "flow"))
+    pictures = "".join(
+        f'<img src="{_jpeg(picture)}" alt="{kind} {number}">'
+        for pictures, kind in rows
+        for number, picture in enumerate(pictures, start=1)
+    )
+    columns = f"grid-template-columns:repeat({len(example.frames)},1fr)"
+    return (
+        f'<figure><div class="strip" style="{columns}">{pictures}</div>'
+        f"<figcaption><strong>{escape(example.label)}</strong> {escape(example.name)}</figcaption></figure>\n"
+    )
+
+
+def _jpeg(picture: np.ndarray) -> str:
+    """A (H, W, 3) uint8 RGB picture as a data URI, made no wider than it is shown."""
+    shrink = min(1.0, PICTURE_WIDTH / picture.shape[1])
+    if shrink < 1:
+        picture = cv2.resize(picture, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+    blue_first = np.ascontiguousarray(picture[..., ::-1])
+    encoded = cv2.imencode(".jpg", blue_first, [cv2.IMWRITE_JPEG_QUALITY, 88])[1]
+    return f"data:image/jpeg;base64,{base64.b64encode(encoded).decode()}"
+
+
+def _curves(curves: Mapping[str, Rows]) -> str:
+    shown = {stream: rows for stream, rows in curves.items() if any(_column(rows, key)[1] for key in CURVES)}
+    if not shown:
+        return ""
+    pictures = _themed(lambda palette: _draw_curves(shown, palette), "Training curves of each stream")
+    note = "Loss of each stream and its top-1 on the validation clips, by epoch."
+    return _section("Training", note, pictures)
+
+
+def _column(rows: Rows, key: str) -> tuple[list[float], list[float]]:
+    """Epochs and values of one column, without the epochs that have no value."""
+    present = [(row["epoch"], row[key]) for row in rows if row.get(key) is not None]
+    return [epoch for epoch, _ in present], [value for _, value in present]
+
+
+def _draw_curves(curves: Mapping[str, Rows], palette: Mapping[str, str]) -> Figure:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(PAGE_INCHES, 2.9), layout="constrained")
+    *losses, top1 = figure.subplots(1, len(curves) + 1)
+    for axis, (stream, rows) in zip(losses, curves.items(), strict=True):
+        _draw_curve(axis, rows, "train_loss", palette[stream], "-", "training")
+        _draw_curve(axis, rows, "val_loss", palette[stream], "--", "validation")
+        axis.set_title(f"{stream}: loss", loc="left")
+        axis.set_ylim(bottom=0)
+        _draw_curve(top1, rows, "val_top1", palette[stream], "-", stream)
+    top1.set_title("validation top-1, %", loc="left")
+    top1.set_ylim(0, 100)
+    for axis in (*losses, top1):
+        axis.set_xlabel("epoch")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        if axis.lines:
+            axis.legend(frameon=False)
+    return figure
+
+
+def _draw_curve(axis: Axes, rows: Rows, key: str, colour: str, style: str, label: str) -> None:
+    """Draw one column, if it has values; a short one with its points, since one epoch makes no line."""
+    epochs, values = _column(rows, key)
+    if values:
+        axis.plot(epochs, values, style, color=colour, label=label, marker="o" if len(values) < 4 else "")
+
+
+def _table(report: Report, figures: Mapping[str, Figures]) -> str:
+    rows = "".join(_table_row(key, figures[key], len(report.classes)) for key in report.scorers)
+    note = "Percent of whole videos, with the 95&nbsp;% Wilson interval. "
+    note += f"An even guess gets a top-1 of {100 / len(report.classes):.1f}."
+    if len(report.classes) <= 5:
+        note += " Top-5 says nothing with five classes or fewer."
+    table = (
+        '<div class="wide"><table class="figures"><thead>\n'
+        '<tr><th></th><th colspan="2">Top-1</th><th colspan="2">Top-5</th>'
+        f"<th>Mean class accuracy</th></tr></thead><tbody>{rows}</tbody></table></div>\n"
+    )
+    return _section("Figures", note, table)
+
+
+def _table_row(key: str, figures: Figures, num_classes: int) -> str:
+    if num_classes > 5:
+        top5, top5_interval = f"{figures.top5:.1f}", _interval(figures.top5_interval)
+    else:
+        top5, top5_interval = "&ndash;", ""
+    return (
+        f'<tr class="{SCORERS[key]}"><th scope="row"><i class="dot"></i>{SCORERS[key]}</th>'
+        f'<td>{figures.top1:.1f}</td><td class="interval">{_interval(figures.top1_interval)}</td>'
+        f'<td>{top5}</td><td class="interval">{top5_interval}</td>'
+        f"<td>{figures.mean_class_accuracy:.1f}</td></tr>\n"
+    )
+
+
+def _decisions(report: Report) -> str:
+    """Bars of each class: which stream its right answers come from; the empty rest was answered wrongly."""
+    decided, kinds = _decided(report)
+    num_classes = len(report.classes)
+    counts = {kind: np.bincount(report.labels[decided == kind], minlength=num_classes) for kind in kinds}
+    totals = np.bincount(report.labels, minlength=num_classes)
+    share = sum(counts.values()) / np.maximum(totals, 1)
+    bars = "".join(
+        _bar(report.classes[k], {kind: int(counts[kind][k]) for kind in kinds}, int(totals[k]))
+        for k in np.argsort(-share, kind="stable")
+    )
+    columns = " two" if num_classes > MOST_COUNTED_CLASSES else ""
+    heading, note = "Classes", "The right answers of each class; best classes first."
+    if len(kinds) > 1:
+        heading = "Which stream decided"
+        note = "The right answers of each class, by the stream that gives them alone; best classes first."
+    return _section(
+        heading,
+        note,
+        f'{_legend(decided, kinds)}<div class="bars{columns}">\n{bars}</div>\n',
+    )
+
+
+def _decided(report: Report) -> tuple[np.ndarray, list[str]]:
+    """(N,) what decided each clip, and the kinds of right answers there are."""
+    if "fused" in report.scores:
+        return deciding_stream(report.scores, report.labels), [kind for kind in DECISIONS if kind != "wrong"]
+    (stream,) = report.scorers
+    return np.where(report.answers(stream) == report.labels, stream, "wrong"), [stream]
+
+
+def _legend(decided: np.ndarray, kinds: list[str]) -> str:
+    words = DECISION_WORDS if len(kinds) > 1 else {kinds[0]: f"{kinds[0]} right", "wrong": "wrong"}
+    entries = "".join(
+        f'<li><i class="swatch {kind}"></i>{word} <span>{np.sum(decided == kind)}</span></li>'
+        for kind, word in words.items()
+    )
+    return f'<ul class="legend">{entries}</ul>\n'
+
+
+def _bar(name: str, counts: Mapping[str, int], total: int) -> str:
+    segments = "".join(
+        f'<i class="{kind}" style="width:{100 * count / total:.2f}%" title="{kind} {count}"></i>'
+        for kind, count in counts.items()
+        if count
+    )
+    right = f"{sum(counts.values())}/{total}" if total else "no clips"
+    return (
+        f'<div class="bar"><span class="class" title="{escape(name)}">{escape(name)}</span>'
+        f'<span class="track">{segments}</span><span class="count">{right}</span></div>\n'
+    )
+
+
+def _confusions(report: Report) -> str:
+    counts = {key: confusion(report.scores[key], report.labels) for key in report.scorers}
+    pictures = _themed(
+        lambda palette: _draw_confusions(counts, report.classes, palette),
+        f"Confusion matrices of {', '.join(SCORERS[key] for key in counts)}; rows are the true classes",
+    )
+    note = "Rows: truth. Columns: answer. The stronger the colour, the greater the share of the class."
+    if len(report.classes) > MOST_NAMED_CLASSES:
+        note += " Classes in the order of the class list, from the top and from the left."
+    return _section("Confusion", note, pictures + _frequent_mistakes(counts, report.classes))
+
+
+def _draw_confusions(counts: Mapping[str, np.ndarray], classes: tuple[str, ...], palette: Mapping[str, str]) -> Figure:
+    from matplotlib.figure import Figure
+
+    longest = max(len(_shortened(name)) for name in classes) if len(classes) <= MOST_NAMED_CLASSES else 0
+    names = 0.3 + longest * 0.6 * _name_size(classes) / 72  # inches that the names take on the left and below
+    side = min(0.6 + 0.35 * len(classes), 4.6, (PAGE_INCHES - names) / len(counts) - 0.15)
+    figure = Figure(figsize=(names + len(counts) * (side + 0.15), names + side + 0.3), layout="constrained")
+    axes = figure.subplots(1, len(counts), squeeze=False)[0]
+    for position, (axis, (key, matrix)) in enumerate(zip(axes, counts.items(), strict=True)):
+        _draw_matrix(axis, matrix, palette)
+        axis.set_title(SCORERS[key], loc="left")
+        _name_classes(axis, classes, with_rows=position == 0)
+    return figure
+
+
+def _draw_matrix(axis: Axes, matrix: np.ndarray, palette: Mapping[str, str]) -> None:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    shade = np.sqrt(share)  # lifts single mistakes above the paper
+    colours = LinearSegmentedColormap.from_list("share", [palette["paper"], palette["deep"]])
+    axis.imshow(shade, cmap=colours, vmin=0, vmax=1, interpolation="none")
+    if len(matrix) <= MOST_COUNTED_CLASSES:
+        for (row, column), count in np.ndenumerate(matrix):
+            ink = palette["paper"] if shade[row, column] > 0.55 else palette["ink"]
+            axis.text(column, row, count or "", ha="center", va="center", color=ink, fontsize=8)
+    axis.spines[:].set_visible(True)
+    axis.grid(False)
+
+
+def _name_classes(axis: Axes, classes: tuple[str, ...], with_rows: bool) -> None:
+    """Write the class names on both axes while they can be read; the matrices share the names of the rows."""
+    axis.tick_params(length=0)
+    if len(classes) > MOST_NAMED_CLASSES:
+        axis.set(xticks=[], yticks=[])
+        return
+    size = _name_size(classes)
+    names = [_shortened(name) for name in classes]
+    axis.set_xticks(range(len(names)), names, rotation=90, fontsize=size, parse_math=False)
+    row_names = names if with_rows else [""] * len(names)
+    axis.set_yticks(range(len(names)), row_names, fontsize=size, parse_math=False)
+
+
+def _name_size(classes: tuple[str, ...]) -> int:
+    """Points of the class names beside a matrix."""
+    return 8 if len(classes) <= MOST_COUNTED_CLASSES else 6
+
+
+def _shortened(name: str, length: int = 22) -> str:
+    name = name.encode("utf-8", "replace").decode()
+    return name if len(name) <= length else name[: length - 1] + "…"
+
+
+def _frequent_mistakes(counts: Mapping[str, np.ndarray], classes: tuple[str, ...], most: int = 8) -> str:
+    """A line with the pairs that the first scorer takes for each other most often."""
+    first = next(iter(counts))
+    mistakes = counts[first] - np.diag(counts[first].diagonal())
+    order = np.argsort(-mistakes, axis=None, kind="stable")[:most]
+    pairs = [(*np.unravel_index(index, mistakes.shape), mistakes.flat[index]) for index in order]
+    shown = [
+        f"<li>{escape(classes[truth])} → {escape(classes[answer])} <span>{count}</span></li>"
+        for truth, answer, count in pairs
+        if count
+    ]
+    if not shown:
+        return ""
+    heading = f"Most frequent mistakes of {SCORERS[first]}, truth → answer"
+    return f'<p class="lead">{heading}</p><ul class="legend">{"".join(shown)}</ul>\n'
+
+
+def _wrong_clips(report: Report) -> str:
+    """The clips the first scorer names wrongly, the surest mistake first."""
+    first = report.scorers[0]
+    answers = report.answers(first)
+    wrong = np.flatnonzero(answers != report.labels)
+    if not len(wrong):
+        return _section("Wrong clips", "None: every clip was named right.", "")
+    sureness = np.asarray(report.scores[first])[wrong, answers[wrong]]
+    listed = wrong[np.argsort(-sureness, kind="stable")][:MOST_WRONG_CLIPS]
+    note = f"All {len(wrong)}" if len(listed) == len(wrong) else f"The {len(listed)} surest of {len(wrong)}"
+    heads = "".join(f'<th colspan="2">{SCORERS[key]}</th>' for key in report.scorers)
+    rows = "".join(_wrong_row(report, clip) for clip in listed)
+    table = (
+        '<div class="wide"><table class="mistakes"><thead>\n'
+        f"<tr><th>clip</th><th>truth</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>\n"
+    )
+    note += ", the surest mistake first; each answer with its score in percent, right ones marked."
+    return _section("Wrong clips", note, table)
+
+
+def _wrong_row(report: Report, clip: int) -> str:
+    truth = report.labels[clip]
+    cells = []
+    for key in report.scorers:
+        answer = report.answers(key)[clip]
+        mark = ' class="right"' if answer == truth else ""
+        score = 100 * report.scores[key][clip][answer]
+        cells.append(f'<td{mark}>{escape(report.classes[answer])}</td><td class="score">{score:.0f}</td>')
+    return (
+        f'<tr><td class="clip">{escape(report.names[clip])}</td><td>{escape(report.classes[truth])}</td>'
+        f"{''.join(cells)}</tr>\n"
+    )
+
+
+def _provenance(provenance: Mapping[str, str]) -> str:
+    if not provenance:
+        return ""
+    entries = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in provenance.items())
+    return _section("Where the figures come from", "", f"<dl>{entries}</dl>\n")
+
+
+def _section(heading: str, note: str, body: str) -> str:
+    """A section of the page; heading, note and body are HTML."""
+    note = f'<p class="note">{note}</p>\n' if note else ""
+    return f"<section>\n<h2>{heading}</h2>\n{note}{body}</section>\n"
+
+
+def _interval(interval: tuple[float, float]) -> str:
+    return f"{interval[0]:.1f}&ndash;{interval[1]:.1f}"
+
+
+def _themed(draw: Callable[[Mapping[str, str]], Figure], alt: str) -> str:
+    """A figure drawn for light and for dark paper; print takes the light one."""
+    light, dark = (_svg(draw, PALETTES[theme]) for theme in ("light", "dark"))
+    return (
+        f'<div class="wide"><picture><source media="screen and (prefers-color-scheme: dark)" srcset="{dark}">'
+        f'<img src="{light}" alt="{escape(alt)}"></picture></div>\n'
+    )
+
+
+def _svg(draw: Callable[[Mapping[str, str]], Figure], palette: Mapping[str, str]) -> str:
+    """The figure that `draw(palette)` returns as a data URI; the same figure always gives the same bytes."""
+    import matplotlib
+
+    settings = {
+        "svg.fonttype": "none",  # the reader's fonts know more alphabets than ours
+        "svg.hashsalt": "rgbflow",
+        "font.size": 8.5,
+        "axes.titlesize": 9.5,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.color": palette["line"],
+        "grid.linewidth": 0.6,
+        "axes.axisbelow": True,
+        "axes.edgecolor": palette["line"],
+        "text.color": palette["ink"],
+        "axes.titlecolor": palette["ink"],
+        "axes.labelcolor": palette["soft"],
+        "xtick.color": palette["soft"],
+        "ytick.color": palette["soft"],
+    }
+    buffer = BytesIO()
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # measured with a font that may lack the letter
+        draw(palette).savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _style() -> str:
+    light, dark = (_variables(PALETTES[theme]) for theme in ("light", "dark"))
+    return f":root{{{light}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n{STYLE}"
+
+
+def _variables(palette: Mapping[str, str]) -> str:
+    return "".join(f"--{name}:{colour};" for name, colour in palette.items())
+
+
+STYLE = """
+*{box-sizing:border-box}
+html{color-scheme:light dark;-webkit-text-size-adjust:100%}
+body{margin:0;background:var(--paper);color:var(--ink);font-variant-numeric:tabular-nums;
+ font:15px/1.5 system-ui,"Segoe UI","Helvetica Neue","DejaVu Sans",sans-serif;
+ -webkit-print-color-adjust:exact;print-color-adjust:exact}
+main{max-width:1120px;margin:0 auto;padding:56px 28px 72px}
+h1,.headline{font-family:"Iowan Old Style",Charter,"Bitstream Charter",Georgia,"DejaVu Serif",serif}
+h1{font-size:15px;font-weight:400;font-style:italic;color:var(--soft);margin:0 0 10px}
+.headline{font-size:30px;line-height:1.28;letter-spacing:-.01em;max-width:30em;margin:0 0 30px;
+ text-wrap:balance}
+h2{font-size:17px;font-weight:650;margin:0 0 2px}
+section{border-top:1px solid var(--line);padding-top:22px;margin-top:40px}
+.note,.basis,.lead{color:var(--soft);margin:0 0 16px;max-width:68em}
+.lead{margin:14px 0 4px;font-size:13px}
+.basis{margin:18px 0 0}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(220px,1fr));gap:32px}
+.tile{max-width:360px}
+.tile span{display:block}
+.tile .name{font-weight:650;color:var(--own)}
+.tile .big{font-size:46px;line-height:1.15;font-weight:300;letter-spacing:-.02em}
+.tile small{font-size:22px;margin-left:.18em;color:var(--soft)}
+.tile .whisker{position:relative;height:6px;margin:8px 0 6px;background:var(--track);border-radius:3px}
+.whisker i,.whisker b{position:absolute;top:0;height:6px;border-radius:3px;background:var(--own)}
+.whisker i{opacity:.38}
+.whisker b{width:4px;height:14px;top:-4px;margin-left:-2px;box-shadow:0 0 0 1.5px var(--paper)}
+.interval{color:var(--soft);font-size:13px}
+.fusion{--own:var(--fusion)}.rgb{--own:var(--rgb)}.flow{--own:var(--flow)}
+.both{--own:var(--both)}.wrong{--own:var(--track)}
+.warning{margin:18px 0 0;padding:12px 16px;border-left:3px solid var(--warn);
+ background:var(--warn-paper);color:var(--warn)}
+.examples{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(460px,100%),1fr));gap:26px 32px}
+figure{margin:0;break-inside:avoid}
+.strip{display:grid;gap:3px}
+.strip img{width:100%;display:block;border-radius:2px;box-shadow:0 0 0 1px var(--line)}
+figcaption{font-size:13px;color:var(--soft);margin-top:6px;overflow-wrap:anywhere}
+figcaption strong{color:var(--ink);font-weight:650;margin-right:.6em}
+.wide{overflow-x:auto}
+.wide img{display:block;max-width:none}
+table{border-collapse:collapse}
+th{font-weight:400;color:var(--soft);font-size:13px;text-align:left}
+thead th{border-bottom:1px solid var(--line);padding:4px 0 6px}
+td,tbody th{padding:7px 0;border-bottom:1px solid var(--line);vertical-align:baseline}
+.figures td,.figures th{white-space:nowrap}
+.figures td{text-align:right;padding-left:44px;font-size:17px}
+.figures td.interval{padding-left:12px;font-size:13px}
+.figures thead th{text-align:right;padding-left:44px}
+.figures tbody th{color:var(--ink);font-weight:650;font-size:15px;padding-right:16px}
+.dot{display:inline-block;width:9px;height:9px;border-radius:50%;background:var(--own);margin-right:9px}
+.legend{list-style:none;display:flex;flex-wrap:wrap;gap:4px 22px;margin:0 0 14px;padding:0;font-size:13px}
+.legend span{color:var(--soft);margin-left:.3em}
+.swatch{display:inline-block;width:18px;height:9px;border-radius:2px;background:var(--own);margin-right:7px}
+.bars.two{columns:2;column-gap:44px}
+.bar{display:grid;grid-template-columns:11em 1fr 3.4em;align-items:center;gap:12px;font-size:13px;
+ line-height:23px;break-inside:avoid}
+.bar .class{overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
+.bar .track{display:flex;gap:1px;height:13px;background:var(--track);border-radius:2px;overflow:hidden}
+.bar .track i{background:var(--own)}
+.bar .count{color:var(--soft);text-align:right}
+.mistakes{font-size:13px;width:100%;min-width:620px}
+.mistakes td,.mistakes th{padding:5px 18px 5px 0}
+.mistakes .clip{overflow-wrap:anywhere;color:var(--soft)}
+.mistakes .score{text-align:right;color:var(--soft);padding-right:26px;width:1%}
+.mistakes .right{color:var(--fusion);font-weight:650}
+.mistakes .right::after{content:" ✓"}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:6px 24px;margin:14px 0 0;font-size:13px}
+dt{color:var(--soft)}
+dd{margin:0;overflow-wrap:anywhere;
+ font-family:ui-monospace,"SF Mono",Menlo,Consolas,"DejaVu Sans Mono",monospace}
+@media (max-width:700px){main{padding:28px 16px}.headline{font-size:23px}.bars.two{columns:1}
+ .bar{grid-template-columns:8em 1fr 3em}
+ .figures td,.figures thead th{padding-left:20px}}
+@media print{@page{margin:14mm}body{font-size:11px}main{max-width:none;padding:0}
+ section{margin-top:22px;padding-top:12px}
+ h2{break-after:avoid}tr,.wide{break-inside:avoid}.headline{font-size:22px}.wide img{max-width:100%}
+ .tiles{grid-template-columns:repeat(3,1fr)}.examples{grid-template-columns:1fr 1fr;gap:14px 22px}
+ .mistakes{min-width:0}}
+"""
