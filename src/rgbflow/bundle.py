@@ -1,0 +1,190 @@
+"""The bundle: a folder that holds everything needed to use a trained recogniser. Nothing in it is ever unpickled."""
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from rgbflow.atomic import write_atomically
+from rgbflow.errors import InputError
+from rgbflow.stream import STREAMS, Preparation, Stream, StreamSpec
+
+FORMAT_VERSION = 1
+RECORD = "recognizer.json"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What `recognizer.json` says.
+
+    Attributes:
+        classes: names in the order of the logits.
+        preparation: working size and flow settings, shared by the streams.
+        streams: the streams that are there, one or two.
+        split: protocol, seed, leak_percent and sha256 of the split it was trained on.
+        fusion: how the streams' scores become one; "average" is the paper's.
+        measured: per part, protocol, leak and figures, written by `evaluate`.
+        origin: per stream, what made it: command, commit, machine, date, epoch, starting weights.
+        licence: of the weights, as their maker states it.
+    """
+
+    classes: tuple[str, ...]
+    preparation: Preparation
+    streams: dict[Stream, StreamSpec]
+    split: dict
+    fusion: dict = field(default_factory=lambda: {"method": "average"})
+    measured: dict = field(default_factory=dict)
+    origin: dict = field(default_factory=dict)
+    licence: str = "not stated"
+
+
+def weights_file(folder: Path, stream: Stream) -> Path:
+    return folder / f"{stream}.safetensors"
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Read `recognizer.json`.
+
+    Raises:
+        InputError: if the folder holds no bundle, a damaged one, or one of a newer format.
+    """
+    path = folder / RECORD
+    if not path.is_file():
+        raise InputError(f"{folder} is no bundle: it has no {RECORD}; `rgbflow train` makes one")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        found = record["format_version"]
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise InputError(f"{path} is damaged ({error}): train or copy the bundle again") from error
+    if found > FORMAT_VERSION:
+        raise InputError(f"{path} has format {found}, this rgbflow reads up to {FORMAT_VERSION}: upgrade rgbflow")
+    try:
+        return _bundle_from_record(record)
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({error!r}): train or copy the bundle again") from error
+
+
+def _bundle_from_record(record: dict) -> Bundle:
+    values = {name: value for name, value in record.items() if name != "format_version"}
+    values["classes"] = tuple(record["classes"])
+    values["preparation"] = Preparation.from_dict(record["preparation"])
+    values["streams"] = {stream: StreamSpec.from_dict(spec) for stream, spec in record["streams"].items()}
+    if values["fusion"] != {"method": "average"}:
+        raise InputError(f"fusion {values['fusion']} is unknown to this rgbflow: upgrade rgbflow")
+    return Bundle(**values)
+
+
+def save_bundle(folder: Path, bundle: Bundle) -> None:
+    """Write `recognizer.json` and the model card, each under a temporary name first."""
+    streams = {stream: asdict(bundle.streams[stream]) for stream in STREAMS if stream in bundle.streams}
+    record = {"format_version": FORMAT_VERSION, **asdict(bundle), "streams": streams}
+    write_atomically(folder / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    write_atomically(folder / "README.md", model_card(bundle))
+
+
+def save_stream(folder: Path, bundle: Bundle, stream: Stream, weights: dict[str, Tensor]) -> None:
+    """Write a stream's weights and then the record that names it, so that a killed run leaves a bundle that loads."""
+    weights = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+    write_atomically(weights_file(folder, stream), safetensors.torch.save(weights))
+    save_bundle(folder, bundle)
+
+
+def load_weights(folder: Path, stream: Stream) -> dict[str, Tensor]:
+    path = weights_file(folder, stream)
+    try:
+        return safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise InputError(f"{path} can't be read ({error}): train or copy the bundle again") from error
+
+
+def with_stream(existing: Bundle | None, addition: Bundle) -> Bundle:
+    """The existing bundle with the streams of `addition` put in or replaced.
+
+    Raises:
+        InputError: if the two were trained on other classes, another split or another working size.
+    """
+    if existing is None:
+        return addition
+    for name in ("classes", "preparation", "split"):
+        if getattr(existing, name) != getattr(addition, name):
+            raise InputError(
+                f"the bundle's other stream was trained with another {name}: train both streams from one store "
+                "and one split, or choose another --out"
+            )
+    streams = {**existing.streams, **addition.streams}
+    return replace(addition, streams=streams, origin={**existing.origin, **addition.origin})
+
+
+def fetch_bundle(name: str) -> Path:
+    """The folder of a bundle: `name` itself if there is such a folder, else a download from the Hugging Face Hub.
+
+    Raises:
+        InputError: if neither is there.
+    """
+    folder = Path(name)
+    if folder.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
+        if not folder.is_dir():
+            raise InputError(f"bundle {name} is not a folder: pass the folder that `rgbflow train --out` made")
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        patterns = [RECORD, "*.safetensors", "README.md"]
+        return Path(snapshot_download(name, allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"bundle {name} is neither a folder here nor reachable on the Hugging Face Hub ({reason})"
+        ) from error
+
+
+def model_card(bundle: Bundle) -> str:
+    """The bundle's README.md: what it recognises, how well, and how to use it."""
+    streams = "\n".join(
+        f"- **{name}**: {spec.backbone}, {spec.input_size}×{spec.input_size}, {spec.channels} channels"
+        for name, spec in bundle.streams.items()
+    )
+    return f"""---
+library_name: rgbflow
+pipeline_tag: video-classification
+tags: [action-recognition, optical-flow, two-stream]
+---
+
+# A two-stream action recogniser
+
+It tells {len(bundle.classes)} actions apart: {", ".join(bundle.classes)}.
+
+{streams}
+
+{_measured_lines(bundle)}
+
+Trained on a split of protocol `{bundle.split["protocol"]}`, seed {bundle.split["seed"]}, sha256
+{bundle.split["sha256"]}. Licence of the weights: {bundle.licence}.
+
+```python
+from rgbflow import Recognizer
+
+recognizer = Recognizer.load("path/to/this/folder")
+print(recognizer.predict("clip.mp4").top(5))
+```
+"""
+
+
+def _measured_lines(bundle: Bundle) -> str:
+    if not bundle.measured:
+        return "Not evaluated yet: `rgbflow evaluate` writes its figures here."
+    lines = []
+    for part, measured in bundle.measured.items():
+        leak = f"{measured['leak_percent']:.1f} % of the test clips share a group with a training clip"
+        lines.append(
+            f"Measured on the {part} part ({measured['clips']} clips, protocol {measured['protocol']}; {leak}):\n"
+        )
+        lines.append("| stream | top-1 % | 95 % interval | top-5 % |\n|---|---|---|---|")
+        for name, figures in measured["figures"].items():
+            low, high = figures["top1_interval"]
+            lines.append(f"| {name} | {figures['top1']:.1f} | {low:.1f}–{high:.1f} | {figures['top5']:.1f} |")
+    return "\n".join(lines)

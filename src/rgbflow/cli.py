@@ -1,0 +1,417 @@
+"""The command line: a table from command to function. What takes long to import is imported inside the functions."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from rgbflow.errors import InputError
+from rgbflow.learn.config import TrainConfig, load_config
+
+Flag = tyro.conf.arg
+EXIT_SOME_FAILED = 3
+
+
+def prepare(
+    videos: Annotated[Path, tyro.conf.Positional],
+    out: Path,
+    flow: Literal["dis", "farneback", "tvl1"] = "dis",
+    preset: Literal["ultrafast", "fast", "medium"] = "fast",
+    bound: float = 20.0,
+    short_side: int = 256,
+    groups: Path | None = None,
+    workers: int = 0,
+    json: bool = False,
+) -> int:
+    """Prepare a folder of videos for training: frames and optical flow, once.
+
+    Args:
+        videos: folder of class folders, VIDEOS/<Class>/<clip>.avi.
+        out: folder of the prepared data set; what is there already and still right is kept.
+        flow: method of optical flow.
+        preset: of DIS: speed against detail.
+        bound: largest displacement kept, in pixels per frame step at the working size.
+        short_side: working size: pixels of the shorter side.
+        groups: table of groups, Class/clip.avi<TAB>group; VIDEOS/groups.tsv is found by itself.
+        workers: processes; 0 is one per core.
+        json: print the result as JSON.
+    """
+    from rgbflow.data.layouts import read_class_folders, read_groups
+    from rgbflow.data.store import OK, prepare
+    from rgbflow.flow import FlowSettings
+    from rgbflow.progress import track
+    from rgbflow.stream import Preparation
+
+    sources = read_class_folders(videos, read_groups(groups) if groups else None)
+    preparation = Preparation(short_side, FlowSettings(flow, preset, bound))
+    with track("preparing", len(sources), "clips") as tracker:
+        rows = prepare(sources, out, preparation, workers or os.cpu_count() or 1, on_clip=lambda row: tracker.advance())
+    failed = [row for row in rows if row.status != OK]
+    result = {
+        "store": str(out),
+        "clips": len(rows) - len(failed),
+        "frames": sum(row.frames for row in rows),
+        "classes": len({row.label for row in rows}),
+        "groups": len({row.group for row in rows}),
+        "failed": {row.clip: row.status for row in failed},
+    }
+    show(result, json, "{store}: {clips} clips of {classes} classes and {groups} groups, {frames} frames")
+    for row in failed:
+        print(f"set aside: {row.status}", file=sys.stderr)
+    return EXIT_SOME_FAILED if failed else 0
+
+
+def split(
+    store: Annotated[Path, tyro.conf.Positional],
+    out: Path,
+    protocol: Literal["group", "paper", "official-1", "official-2", "official-3"] = "group",
+    seed: int = 0,
+    groups: Path | None = None,
+    holdout: Annotated[tuple[str, ...], Flag(metavar="NAME ...")] = (),
+    lists: Path | None = None,
+    json: bool = False,
+) -> int:
+    """Divide a prepared data set into train, val and test, and say how much leaks between them.
+
+    Args:
+        store: prepared data set.
+        out: file to write, split.json.
+        protocol: group: 6:2:2, no group on two sides. paper: 6:2:2 over clips. official-N: UCF101's lists.
+        seed: of the draw.
+        groups: table of groups, Class/clip.avi<TAB>group, instead of the store's.
+        holdout: groups that make up the test part; with protocol group.
+        lists: folder of UCF101's lists; for official-N.
+        json: print the result as JSON.
+    """
+    from rgbflow.data.layouts import SourceClip, match_groups, read_groups
+    from rgbflow.data.splits import make_split
+    from rgbflow.data.store import Store
+
+    rows = Store(store).rows
+    given = match_groups(read_groups(groups), {row.clip: Path(row.source) for row in rows.values()}) if groups else {}
+    clips = [SourceClip(row.clip, row.label, given.get(row.clip, row.group), Path(row.source)) for row in rows.values()]
+    made = make_split(clips, protocol, seed, holdout, lists)
+    made.save(out)
+    for note in made.notes:
+        print(f"note: {note}", file=sys.stderr)
+    result = {
+        "split": str(out),
+        "protocol": protocol,
+        "train": len(made.train),
+        "val": len(made.val),
+        "test": len(made.test),
+        "leak_percent": made.leak_percent,
+    }
+    show(
+        result,
+        json,
+        "{split}: {train} train, {val} val, {test} test clips ({protocol}); "
+        "{leak_percent:.1f} % of the test clips share a group with a training clip",
+    )
+    return 0
+
+
+def train(
+    store: Annotated[Path, tyro.conf.Positional],
+    split: Path,
+    stream: Literal["rgb", "flow"],
+    out: Path,
+    settings: Annotated[TrainConfig, Flag(name="")],
+    config: Path | None = None,
+    json: bool = False,
+) -> int:
+    """Train one stream and put it into a bundle; run it again after a kill and it goes on.
+
+    Args:
+        store: prepared data set.
+        split: from `rgbflow split`.
+        stream: which network; train both into one bundle for the fusion.
+        out: the bundle's folder.
+        settings: every field of TrainConfig.
+        config: TOML file with fields of TrainConfig; flags win over it.
+        json: print the result as JSON.
+    """
+    from rgbflow.data.splits import load_split
+    from rgbflow.data.store import Store
+    from rgbflow.learn.train import train
+    from rgbflow.progress import track
+
+    tell = partial(print, file=sys.stderr)
+    data, parts = Store(store), load_split(split)
+    with track(f"training {stream}", None, "steps") as tracker:
+        result = train(data, parts, stream, out, settings, tell, on_step=tracker.set)
+    show(
+        {
+            "bundle": str(out),
+            "stream": stream,
+            "best_epoch": result.best_epoch,
+            "val_top1": result.val_top1,
+            "seconds": result.seconds,
+            "resumed_epoch": result.resumed_epoch,
+            "curve": result.curve,
+        },
+        json,
+        "{bundle}: {stream} trained in {seconds:.0f} s; epoch {best_epoch} was best, top-1 {val_top1:.1f} % on val",
+    )
+    return 0
+
+
+def evaluate(
+    bundle: Annotated[Path, tyro.conf.Positional],
+    store: Annotated[Path, tyro.conf.Positional],
+    split: Path,
+    part: Literal["test", "val"] = "test",
+    scores: Path | None = None,
+    report: Path | None = None,
+    snippets: int = 25,
+    device: str = "auto",
+    json: bool = False,
+) -> int:
+    """Measure a bundle on one part of its split: each stream and the fusion, with intervals.
+
+    Args:
+        bundle: folder from `rgbflow train`.
+        store: prepared data set.
+        split: the split the bundle was trained on.
+        part: which part to measure on.
+        scores: file to write the scores of every clip to, .npz.
+        report: file to write the HTML report to.
+        snippets: per clip and stream.
+        device: auto, cpu, cuda or mps.
+        json: print the figures as JSON.
+    """
+    from rgbflow.data.splits import load_split
+    from rgbflow.data.store import Store
+    from rgbflow.learn.evaluate import evaluate, make_report, record_figures
+    from rgbflow.learn.report import write_report
+    from rgbflow.progress import track
+    from rgbflow.recognizer import Recognizer
+
+    recognizer, data, parts = Recognizer.load(bundle, device), Store(store), load_split(split)
+    with track("evaluating", len(getattr(parts, part)), "clips") as tracker:
+        evaluation = evaluate(recognizer, data, parts, part, snippets, on_clip=lambda prediction: tracker.advance())
+    record_figures(bundle, evaluation)
+    written = {}
+    if scores:
+        evaluation.save_scores(scores)
+        written["scores"] = str(scores)
+    if report:
+        write_report(report, make_report(evaluation, bundle, data, title=f"rgbflow: {bundle.name}"))
+        written["report"] = str(report)
+    if json:
+        show({"bundle": str(bundle), "part": part, **evaluation.as_dict(), **written}, True)
+    else:
+        print_figures(evaluation)
+        for name, path in written.items():
+            print(f"{name}: {path}")
+    return 0
+
+
+def predict(
+    bundle: Annotated[str, tyro.conf.Positional],
+    videos: Annotated[tuple[Path, ...], tyro.conf.Positional, Flag(metavar="VIDEO ...")],
+    top: int = 5,
+    overlay: Path | None = None,
+    timeline: bool = False,
+    window: float = 2.0,
+    step: float = 0.5,
+    snippets: int = 25,
+    device: str = "auto",
+    json: bool = False,
+) -> int:
+    """Label videos.
+
+    Args:
+        bundle: folder from `rgbflow train`, or a Hugging Face Hub id, owner/name.
+        videos: files.
+        top: how many classes to print.
+        overlay: video to write with the label and score bars drawn in; for one VIDEO.
+        timeline: slide over a long video and print segments instead of one label.
+        window: of --timeline, seconds.
+        step: of --timeline, seconds.
+        snippets: per clip and stream.
+        device: auto, cpu, cuda or mps.
+        json: print the answers as JSON, one line per video.
+    """
+    if not videos:
+        raise InputError("no VIDEO given: name at least one file")
+    if overlay and len(videos) > 1:
+        raise InputError(f"--overlay {overlay} is for one video, but {len(videos)} were given: call once for each")
+    from rgbflow.overlay import write_overlay
+    from rgbflow.recognizer import Recognizer
+
+    recognizer = Recognizer.load(bundle, device)
+    failed = 0
+    for video in videos:
+        try:
+            if timeline:
+                line = recognizer.timeline(video, window, step)
+                windows = line.windows
+                show_timeline(video, line, json)
+            else:
+                windows = [recognizer.predict(video, snippets)]
+                show_prediction(video, windows[0], top, json)
+            if overlay:
+                write_overlay(video, windows, overlay)
+                print(f"overlay: {overlay}", file=sys.stderr)
+        except InputError as error:  # the other videos still get their label
+            print(f"rgbflow: {error}", file=sys.stderr)
+            failed += 1
+    return 1 if failed == len(videos) else EXIT_SOME_FAILED if failed else 0
+
+
+def check(path: Annotated[Path, tyro.conf.Positional], json: bool = False) -> int:
+    """Decode everything and name what is broken, wrong or unlabelled.
+
+    Args:
+        path: folder of class folders, or one video.
+        json: print the findings as JSON.
+    """
+    from rgbflow.data.doctor import check
+    from rgbflow.progress import track
+
+    with track("checking", None, "files") as tracker:
+        diagnosis = check(path, progress=tracker.set)
+    if json:
+        show(diagnosis.as_dict(), True)
+    else:
+        for finding in diagnosis.findings:
+            print(f"{finding.kind}: {finding.path}: {finding.message}")
+        print(f"{path}: {diagnosis.files} files, {diagnosis.frames} frames, {len(diagnosis.findings)} findings")
+    return 0 if diagnosis.ok else EXIT_SOME_FAILED
+
+
+def demo(out: Path = Path("demo"), workers: int = 0, seed: int = 0, json: bool = False) -> int:
+    """Make a small data set, train both streams on it and show what each of them can tell.
+
+    Args:
+        out: folder for everything the demo makes.
+        workers: processes; 0 is one per core.
+        seed: of the data set, the split and the training.
+        json: print the figures as JSON.
+    """
+    from rgbflow.demo import run_demo
+
+    result = run_demo(out, workers or os.cpu_count() or 1, seed)
+    if json:
+        show(result.as_dict(), True)
+    else:
+        print_figures(result.evaluation)
+        print(result.summary())
+    return 0
+
+
+COMMANDS: dict[str, Callable[..., int]] = {
+    "prepare": prepare,
+    "split": split,
+    "train": train,
+    "evaluate": evaluate,
+    "predict": predict,
+    "check": check,
+    "demo": demo,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns its exit code: 0 done, 1 the input can't be used, 2 wrong usage, 3 some files failed."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] not in COMMANDS:
+        return print_usage(arguments)
+    name = arguments[0]
+    try:
+        command = COMMANDS[name]
+        if name == "train":
+            command = partial(train, settings=_config_from(arguments))
+        return tyro.cli(command, prog=f"rgbflow {name}", description=COMMANDS[name].__doc__, args=arguments[1:])
+    except InputError as error:
+        print(f"rgbflow: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"rgbflow: stopped; `rgbflow {name}` with the same arguments goes on", file=sys.stderr)
+        return 130
+
+
+def print_usage(arguments: list[str]) -> int:
+    """Print the table of commands; the exit code is 0 if it was asked for, 2 for an unknown command."""
+    if arguments == ["--version"]:
+        from importlib.metadata import version
+
+        print(version("rgbflow"))
+        return 0
+    asked_for = arguments in ([], ["-h"], ["--help"])
+    lines = [f"  {name:<10} {command.__doc__.splitlines()[0]}" for name, command in COMMANDS.items()]
+    text = "\n".join(["usage: rgbflow COMMAND ... (rgbflow COMMAND --help tells more)", "", *lines])
+    if asked_for:
+        print(text)
+        return 0
+    print(f"rgbflow: {arguments[0]!r} is no command\n{text}", file=sys.stderr)
+    return 2
+
+
+def show(result: dict, as_json: bool, line: str = "") -> None:
+    """Print a result: as JSON, or as a line with its values filled in."""
+    print(json.dumps(result, ensure_ascii=False) if as_json else line.format(**result))
+
+
+def show_prediction(video, prediction, top: int, as_json: bool) -> None:
+    """Print what each stream and the fusion say about a video, and the time each stage took."""
+    if as_json:
+        show({"video": str(video), **prediction.as_dict(top)}, True)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{video}: {prediction.label} ({prediction.score:.1%})", title_justify="left")
+    columns = {"fused": prediction.scores, **prediction.stream_scores}
+    for name in ("class", *columns):
+        table.add_column(name, justify="left" if name == "class" else "right")
+    for answer in prediction.top(top):
+        index = prediction.classes.index(answer.label)
+        table.add_row(answer.label, *(f"{scores[index]:.1%}" for scores in columns.values()))
+    Console().print(table)
+    print(", ".join(f"{stage} {1000 * seconds:.0f} ms" for stage, seconds in prediction.seconds.items()))
+
+
+def show_timeline(video, timeline, as_json: bool) -> None:
+    """Print the segments of a long video."""
+    if as_json:
+        show({"video": str(video), "segments": [vars(segment) for segment in timeline.segments]}, True)
+        return
+    print(f"{video}:")
+    for segment in timeline.segments:
+        span = f"{segment.start_seconds:8.2f} – {segment.end_seconds:8.2f} s"
+        print(f"  {span}  {segment.score:6.1%}  {segment.label}")
+
+
+def print_figures(evaluation) -> None:
+    """Print the table of an evaluation, with what its figures are."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{len(evaluation.names)} clips of the {evaluation.part} part", title_justify="left")
+    for name in ("stream", "top-1 %", "95 % interval", "top-5 %", "mean class accuracy %"):
+        table.add_column(name, justify="left" if name == "stream" else "right")
+    for name, figures in evaluation.figures().items():
+        low, high = figures.top1_interval
+        interval = f"{low:.1f} – {high:.1f}"
+        table.add_row(
+            name, f"{figures.top1:.1f}", interval, f"{figures.top5:.1f}", f"{figures.mean_class_accuracy:.1f}"
+        )
+    Console().print(table)
+    leak = f"{evaluation.leak_percent:.1f} % of the test clips share a group with a training clip"
+    print(f"protocol {evaluation.protocol}: {leak}")
+
+
+def _config_from(arguments: list[str]) -> TrainConfig:
+    """The settings of `--config FILE`, which the other flags then change; the defaults without it."""
+    for position, argument in enumerate(arguments):
+        if argument == "--config" and position + 1 < len(arguments):
+            return load_config(Path(arguments[position + 1]))
+        if argument.startswith("--config="):
+            return load_config(Path(argument.removeprefix("--config=")))
+    return TrainConfig()

@@ -1,0 +1,247 @@
+"""The prepared data set: per clip one lossless video of frames and one of flow, and a manifest of all clips.
+
+    STORE/rgb/<Class>/<clip>.mkv     FFV1, the frames at the working size
+    STORE/flow/<Class>/<clip>.mkv    FFV1, gray: 8-bit u above 8-bit v, one picture per frame step
+    STORE/manifest.parquet           one row per clip
+
+Every frame of these files is a key frame, so any of them can be read at once.
+"""
+
+import hashlib
+import json
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rgbflow.atomic import replacing
+from rgbflow.clip import Preparer
+from rgbflow.data.layouts import SourceClip
+from rgbflow.errors import InputError
+from rgbflow.stream import STREAMS, Preparation, Stream
+from rgbflow.video import LosslessReader, LosslessWriter, VideoError, decode, probe
+
+MANIFEST = "manifest.parquet"
+TAG = "RGBFLOW"  # the Matroska tag that says what a stored file was made from
+OK = "ok"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the manifest.
+
+    Attributes:
+        clip: "<Class>/<file stem>".
+        label: the class; the column is called "class".
+        group: the source the clip was cut from.
+        frames: counted by decoding; flow has one field fewer.
+        frames_per_second: of the source.
+        width, height: of the source, pixels.
+        source: path of the source file when it was prepared.
+        sha256: of the source file.
+        status: "ok", or why the clip was set aside.
+    """
+
+    clip: str
+    label: str
+    group: str
+    frames: int
+    frames_per_second: float
+    width: int
+    height: int
+    source: str
+    sha256: str
+    status: str
+
+
+@dataclass(frozen=True)
+class StoredClip:
+    """A clip of a store; reads only the frames it is asked for."""
+
+    name: str
+    files: Mapping[Stream, Path]
+    num_frames: int
+    start_seconds: float
+    end_seconds: float
+    flow_seconds: float = 0.0
+    ahead: Mapping[Stream, Mapping[int, np.ndarray]] | None = None  # what `read_ahead` has read
+
+    def read(self, stream: Stream, indices: np.ndarray) -> np.ndarray:
+        if self.ahead is not None:
+            return np.stack([self.ahead[stream][int(index)] for index in indices])
+        with LosslessReader(self.files[stream]) as reader:
+            pictures = reader.read(indices)
+        if stream == "rgb":
+            return pictures.transpose(0, 3, 1, 2)
+        return pictures.reshape(len(pictures), 2, -1, pictures.shape[-1])
+
+    def read_ahead(self, wanted: Mapping[Stream, np.ndarray]) -> "StoredClip":
+        """The same clip with the wanted (sorted, unique) indices of each stream in memory."""
+        ahead = {
+            stream: dict(zip(indices.tolist(), self.read(stream, indices), strict=True))
+            for stream, indices in wanted.items()
+        }
+        return replace(self, ahead=ahead)
+
+
+class Store:
+    """A prepared data set, open for reading.
+
+    Args:
+        folder: what `rgbflow prepare --out` made.
+
+    Raises:
+        InputError: if the folder holds no readable manifest.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        path = self.folder / MANIFEST
+        if not path.is_file():
+            raise InputError(f"{folder} is no prepared data set: it has no {MANIFEST}; run `rgbflow prepare` first")
+        try:
+            table = pq.read_table(path)
+            self.preparation = Preparation.from_dict(json.loads(table.schema.metadata[b"preparation"]))
+            rows = [_row_from_columns(columns) for columns in table.to_pylist()]
+        except (pa.ArrowException, OSError, KeyError, TypeError) as error:
+            raise InputError(f"{path} can't be read ({_first_line(error)}): run `rgbflow prepare` again") from error
+        self.rows = {row.clip: row for row in rows if row.status == OK}
+        self.failed = [row for row in rows if row.status != OK]
+
+    def clip(self, name: str) -> StoredClip:
+        """One clip by its name, "<Class>/<file stem>"."""
+        row = self.rows[name]
+        files = {stream: stored_file(self.folder, stream, name) for stream in ("rgb", "flow")}
+        return StoredClip(name, files, row.frames, 0.0, row.frames / row.frames_per_second)
+
+
+def stored_file(folder: Path, stream: Stream, clip: str) -> Path:
+    return folder / stream / f"{clip}.mkv"
+
+
+def prepare(
+    sources: Sequence[SourceClip],
+    folder: Path,
+    preparation: Preparation,
+    workers: int = 1,
+    on_clip: Callable[[Row], None] = lambda row: None,
+) -> list[Row]:
+    """Write the store of a list of clips; clips that are there already, made the same way, are kept.
+
+    A clip that can't be decoded is set aside: its row says why and the rest goes on. A killed run leaves no
+    half-written file and continues where it stopped when it is called again.
+
+    Args:
+        sources: from `layouts.read_class_folders`.
+        folder: the store.
+        preparation: working size and flow settings.
+        workers: processes; each uses one thread.
+        on_clip: called with each row as it is done.
+
+    Returns:
+        The rows of the manifest, in the order of `sources`.
+
+    Raises:
+        InputError: if the store can't be written.
+    """
+    task = partial(prepare_clip, folder=folder, preparation=preparation)
+    rows = []
+    for row in _mapped(task, sources, workers):
+        on_clip(row)
+        rows.append(row)
+    _write_manifest(folder / MANIFEST, rows, preparation)
+    return rows
+
+
+def prepare_clip(source: SourceClip, folder: Path, preparation: Preparation) -> Row:
+    """Prepare one clip: the same on one core, in a process pool and on a cluster."""
+    cv2.setNumThreads(1)
+    row = Row(source.name, source.label, source.group, 0, 0.0, 0, 0, str(source.path), "", OK)
+    try:
+        row = replace(row, sha256=_sha256(source.path))
+        info = probe(source.path)
+        tag = json.dumps({"source_sha256": row.sha256, **preparation.as_dict()}, sort_keys=True)
+        frames = _frames_already_there(folder, source.name, tag)
+        if not frames:
+            frames = _write_streams(source, folder, preparation, info.frames_per_second, tag)
+    except VideoError as error:
+        return replace(row, status=str(error))
+    return replace(row, frames=frames, frames_per_second=info.frames_per_second, width=info.width, height=info.height)
+
+
+def _write_streams(source: SourceClip, folder: Path, preparation: Preparation, rate: float, tag: str) -> int:
+    preparer = Preparer(preparation)
+    rgb_file, flow_file = (stored_file(folder, stream, source.name) for stream in STREAMS)
+    frames = 0
+    with (
+        LosslessWriter(rgb_file, rate, {TAG: tag}) as rgb,
+        LosslessWriter(flow_file, rate, {TAG: tag}) as flow,
+    ):
+        for decoded in decode(source.path):
+            frame, field = preparer.step(decoded.pixels)
+            rgb.write(frame)
+            if field is not None:
+                flow.write(field.reshape(-1, field.shape[-1]))
+            frames += 1
+        if frames < 2:
+            raise VideoError(f"{source.path} has {frames} frame: flow needs at least 2")
+    return frames
+
+
+def _frames_already_there(folder: Path, clip: str, tag: str) -> int:
+    """How many frames the stored files of a clip have if both were made from this source in this way, else 0."""
+    try:
+        with (
+            LosslessReader(stored_file(folder, "rgb", clip)) as rgb,
+            LosslessReader(stored_file(folder, "flow", clip)) as flow,
+        ):
+            same = rgb.metadata.get(TAG) == tag and flow.metadata.get(TAG) == tag
+            return rgb.num_frames if same and flow.num_frames == rgb.num_frames - 1 else 0
+    except VideoError:
+        return 0
+
+
+def _mapped(task: Callable[[SourceClip], Row], sources: Sequence[SourceClip], workers: int) -> Iterator[Row]:
+    if workers == 1:
+        yield from map(task, sources)
+        return
+    # Spawned, not forked: a fork of a process with running threads (torch, OpenCV) may hang.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            yield from pool.map(task, sources)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _write_manifest(path: Path, rows: list[Row], preparation: Preparation) -> None:
+    columns = [{("class" if name == "label" else name): value for name, value in asdict(row).items()} for row in rows]
+    flow = preparation.flow
+    settings = {"flow_method": flow.method, "flow_preset": flow.preset, "flow_bound": flow.bound}
+    table = pa.Table.from_pylist([{**row, **settings, "short_side": preparation.short_side} for row in columns])
+    table = table.replace_schema_metadata({"preparation": json.dumps(preparation.as_dict())})
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def _row_from_columns(columns: dict) -> Row:
+    names = Row.__dataclass_fields__
+    return Row(**{name: columns["class" if name == "label" else name] for name in names})
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise VideoError(f"{path} can't be read ({error.strerror}): check its rights") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,114 @@
+"""The settings of a training run; each is declared here once and is a flag and a TOML key by itself."""
+
+import dataclasses
+import difflib
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from rgbflow.errors import InputError
+
+Schedule = Literal["cosine", "exponential", "constant"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How one stream is trained."""
+
+    backbone: str = "resnet101"
+    """Any image classifier of timm."""
+    weights: str = "imagenet"
+    """Starting weights: none, imagenet, or a .safetensors or .pth file."""
+    input_size: int = 224
+    """Pixels; the network sees input_size × input_size."""
+    crop_fraction: float = 0.875
+    """Side of the centre square that is shown outside training, as a share of the short side."""
+    stack_length: int = 10
+    """Flow fields in a snippet (L); the paper's single pair (u,v) is 1. Not used by rgb."""
+    num_segments: int = 1
+    """Snippets of a clip per training step (S); their consensus is trained."""
+    epochs: int = 50
+    batch_size: int = 16
+    """Clips per step and process."""
+    learning_rate: float = 0.005
+    """Of SGD at the start, after the warm-up."""
+    schedule: Schedule = "cosine"
+    """Cosine to zero; exponential by decay per epoch; or constant."""
+    decay: float = 0.95
+    """Factor per epoch of the exponential schedule."""
+    warmup_epochs: float = 1.0
+    """The learning rate rises linearly from zero over these epochs."""
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.0
+    dropout: float = 0.0
+    """Before the classifier."""
+    flip: bool = True
+    """Mirror half of the clips. Wrong for classes that differ in left and right."""
+    gradient_clip: float = 20.0
+    """Largest norm of the gradient; 0 turns clipping off."""
+    precision: Precision = "auto"
+    """auto is bf16 where the hardware computes it fast, else fp32."""
+    device: str = "auto"
+    """auto, cpu, cuda or mps."""
+    workers: int = 1
+    """Processes that read clips; 0 reads in the training process."""
+    seed: int = 0
+    licence: str = "not stated"
+    """Of the trained weights, for the model card."""
+
+    def __post_init__(self):
+        for name in ("input_size", "stack_length", "num_segments", "epochs", "batch_size", "learning_rate", "decay"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"{name} ({getattr(self, name)}) must be above 0: the default is {_default(name)}")
+        for name in ("warmup_epochs", "momentum", "weight_decay", "gradient_clip", "workers", "seed"):
+            if getattr(self, name) < 0:
+                raise InputError(
+                    f"{name} ({getattr(self, name)}) must not be negative: the default is {_default(name)}"
+                )
+        if not 0 < self.crop_fraction <= 1:
+            raise InputError(f"crop_fraction ({self.crop_fraction}) must be in (0, 1]: the default is 0.875")
+        for name in ("label_smoothing", "dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name} ({getattr(self, name)}) must be in [0, 1): the default is {_default(name)}")
+        for name, choices in (("schedule", Schedule), ("precision", Precision)):
+            if getattr(self, name) not in get_args(choices):
+                raise InputError(f"{name} ({getattr(self, name)!r}) must be one of {', '.join(get_args(choices))}")
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Read a TrainConfig from a TOML file whose keys are its fields; fields it leaves out keep their defaults.
+
+    Raises:
+        InputError: if the file is missing or no TOML, a key is unknown (the nearest right one is named) or a value
+            has the wrong type.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"--config {path} can't be read ({error.strerror}): pass a TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"--config {path} is no TOML ({error}): write lines such as epochs = 30") from error
+    fields = {field.name: field for field in dataclasses.fields(TrainConfig)}
+    for key, value in values.items():
+        if key not in fields:
+            nearest = difflib.get_close_matches(key, fields, n=1)
+            hint = f"did you mean {nearest[0]!r}?" if nearest else f"the keys are {', '.join(fields)}"
+            raise InputError(f"--config {path}: unknown key {key!r}: {hint}")
+        values[key] = _as_type_of(fields[key].default, key, value, path)
+    return TrainConfig(**values)
+
+
+def _as_type_of(default: object, key: str, value: object, path: Path) -> object:
+    wanted = type(default)
+    if wanted is float and type(value) is int:
+        return float(value)
+    if type(value) is not wanted:
+        raise InputError(f"--config {path}: {key} = {value!r} must be a {wanted.__name__}, such as {default!r}")
+    return value
+
+
+def _default(name: str) -> object:
+    return TrainConfig.__dataclass_fields__[name].default

