@@ -1,6 +1,7 @@
 """Videos whose motion is known; no video is kept in git."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,13 @@ def _texture(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
 
 
 def _moving_square(
-    dx: float, dy: float, frames: int = 12, size: tuple[int, int] = (160, 120), seed: int = 0
+    dx: float,
+    dy: float,
+    frames: int = 12,
+    size: tuple[int, int] = (160, 120),
+    seed: int = 0,
+    tint: tuple[float, float, float] = (1, 1, 1),
+    place: tuple[float, float] = (0, 0),
 ) -> np.ndarray:
     """A textured square that moves before a textured background that stands still.
 
@@ -23,8 +30,10 @@ def _moving_square(
         dx: motion to the right, pixels per frame step; may be fractional.
         dy: motion down.
         frames: number of frames T.
-        size: (W, H). The square's side is half the shorter one; halfway through, its centre is the picture's.
+        size: (W, H). The square's side is half the shorter one.
         seed: of both textures.
+        tint: factors for red, green and blue of the square.
+        place: where the square's centre is halfway through, in pixels right and down of the picture's.
 
     Returns:
         (T, H, W, 3) uint8.
@@ -32,12 +41,13 @@ def _moving_square(
     rng = np.random.default_rng(seed)
     width, height = size
     side = min(size) // 2
-    background, square = _texture(rng, width, height), _texture(rng, side, side)
+    background, square = _texture(rng, width, height), _texture(rng, side, side) * np.float32(tint)
+    left, top = (width - side) / 2 + place[0], (height - side) / 2 + place[1]
     pictures = []
     for step in np.arange(frames) - (frames - 1) / 2:
-        place = np.float32([[1, 0, (width - side) / 2 + step * dx], [0, 1, (height - side) / 2 + step * dy]])
-        moved = cv2.warpAffine(square, place, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        share = cv2.warpAffine(np.ones((side, side, 1), np.float32), place, size)[..., None]
+        to_place = np.float32([[1, 0, left + step * dx], [0, 1, top + step * dy]])
+        moved = cv2.warpAffine(square, to_place, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        share = cv2.warpAffine(np.ones((side, side, 1), np.float32), to_place, size)[..., None]
         pictures.append(share * moved + (1 - share) * background)
     return np.clip(np.round(pictures), 0, 255).astype(np.uint8)
 
@@ -58,3 +68,74 @@ def square_video(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / name
 
     return write
+
+
+@dataclass(frozen=True)
+class World:
+    """A small data set with its store and split, and the bundle trained on it; nothing in it may be changed.
+
+    left and right differ only in the direction of motion, red and green only in colour.
+    """
+
+    videos: Path
+    store: Path
+    split: Path
+    bundle: Path
+    config: Path
+
+
+WORLD_CONFIG = """\
+backbone = "resnet10t"
+weights = "none"
+input_size = 56
+crop_fraction = 1.0
+stack_length = 3
+epochs = 10
+learning_rate = 0.1
+gradient_clip = 5.0
+flip = false
+workers = 0
+"""
+LOOKS = {
+    "left": ((-2, 0), (0.2, 0.3, 1)),
+    "right": ((2, 0), (0.2, 0.3, 1)),
+    "red": ((0, 2), (1, 0.2, 0.2)),
+    "green": ((0, 2), (0.2, 1, 0.2)),
+}
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Film, prepare, split and train once for all tests, through the command line as a user would."""
+    from rgbflow.cli import main
+    from rgbflow.video import write_video
+
+    folder = tmp_path_factory.mktemp("world")
+    made = World(*(folder / name for name in ("videos", "store", "split.json", "bundle", "config.toml")))
+    made.config.write_text(WORLD_CONFIG)
+    groups = []
+    for label, (motion, tint) in LOOKS.items():
+        for group in range(20):
+            place = np.random.default_rng(group).uniform(-6, 6, size=2)  # the same for all classes of a group
+            pixels = _moving_square(*motion, frames=10, size=(64, 64), seed=group, tint=tint, place=tuple(place))
+            write_video(made.videos / label / f"{group}.mp4", pixels, 25)
+            groups.append(f"{label}/{group}.mp4\tperson{group}\n")
+    (made.videos / "groups.tsv").write_text("".join(groups))
+    store, split, bundle = str(made.store), str(made.split), str(made.bundle)
+    assert main(["prepare", str(made.videos), "--out", store, "--short-side", "64", "--bound", "8"]) == 0
+    assert main(["split", store, "--out", split]) == 0
+    for stream in ("rgb", "flow"):
+        options = ["--split", split, "--stream", stream, "--out", bundle, "--config", str(made.config)]
+        assert main(["train", store, *options]) == 0
+    return made
+
+
+@pytest.fixture(scope="session")
+def evaluation(world: World):
+    """The answers of the world's bundle for its test part."""
+    from rgbflow import Recognizer
+    from rgbflow.data.splits import load_split
+    from rgbflow.data.store import Store
+    from rgbflow.learn.evaluate import evaluate
+
+    return evaluate(Recognizer.load(world.bundle), Store(world.store), load_split(world.split), num_snippets=3)

@@ -105,7 +105,7 @@ def test_the_card_tells_classes_figures_and_leak():
     card = model_card(bundle_of(RGB, FLOW, measured=measured))
     assert "jump, wave" in card
     assert "| fused | 91.2 | 80.0–97.0 | 99.0 |" in card
-    assert "97.5 % of the test clips share a group" in card
+    assert "97.5 % of them share a group" in card
 
 
 @pytest.fixture

@@ -422,7 +422,7 @@ def write_lossless(path: Path, frames, frames_per_second: float = 25, metadata: 
     return path
 
 
-@pytest.mark.parametrize("shape", [(48, 64, 3), (47, 63, 3), (1, 1, 3), (48, 64), (47, 63), (120, 30)])
+@pytest.mark.parametrize("shape", [(48, 64, 3), (47, 63, 3), (2, 2, 3), (48, 64), (47, 63), (120, 30), (512, 400)])
 @pytest.mark.parametrize("frames_per_second", [25, 30000 / 1001, 6.25, 90000])
 def test_lossless_frames_come_back_exactly(tmp_path, shape, frames_per_second):
     rng = np.random.default_rng(0)

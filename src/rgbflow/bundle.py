@@ -179,7 +179,7 @@ def _measured_lines(bundle: Bundle) -> str:
         return "Not evaluated yet: `rgbflow evaluate` writes its figures here."
     lines = []
     for part, measured in bundle.measured.items():
-        leak = f"{measured['leak_percent']:.1f} % of the test clips share a group with a training clip"
+        leak = f"{measured['leak_percent']:.1f} % of them share a group with a training clip"
         lines.append(
             f"Measured on the {part} part ({measured['clips']} clips, protocol {measured['protocol']}; {leak}):\n"
         )

@@ -14,17 +14,18 @@ from rgbflow.errors import InputError
 from rgbflow.learn.config import TrainConfig, load_config
 
 Flag = tyro.conf.arg
+Positional = tyro.conf.Positional
 EXIT_SOME_FAILED = 3
 
 
 def prepare(
-    videos: Annotated[Path, tyro.conf.Positional],
+    videos: Annotated[Path, Positional, Flag(metavar="VIDEOS")],
     out: Path,
     flow: Literal["dis", "farneback", "tvl1"] = "dis",
     preset: Literal["ultrafast", "fast", "medium"] = "fast",
     bound: float = 20.0,
     short_side: int = 256,
-    groups: Path | None = None,
+    groups: Annotated[Path | None, Flag(metavar="PATH")] = None,
     workers: int = 0,
     json: bool = False,
 ) -> int:
@@ -67,19 +68,19 @@ def prepare(
 
 
 def split(
-    store: Annotated[Path, tyro.conf.Positional],
+    store: Annotated[Path, Positional, Flag(metavar="STORE")],
     out: Path,
     protocol: Literal["group", "paper", "official-1", "official-2", "official-3"] = "group",
     seed: int = 0,
-    groups: Path | None = None,
+    groups: Annotated[Path | None, Flag(metavar="PATH")] = None,
     holdout: Annotated[tuple[str, ...], Flag(metavar="NAME ...")] = (),
-    lists: Path | None = None,
+    lists: Annotated[Path | None, Flag(metavar="PATH")] = None,
     json: bool = False,
 ) -> int:
     """Divide a prepared data set into train, val and test, and say how much leaks between them.
 
     Args:
-        store: prepared data set.
+        store: prepared data set, or a folder of UCF101's lists.
         out: file to write, split.json.
         protocol: group: 6:2:2, no group on two sides. paper: 6:2:2 over clips. official-N: UCF101's lists.
         seed: of the draw.
@@ -88,14 +89,11 @@ def split(
         lists: folder of UCF101's lists; for official-N.
         json: print the result as JSON.
     """
-    from rgbflow.data.layouts import SourceClip, match_groups, read_groups
-    from rgbflow.data.splits import make_split
-    from rgbflow.data.store import Store
+    from rgbflow.data.splits import make_split, read_lists
 
-    rows = Store(store).rows
-    given = match_groups(read_groups(groups), {row.clip: Path(row.source) for row in rows.values()}) if groups else {}
-    clips = [SourceClip(row.clip, row.label, given.get(row.clip, row.group), Path(row.source)) for row in rows.values()]
-    made = make_split(clips, protocol, seed, holdout, lists)
+    is_lists = (store / "classInd.txt").is_file()
+    clips = read_lists(store) if is_lists else _clips_of_store(store, groups)
+    made = make_split(clips, protocol, seed, holdout, store if is_lists else lists)
     made.save(out)
     for note in made.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -117,12 +115,12 @@ def split(
 
 
 def train(
-    store: Annotated[Path, tyro.conf.Positional],
+    store: Annotated[Path, Positional, Flag(metavar="STORE")],
     split: Path,
     stream: Literal["rgb", "flow"],
     out: Path,
     settings: Annotated[TrainConfig, Flag(name="")],
-    config: Path | None = None,
+    config: Annotated[Path | None, Flag(metavar="PATH")] = None,
     json: bool = False,
 ) -> int:
     """Train one stream and put it into a bundle; run it again after a kill and it goes on.
@@ -162,12 +160,12 @@ def train(
 
 
 def evaluate(
-    bundle: Annotated[Path, tyro.conf.Positional],
-    store: Annotated[Path, tyro.conf.Positional],
+    bundle: Annotated[Path, Positional, Flag(metavar="BUNDLE")],
+    store: Annotated[Path, Positional, Flag(metavar="STORE")],
     split: Path,
     part: Literal["test", "val"] = "test",
-    scores: Path | None = None,
-    report: Path | None = None,
+    scores: Annotated[Path | None, Flag(metavar="PATH")] = None,
+    report: Annotated[Path | None, Flag(metavar="PATH")] = None,
     snippets: int = 25,
     device: str = "auto",
     json: bool = False,
@@ -213,10 +211,10 @@ def evaluate(
 
 
 def predict(
-    bundle: Annotated[str, tyro.conf.Positional],
-    videos: Annotated[tuple[Path, ...], tyro.conf.Positional, Flag(metavar="VIDEO ...")],
+    bundle: Annotated[str, Positional, Flag(metavar="BUNDLE")],
+    videos: Annotated[tuple[Path, ...], Positional, Flag(metavar="VIDEO ...")],
     top: int = 5,
-    overlay: Path | None = None,
+    overlay: Annotated[Path | None, Flag(metavar="PATH")] = None,
     timeline: bool = False,
     window: float = 2.0,
     step: float = 0.5,
@@ -265,7 +263,7 @@ def predict(
     return 1 if failed == len(videos) else EXIT_SOME_FAILED if failed else 0
 
 
-def check(path: Annotated[Path, tyro.conf.Positional], json: bool = False) -> int:
+def check(path: Annotated[Path, Positional, Flag(metavar="PATH")], json: bool = False) -> int:
     """Decode everything and name what is broken, wrong or unlabelled.
 
     Args:
@@ -327,10 +325,14 @@ def main(arguments: list[str] | None = None) -> int:
         command = COMMANDS[name]
         if name == "train":
             command = partial(train, settings=_config_from(arguments))
-        return tyro.cli(command, prog=f"rgbflow {name}", description=COMMANDS[name].__doc__, args=arguments[1:])
+        summary = COMMANDS[name].__doc__.splitlines()[0]
+        return tyro.cli(command, prog=f"rgbflow {name}", description=summary, args=arguments[1:])
     except InputError as error:
         print(f"rgbflow: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print(f"rgbflow: stopped; `rgbflow {name}` with the same arguments goes on", file=sys.stderr)
         return 130
@@ -403,8 +405,18 @@ def print_figures(evaluation) -> None:
             name, f"{figures.top1:.1f}", interval, f"{figures.top5:.1f}", f"{figures.mean_class_accuracy:.1f}"
         )
     Console().print(table)
-    leak = f"{evaluation.leak_percent:.1f} % of the test clips share a group with a training clip"
+    leak = f"{evaluation.leak_percent:.1f} % of these clips share a group with a training clip"
     print(f"protocol {evaluation.protocol}: {leak}")
+
+
+def _clips_of_store(store: Path, groups: Path | None) -> list:
+    """The clips of a store; their groups come from a table, if one is given."""
+    from rgbflow.data.layouts import SourceClip, match_groups, read_groups
+    from rgbflow.data.store import Store
+
+    rows = Store(store).rows.values()
+    given = match_groups(read_groups(groups), {row.clip: Path(row.source) for row in rows}) if groups else {}
+    return [SourceClip(row.clip, row.label, given.get(row.clip, row.group), Path(row.source)) for row in rows]
 
 
 def _config_from(arguments: list[str]) -> TrainConfig:

@@ -22,7 +22,7 @@ from rgbflow.stream import STREAMS, Preparation
 
 NUM_GROUPS = 20
 CLIPS_PER_GROUP = 2  # of each class
-PREPARATION = Preparation(short_side=128, flow=FlowSettings(bound=10.0))
+PREPARATION = Preparation(short_side=128, flow=FlowSettings("dis", "medium", bound=10.0))
 # A small network on small pictures: two cores train both streams in minutes. The default is ResNet101 at 224×224.
 CONFIG = TrainConfig(
     backbone="resnet18",
@@ -30,7 +30,7 @@ CONFIG = TrainConfig(
     input_size=96,
     stack_length=5,
     crop_fraction=1.0,  # the things in the hands may be at the edge
-    epochs=40,
+    epochs=32,
     learning_rate=0.1,
     gradient_clip=5.0,
     flip=False,  # step_left mirrored is step_right

@@ -394,7 +394,7 @@ class LosslessWriter:
         """Append a frame.
 
         Args:
-            pixels: (H, W) or (H, W, 3) uint8, of the same shape as the first.
+            pixels: (H, W) or (H, W, 3) uint8, at least 2×2, of the same shape as the first.
 
         Raises:
             ValueError: if it has another shape or type.
@@ -459,7 +459,8 @@ def _add_h264(container: av.container.OutputContainer, rate: Fraction, crf: int)
 
 def _add_ffv1(container: av.container.OutputContainer, rate: Fraction, metadata: dict[str, str]) -> av.VideoStream:
     container.metadata[METADATA_TAG] = json.dumps(metadata, sort_keys=True)
-    options = {"level": "3", "slices": "1", "slicecrc": "1", "flags": "+bitexact"}
+    # Four slices is the least that FFmpeg takes for pictures above 352×288; each has its own checksum.
+    options = {"level": "3", "slices": "4", "slicecrc": "1", "flags": "+bitexact"}
     stream = container.add_stream("ffv1", rate=rate, options=options)
     stream.codec_context.gop_size = 1
     stream.codec_context.color_range = ColorRange.JPEG  # so that players do not stretch gray 16...235

@@ -159,8 +159,6 @@ def write_dataset(
         for group in range(1, num_groups + 1)
         for clip in range(1, clips_per_group + 1)
     ]
-    for action in ACTIONS:
-        (folder / action.name).mkdir(parents=True, exist_ok=True)
     paths = []
     for path in _map(partial(_write_clip, folder, size, seed), jobs, workers):
         paths.append(path)

@@ -12,7 +12,7 @@ import numpy as np
 from rgbflow.atomic import replacing
 from rgbflow.bundle import load_bundle, save_bundle
 from rgbflow.clip import Clip
-from rgbflow.data.splits import Split, SplitClip, check_split
+from rgbflow.data.splits import Split, SplitClip, check_split, leak_percent
 from rgbflow.data.store import Store
 from rgbflow.errors import InputError
 from rgbflow.flow import dequantise, flow_picture
@@ -33,7 +33,7 @@ class Evaluation:
     Attributes:
         part: "test" or "val".
         protocol: of the split.
-        leak_percent: share of the test clips whose group is also in train.
+        leak_percent: share of the clips whose group is also in train.
         classes: K names.
         names: of the N clips.
         labels: (N,) int64, index of the true class.
@@ -115,7 +115,8 @@ def evaluate(
         scores["fused"] = np.stack([prediction.scores for prediction in predictions])
     labels = np.array([split.classes.index(clip.label) for clip in clips])
     names = [clip.name for clip in clips]
-    return Evaluation(part, split.protocol, split.leak_percent, split.classes, names, labels, scores)
+    leak = leak_percent(split.train, clips)
+    return Evaluation(part, split.protocol, leak, split.classes, names, labels, scores)
 
 
 def record_figures(folder: Path, evaluation: Evaluation) -> None:

@@ -2,10 +2,12 @@
 
 import csv
 import json
+import logging
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -87,6 +89,7 @@ class StreamTraining(L.LightningModule):
             replicas=self.trainer.world_size,
             rank=self.trainer.global_rank,
         )
+        sampler.set_epoch(self.trainer.current_epoch)  # Lightning draws a resumed run's first order before it says so
         return DataLoader(
             dataset,
             batch_size,
@@ -97,9 +100,9 @@ class StreamTraining(L.LightningModule):
             pin_memory=self.device.type == "cuda",
         )
 
-    def on_train_epoch_start(self) -> None:
-        # Dropout draws from the global generator: seeded per epoch, a resumed run draws what the whole run drew.
-        torch.manual_seed(self.config.seed * 100_003 + self.current_epoch)
+    def on_train_batch_start(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+        # Dropout draws from the global generator: seeded per step, a resumed run draws what the whole run drew.
+        torch.manual_seed(self.config.seed * 1_000_003 + self.global_step)
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         inputs, labels = batch
@@ -198,8 +201,7 @@ def train(
     module = StreamTraining(network.to(memory_format=torch.channels_last), config, parts)
     keeper = ModelCheckpoint(work, "best", monitor="val_rank", mode="max", save_last=True, enable_version_counter=False)
     curve = _CurveKeeper(work)
-    with warnings.catch_warnings():
-        _silence_lightning()
+    with _quiet_lightning():
         trainer = _make_trainer(config, work, [curve, keeper, _StepTeller(on_step, curve)])
         trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
     if trainer.interrupted:
@@ -373,7 +375,16 @@ def _names_a_side(label: str) -> bool:
     return "left" in words or "right" in words
 
 
-def _silence_lightning() -> None:
-    """Lightning warns of what is meant so here; the caller's warning filters come back afterwards."""
-    for message in (".*does not have many workers.*", ".*exists and is not empty.*", ".*lr_scheduler.step.*"):
-        warnings.filterwarnings("ignore", message=message)
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Hide what Lightning says of itself, and warnings of what is meant so here; put everything back afterwards."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for message in (".*does not have many workers.*", ".*exists and is not empty.*", ".*LeafSpec.*"):
+                warnings.filterwarnings("ignore", message=message)
+            yield
+    finally:
+        logger.setLevel(level)

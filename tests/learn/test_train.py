@@ -1,0 +1,175 @@
+import csv
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from rgbflow.bundle import load_bundle
+from rgbflow.data.splits import load_split
+from rgbflow.data.store import Store
+from rgbflow.errors import InputError
+from rgbflow.learn.config import TrainConfig, load_config
+from rgbflow.learn.train import flow_spread, learning_rate_factor, make_spec, train
+
+TINY = TrainConfig(
+    backbone="test_resnet",
+    weights="none",
+    input_size=32,
+    stack_length=3,
+    epochs=3,
+    learning_rate=0.05,
+    dropout=0.3,
+    flip=False,
+    workers=0,
+    precision="fp32",
+)
+
+
+def run(world, folder, stream="rgb", config=TINY, **more):
+    return train(Store(world.store), load_split(world.split), stream, folder, config, lambda line: None, **more)
+
+
+def test_a_killed_run_resumes_to_the_same_weights_and_curve(world, tmp_path):
+    config = TrainConfig(**{**vars(TINY), "epochs": 12})
+    whole = run(world, tmp_path / "whole", config=config)
+    settings = tmp_path / "tiny.toml"
+    lines = [f"{name} = {json.dumps(value)}" for name, value in vars(config).items()]
+    settings.write_text("\n".join(lines))
+    command = [sys.executable, "-c", "import sys; from rgbflow.cli import main; sys.exit(main())"]
+    command += ["train", world.store, "--split", world.split, "--stream", "rgb"]
+    command += ["--out", tmp_path / "killed", "--config", settings]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    checkpoint = tmp_path / "killed" / "training" / "rgb" / "last.ckpt"
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed" / "recognizer.json").exists()
+
+    resumed = run(world, tmp_path / "killed", config=config)
+    assert 0 < resumed.resumed_epoch < 12
+    assert resumed.curve == whole.curve
+    assert resumed.best_epoch == whole.best_epoch
+    one, other = (load_file(tmp_path / name / "rgb.safetensors") for name in ("whole", "killed"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_an_interrupted_epoch_is_done_again(world, tmp_path):
+    class StopError(Exception):
+        pass
+
+    def stop(done, total, note):
+        if done == 5:  # in the second epoch: an epoch has 3 steps
+            raise StopError
+
+    with pytest.raises(StopError):
+        run(world, tmp_path / "stopped", on_step=stop)
+    resumed = run(world, tmp_path / "stopped")
+    assert resumed.resumed_epoch == 1
+    assert resumed.curve == run(world, tmp_path / "whole").curve
+
+
+def test_other_settings_do_not_continue_an_unfinished_run(world, tmp_path):
+    def stop(done, total, note):
+        if done == 4:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run(world, tmp_path / "out", on_step=stop)
+    with pytest.raises(InputError, match="holds an unfinished run with other settings"):
+        run(world, tmp_path / "out", config=TrainConfig(**{**vars(TINY), "learning_rate": 0.01}))
+
+
+def test_logs_and_record_are_left_and_checkpoints_are_not(world, tmp_path):
+    steps = []
+    result = run(world, tmp_path, on_step=lambda done, total, note: steps.append((done, total)))
+    assert steps[-1] == (9, 9)  # 48 clips in batches of 16, three epochs
+    work = tmp_path / "training" / "rgb"
+    with (work / "curves.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3]
+    assert float(rows[-1]["val_top1"]) == pytest.approx(result.curve[-1]["val_top1"])
+    board = EventAccumulator(str(work / "tensorboard"))
+    board.Reload()
+    assert len(board.Scalars("val_top1")) == 3
+    assert (work / "csv" / "metrics.csv").is_file()
+    assert not list(tmp_path.rglob("*.ckpt"))
+    bundle = load_bundle(tmp_path)
+    assert bundle.split["sha256"] == load_split(world.split).sha256
+    assert bundle.origin["rgb"]["epoch"] == result.best_epoch
+    assert bundle.origin["rgb"]["config"]["learning_rate"] == 0.05
+    best = max(result.curve, key=lambda row: (row["val_top1"], -row["val_loss"]))
+    assert result.best_epoch == best["epoch"]
+
+
+def test_a_trained_stream_is_not_overwritten(world):
+    with pytest.raises(InputError, match="already holds a trained rgb stream"):
+        run(world, world.bundle)
+
+
+def test_the_loss_falls_in_mixed_precision_too(world, tmp_path):
+    config = TrainConfig(**{**vars(TINY), "epochs": 4, "precision": "bf16", "dropout": 0.0})
+    curve = run(world, tmp_path, config=config).curve
+    assert curve[-1]["train_loss"] < curve[0]["train_loss"]
+
+
+def test_flow_is_scaled_to_unit_size_on_the_training_part(world):
+    store, split = Store(world.store), load_split(world.split)
+    spec = make_spec(store, split.train, "flow", TINY)
+    assert spec.std == (flow_spread(store, split.train, spec),) * 2
+    assert spec.mean == (0.5, 0.5)
+    # a quarter of the picture moves by two of eight pixels: 0.125 of the range 0…1, so about half of that overall
+    assert 0.04 < spec.std[0] < 0.08
+
+
+def test_the_learning_rate_follows_its_formula():
+    cosine = TrainConfig(epochs=10, warmup_epochs=0)
+    for epoch in range(11):
+        assert learning_rate_factor(cosine, epoch) == pytest.approx((1 + math.cos(math.pi * epoch / 10)) / 2)
+    exponential = TrainConfig(epochs=10, warmup_epochs=0, schedule="exponential", decay=0.9)
+    assert [learning_rate_factor(exponential, epoch) for epoch in (0, 1.5, 3)] == pytest.approx([1, 0.9, 0.9**3])
+    warm = TrainConfig(schedule="constant", warmup_epochs=2)
+    assert [learning_rate_factor(warm, epoch) for epoch in (0, 1, 2, 5)] == pytest.approx([0, 0.5, 1, 1], abs=0.01)
+
+
+def test_a_split_for_another_store_is_refused(world, tmp_path):
+    text = world.split.read_text().replace("left/", "elsewhere/")
+    (tmp_path / "split.json").write_text(text)
+    with pytest.raises(InputError, match="elsewhere/"):
+        train(Store(world.store), load_split(tmp_path / "split.json"), "rgb", tmp_path / "out", TINY, print)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epoch = 3", "unknown key 'epoch': did you mean 'epochs'"),
+        ("zebra = 3", "unknown key 'zebra': the keys are backbone"),
+        ('epochs = "three"', "epochs = 'three' must be a int, such as 50"),
+        ("epochs = 0", r"epochs \(0\) must be above 0: the default is 50"),
+        ("dropout = 1.0", r"dropout \(1.0\) must be in \[0, 1\)"),
+        ('schedule = "step"', "schedule \\('step'\\) must be one of cosine, exponential, constant"),
+        ("epochs = = 3", "is no TOML"),
+    ],
+)
+def test_wrong_toml_is_refused_in_one_line(tmp_path, text, message):
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message) as caught:
+        load_config(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_toml_sets_what_it_names_and_leaves_the_rest(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text('learning_rate = 1\nbackbone = "resnet18"')
+    assert load_config(path) == TrainConfig(learning_rate=1.0, backbone="resnet18")

@@ -1,0 +1,112 @@
+import shutil
+
+import numpy as np
+import pytest
+
+from rgbflow import InputError, Recognizer
+from rgbflow.bundle import load_bundle, save_bundle
+from rgbflow.clip import FrameClip
+from rgbflow.recognizer import Prediction, merge_windows, sliding_windows
+from rgbflow.stream import Preparation
+from rgbflow.video import Frame, write_video
+
+
+def prediction_of(scores, start, end):
+    scores = np.array(scores)
+    return Prediction(("a", "b", "c"), scores, {"rgb": scores}, start, end, {})
+
+
+def test_top_is_sorted_and_names_its_classes():
+    prediction = prediction_of([0.2, 0.7, 0.1], 0, 1)
+    assert [(answer.label, answer.score) for answer in prediction.top(2)] == [("b", 0.7), ("a", 0.2)]
+    assert (prediction.label, prediction.score) == ("b", 0.7)
+    assert [answer.label for answer in prediction.stream_top("rgb")] == ["b", "a", "c"]
+
+
+def test_a_prediction_tells_streams_times_and_stages(world):
+    prediction = Recognizer.load(world.bundle).predict(world.videos / "left" / "0.mp4", num_snippets=3)
+    assert prediction.scores.sum() == pytest.approx(1)
+    mean = (prediction.stream_scores["rgb"] + prediction.stream_scores["flow"]) / 2
+    np.testing.assert_allclose(prediction.scores, mean)
+    assert list(prediction.seconds) == ["decode", "flow", "rgb network", "flow network", "fusion"]
+    assert all(seconds > 0 for seconds in prediction.seconds.values())
+    assert (prediction.start_seconds, prediction.end_seconds) == (0, pytest.approx(10 / 25))
+
+
+@pytest.mark.parametrize("stream", ["rgb", "flow"])
+def test_a_bundle_of_one_stream_works(world, tmp_path, stream):
+    shutil.copytree(world.bundle, tmp_path / "one")
+    bundle = load_bundle(tmp_path / "one")
+    del bundle.streams["rgb" if stream == "flow" else "flow"]
+    save_bundle(tmp_path / "one", bundle)
+    prediction = Recognizer.load(tmp_path / "one").predict(world.videos / "red" / "1.mp4", num_snippets=3)
+    assert list(prediction.stream_scores) == [stream]
+    np.testing.assert_array_equal(prediction.scores, prediction.stream_scores[stream])
+
+
+def test_a_clip_too_short_for_the_stack_is_named(world, tmp_path, moving_square):
+    write_video(tmp_path / "short.mp4", moving_square(1, 0, frames=3, size=(64, 64)), 25)
+    with pytest.raises(InputError, match=r"stack_length \(3\) needs 4 frames, but short.mp4 has 3: use a longer video"):
+        Recognizer.load(world.bundle).predict(tmp_path / "short.mp4")
+
+
+def test_the_weights_of_another_backbone_are_refused(world, tmp_path):
+    shutil.copytree(world.bundle, tmp_path / "mixed")
+    record = (tmp_path / "mixed" / "recognizer.json").read_text()
+    (tmp_path / "mixed" / "recognizer.json").write_text(record.replace('"resnet10t"', '"resnet18"'))
+    with pytest.raises(InputError, match="the weights of rgb do not fit resnet18"):
+        Recognizer.load(tmp_path / "mixed")
+
+
+def test_a_timeline_finds_what_happens_when(world, tmp_path, moving_square):
+    """Two seconds of a red square, two of a green one: the border is found to within a step."""
+    red = moving_square(0, 0.3, frames=50, size=(64, 64), tint=(1, 0.2, 0.2))
+    green = moving_square(0, 0.3, frames=50, size=(64, 64), tint=(0.2, 1, 0.2))
+    write_video(tmp_path / "long.mp4", np.concatenate([red, green]), 25)
+    shutil.copytree(world.bundle, tmp_path / "rgb")
+    bundle = load_bundle(tmp_path / "rgb")
+    del bundle.streams["flow"]  # the squares move too slowly for it
+    save_bundle(tmp_path / "rgb", bundle)
+    timeline = Recognizer.load(tmp_path / "rgb").timeline(tmp_path / "long.mp4", 0.8, 0.2, num_snippets=3)
+    assert [segment.label for segment in timeline.segments] == ["red", "green"]
+    assert timeline.segments[0].start_seconds == 0
+    assert timeline.segments[0].end_seconds == pytest.approx(2, abs=0.4)
+    assert timeline.segments[-1].end_seconds == pytest.approx(4)
+
+
+def numbered_frames(count, rate):
+    for index in range(count):
+        yield Frame(np.full((16, 16, 3), index, np.uint8), index / rate)
+
+
+@pytest.mark.parametrize(("count", "rate"), [(100, 25), (75, 25), (60, 12), (7, 25), (1, 25)])
+def test_windows_cover_the_video_and_hold_the_right_frames(count, rate):
+    clip = FrameClip(Preparation(short_side=16))
+    windows = []
+    for window in sliding_windows(numbered_frames(count, rate), clip, 2.0, 0.5):
+        first = window.read("rgb", np.array([0]))[0, 0, 0, 0]
+        last = window.read("rgb", np.array([window.num_frames - 1]))[0, 0, 0, 0]
+        assert first / rate == pytest.approx(window.start_seconds)
+        windows.append((int(first), int(last)))
+        assert len(clip._kept["rgb"]) <= 2.5 * rate + 2  # memory does not grow with the video
+    assert windows[0][0] == 0
+    assert windows[-1][1] == count - 1
+    starts = [first / rate for first, _ in windows]
+    assert np.allclose(np.diff(starts), 0.5, atol=1.001 / rate)
+
+
+def test_overlapping_windows_are_averaged_and_equal_neighbours_joined():
+    windows = [
+        prediction_of([0.9, 0.1, 0], 0, 1),
+        prediction_of([0.6, 0.4, 0], 0.5, 1.5),
+        prediction_of([0, 1, 0], 1, 2),
+    ]
+    segments = merge_windows(windows, 0.5)
+    # the steps' means are (0.9, 0.1), (0.75, 0.25), (0.3, 0.7), (0, 1)
+    assert [(s.start_seconds, s.end_seconds, s.label) for s in segments] == [(0, 1, "a"), (1, 2, "b")]
+    assert [segment.score for segment in segments] == pytest.approx([(0.9 + 0.75) / 2, (0.7 + 1) / 2])
+
+
+def test_steps_longer_than_the_window_would_leave_gaps(world):
+    with pytest.raises(InputError, match="step_seconds"):
+        Recognizer.load(world.bundle).timeline(world.videos / "left" / "0.mp4", window_seconds=1, step_seconds=2)
