@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test weizmann clean
 
 demo: $(VENV)/installed
 	$(BIN)/rgbflow demo --out demo
@@ -18,6 +18,11 @@ $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[lite,test]'
 	@touch $@
+
+# Results that take longer than a test: docs/results
+VIDEOS ?= ../shared/data/weizmann
+weizmann: $(VENV)/installed
+	$(BIN)/python benchmarks/weizmann.py $(VIDEOS)
 
 clean:
 	rm -rf $(VENV) demo build dist

@@ -16,6 +16,7 @@ from rgbflow.learn.config import TrainConfig, load_config
 Flag = tyro.conf.arg
 Positional = tyro.conf.Positional
 EXIT_SOME_FAILED = 3
+NOTES_SHOWN = 10  # of `check`: many files have the same harmless oddity
 
 
 def prepare(
@@ -204,7 +205,7 @@ def evaluate(
     if json:
         show({"bundle": str(bundle), "part": part, **evaluation.as_dict(), **written}, True)
     else:
-        print_figures(evaluation)
+        print_evaluation(evaluation)
         for name, path in written.items():
             print(f"{name}: {path}")
     return 0
@@ -263,6 +264,89 @@ def predict(
     return 1 if failed == len(videos) else EXIT_SOME_FAILED if failed else 0
 
 
+def fuse(
+    files: Annotated[tuple[Path, ...], Positional, Flag(metavar="SCORES.npz ...")],
+    kind: Literal["auto", "logits", "scores", "sums"] = "auto",
+    frames: Annotated[float | None, Flag(metavar="N")] = None,
+    out: Annotated[Path | None, Flag(metavar="PATH")] = None,
+    json: bool = False,
+) -> int:
+    """Fuse the streams of score files of any origin, and measure them if they hold labels.
+
+    Args:
+        files: .npz files from `rgbflow evaluate --scores`, or of the same form.
+        kind: what they hold; auto believes their `kind`, and looks at the numbers where there is none.
+        frames: over how many frames sums were taken.
+        out: file to write the fused probabilities to, .npz.
+        json: print the result as JSON.
+    """
+    if not files:
+        raise InputError("no score file given: name at least one .npz file")
+    from rgbflow import fusion
+    from rgbflow.learn.metrics import measure
+    from rgbflow.learn.scores import SATURATED, ScoreFile, read_scores, saturated_share
+
+    read = read_scores(files, None if kind == "auto" else kind, frames)
+    streams = {name: values for file in read for name, values in file.probabilities().items()}
+    streams["fused"] = fusion.average(streams)
+    for path, file in zip(files, read, strict=True):
+        over = f" over {file.frames:g} frames" if file.kind == "sums" else ""
+        print(f"{path}: {', '.join(file.streams)} taken for {file.kind}{over}", file=sys.stderr)
+        for name in file.streams:
+            share = saturated_share(streams[name])
+            if file.kind == "logits" and share > 0.5:
+                hint = "if they are sums over frames, pass --kind sums --frames N"
+                print(f"warning: {name} is above {SATURATED} in {share:.0%} of the clips: {hint}", file=sys.stderr)
+    labels = next((file.labels for file in read if file.labels is not None), None)
+    figures = {} if labels is None else {name: measure(scores, labels) for name, scores in streams.items()}
+    if out:
+        ScoreFile(read[0].names, read[0].classes, labels, {"fused": streams["fused"]}, "scores").save(out)
+    if json:
+        kinds = {name: file.kind for file in read for name in file.streams}
+        show({"clips": len(read[0].names), "kinds": kinds, "figures": _as_json(figures), "out": str(out or "")}, True)
+    else:
+        print_figures(f"{len(read[0].names)} clips", figures)
+        if out:
+            print(f"fused: {out}")
+    return 0
+
+
+def fetch(
+    dataset: Annotated[Literal["ucf101"], Positional, Flag(metavar="ucf101")],
+    out: Path,
+    home: str = "",
+    json: bool = False,
+) -> int:
+    """Download a public data set with its official lists, extract it and check that it is whole.
+
+    Args:
+        dataset: which one; ucf101 is the only one so far.
+        out: folder for it; what is there already and whole is not fetched again, a broken download goes on.
+        home: address of a folder that offers the same archives; the data set's own home by default.
+        json: print the result as JSON.
+    """
+    from rgbflow.data.ucf101 import HOME, fetch
+    from rgbflow.progress import track
+
+    with track("UCF101", None, "MB") as tracker:
+        fetched = fetch(out, home or HOME, on_progress=tracker.set)
+    result = {
+        "videos": str(fetched.videos),
+        "lists": str(fetched.lists),
+        "clips": fetched.num_clips,
+        "classes": fetched.num_classes,
+    }
+    show(
+        result,
+        json,
+        "{videos}: all {clips} videos of {classes} classes; next:\n"
+        "  rgbflow prepare {videos} --out store\n"
+        "  rgbflow split store --protocol official-1 --lists {lists} --out split.json    (or --protocol paper)\n"
+        "  rgbflow train store --split split.json --stream rgb --out runs/ucf101         (and --stream flow)",
+    )
+    return 0
+
+
 def check(path: Annotated[Path, Positional, Flag(metavar="PATH")], json: bool = False) -> int:
     """Decode everything and name what is broken, wrong or unlabelled.
 
@@ -278,9 +362,15 @@ def check(path: Annotated[Path, Positional, Flag(metavar="PATH")], json: bool = 
     if json:
         show(diagnosis.as_dict(), True)
     else:
-        for finding in diagnosis.findings:
+        notes = [finding for finding in diagnosis.findings if finding.kind == "note"]
+        problems = [finding for finding in diagnosis.findings if finding.kind != "note"]
+        for finding in [*problems, *notes[:NOTES_SHOWN]]:
             print(f"{finding.kind}: {finding.path}: {finding.message}")
-        print(f"{path}: {diagnosis.files} files, {diagnosis.frames} frames, {len(diagnosis.findings)} findings")
+        if len(notes) > NOTES_SHOWN:
+            print(f"note: {len(notes) - NOTES_SHOWN} more notes; --json lists all")
+        print(
+            f"{path}: files {diagnosis.files}, frames {diagnosis.frames}, problems {len(problems)}, notes {len(notes)}"
+        )
     return 0 if diagnosis.ok else EXIT_SOME_FAILED
 
 
@@ -299,17 +389,19 @@ def demo(out: Path = Path("demo"), workers: int = 0, seed: int = 0, json: bool =
     if json:
         show(result.as_dict(), True)
     else:
-        print_figures(result.evaluation)
+        print_evaluation(result.evaluation)
         print(result.summary())
     return 0
 
 
 COMMANDS: dict[str, Callable[..., int]] = {
+    "fetch": fetch,
     "prepare": prepare,
     "split": split,
     "train": train,
     "evaluate": evaluate,
     "predict": predict,
+    "fuse": fuse,
     "check": check,
     "demo": demo,
 }
@@ -390,23 +482,34 @@ def show_timeline(video, timeline, as_json: bool) -> None:
         print(f"  {span}  {segment.score:6.1%}  {segment.label}")
 
 
-def print_figures(evaluation) -> None:
-    """Print the table of an evaluation, with what its figures are."""
+def print_evaluation(evaluation) -> None:
+    """Print the figures of an evaluation, with what they are."""
+    print_figures(f"{len(evaluation.names)} clips of the {evaluation.part} part", evaluation.figures())
+    leak = f"{evaluation.leak_percent:.1f} % of these clips share a group with a training clip"
+    print(f"protocol {evaluation.protocol}: {leak}")
+
+
+def print_figures(title: str, figures: dict) -> None:
+    """Print a table of figures, a row for each stream and the fusion; only the title where there are no figures."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{len(evaluation.names)} clips of the {evaluation.part} part", title_justify="left")
+    if not figures:
+        print(f"{title}, no labels")
+        return
+    table = Table(title=title, title_justify="left")
     for name in ("stream", "top-1 %", "95 % interval", "top-5 %", "mean class accuracy %"):
         table.add_column(name, justify="left" if name == "stream" else "right")
-    for name, figures in evaluation.figures().items():
-        low, high = figures.top1_interval
-        interval = f"{low:.1f} – {high:.1f}"
+    for name, row in figures.items():
+        low, high = row.top1_interval
         table.add_row(
-            name, f"{figures.top1:.1f}", interval, f"{figures.top5:.1f}", f"{figures.mean_class_accuracy:.1f}"
+            name, f"{row.top1:.1f}", f"{low:.1f} – {high:.1f}", f"{row.top5:.1f}", f"{row.mean_class_accuracy:.1f}"
         )
     Console().print(table)
-    leak = f"{evaluation.leak_percent:.1f} % of these clips share a group with a training clip"
-    print(f"protocol {evaluation.protocol}: {leak}")
+
+
+def _as_json(figures: dict) -> dict:
+    return {name: row.as_dict() for name, row in figures.items()}
 
 
 def _clips_of_store(store: Path, groups: Path | None) -> list:

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torch.utils.data.distributed import DistributedSampler
 
+from rgbflow.data.jpegs import AnyStore
 from rgbflow.data.splits import SplitClip
-from rgbflow.data.store import Store
 from rgbflow.sampling import segment_starts
 from rgbflow.stream import StreamSpec
 from rgbflow.transforms import evaluation_input, random_crop, read_snippets, to_input
@@ -18,7 +18,7 @@ class ClipDataset(Dataset):
     """The clips of one part of a split, as inputs of one stream.
 
     Args:
-        store: the prepared data set.
+        store: the prepared data set, or JPEG files.
         clips: the part of the split.
         classes: K names; a label is an index into them.
         spec: the stream.
@@ -33,7 +33,7 @@ class ClipDataset(Dataset):
 
     def __init__(
         self,
-        store: Store,
+        store: AnyStore,
         clips: Sequence[SplitClip],
         classes: Sequence[str],
         spec: StreamSpec,

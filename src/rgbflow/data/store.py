@@ -12,7 +12,7 @@ import json
 import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rgbflow.atomic import replacing
-from rgbflow.clip import Preparer
+from rgbflow.clip import Clip, Preparer
 from rgbflow.data.layouts import SourceClip
 from rgbflow.errors import InputError
 from rgbflow.stream import STREAMS, Preparation, Stream
@@ -71,24 +71,40 @@ class StoredClip:
     start_seconds: float
     end_seconds: float
     flow_seconds: float = 0.0
-    ahead: Mapping[Stream, Mapping[int, np.ndarray]] | None = None  # what `read_ahead` has read
 
     def read(self, stream: Stream, indices: np.ndarray) -> np.ndarray:
-        if self.ahead is not None:
-            return np.stack([self.ahead[stream][int(index)] for index in indices])
         with LosslessReader(self.files[stream]) as reader:
             pictures = reader.read(indices)
         if stream == "rgb":
             return pictures.transpose(0, 3, 1, 2)
         return pictures.reshape(len(pictures), 2, -1, pictures.shape[-1])
 
-    def read_ahead(self, wanted: Mapping[Stream, np.ndarray]) -> "StoredClip":
+    def read_ahead(self, wanted: Mapping[Stream, np.ndarray]) -> "ClipAhead":
         """The same clip with the wanted (sorted, unique) indices of each stream in memory."""
-        ahead = {
-            stream: dict(zip(indices.tolist(), self.read(stream, indices), strict=True))
-            for stream, indices in wanted.items()
-        }
-        return replace(self, ahead=ahead)
+        return read_ahead(self, wanted)
+
+
+@dataclass(frozen=True)
+class ClipAhead:
+    """A clip of which the wanted frames and flow fields, and no others, are in memory."""
+
+    num_frames: int
+    start_seconds: float
+    end_seconds: float
+    flow_seconds: float
+    held: Mapping[Stream, Mapping[int, np.ndarray]] = field(repr=False)
+
+    def read(self, stream: Stream, indices: np.ndarray) -> np.ndarray:
+        return np.stack([self.held[stream][int(index)] for index in indices])
+
+
+def read_ahead(clip: Clip, wanted: Mapping[Stream, np.ndarray]) -> ClipAhead:
+    """Read the wanted (sorted, unique) indices of each stream of a clip into memory."""
+    held = {
+        stream: dict(zip(indices.tolist(), clip.read(stream, indices), strict=True))
+        for stream, indices in wanted.items()
+    }
+    return ClipAhead(clip.num_frames, clip.start_seconds, clip.end_seconds, clip.flow_seconds, held)
 
 
 class Store:
@@ -185,10 +201,10 @@ def _write_streams(source: SourceClip, folder: Path, preparation: Preparation, r
         LosslessWriter(flow_file, rate, {TAG: tag}) as flow,
     ):
         for decoded in decode(source.path):
-            frame, field = preparer.step(decoded.pixels)
+            frame, displacement = preparer.step(decoded.pixels)
             rgb.write(frame)
-            if field is not None:
-                flow.write(field.reshape(-1, field.shape[-1]))
+            if displacement is not None:
+                flow.write(displacement.reshape(-1, displacement.shape[-1]))
             frames += 1
         if frames < 2:
             raise VideoError(f"{source.path} has {frames} frame: flow needs at least 2")

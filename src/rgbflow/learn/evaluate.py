@@ -9,7 +9,6 @@ from typing import Literal
 
 import numpy as np
 
-from rgbflow.atomic import replacing
 from rgbflow.bundle import load_bundle, save_bundle
 from rgbflow.clip import Clip
 from rgbflow.data.splits import Split, SplitClip, check_split, leak_percent
@@ -18,6 +17,7 @@ from rgbflow.errors import InputError
 from rgbflow.flow import dequantise, flow_picture
 from rgbflow.learn.metrics import Figures, measure
 from rgbflow.learn.report import Example, Report
+from rgbflow.learn.scores import ScoreFile
 from rgbflow.learn.train import read_curve
 from rgbflow.origin import describe_origin
 from rgbflow.recognizer import NUM_SNIPPETS, Prediction, Recognizer
@@ -64,15 +64,7 @@ class Evaluation:
     def save_scores(self, path: Path) -> None:
         """Write names, labels, classes, one (N, K) array per stream and kind = "scores" (probabilities) as .npz."""
         streams = {name: scores for name, scores in self.scores.items() if name != "fused"}
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez(
-                file,
-                names=np.array(self.names),
-                labels=self.labels,
-                classes=np.array(self.classes),
-                kind="scores",
-                **streams,
-            )
+        ScoreFile(tuple(self.names), self.classes, self.labels, streams, "scores").save(path)
 
 
 def evaluate(

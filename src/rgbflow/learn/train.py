@@ -175,54 +175,60 @@ def train(
     check_split(split, store.rows)
     spec = make_spec(store, split.train, stream, config)
     bundle = with_stream(_existing_bundle(folder, stream), make_bundle(store, split, spec, config))
-    parts = {
-        "train": ClipDataset(
-            store,
-            split.train,
-            split.classes,
-            spec,
-            config.num_segments,
-            augment=True,
-            flip=config.flip,
-            seed=config.seed,
-        ),
-        "val": ClipDataset(store, split.val, split.classes, spec, VALIDATION_SEGMENTS, augment=False),
-    }
-    torch.manual_seed(config.seed)
-    network = StreamNet(spec, len(split.classes))
-    report(f"{stream}: {config.backbone}, {initialise(network, spec, config.weights)}")
-    if config.flip and (sided := [name for name in split.classes if _names_a_side(name)]):
-        report(f"note: {', '.join(sided)} name a side, and a mirrored clip shows the other: consider --no-flip")
+    module = _make_module(store, split, spec, config, report)
 
     work = folder / "training" / stream
     checkpoint, resumed_epoch = _find_checkpoint(work, split, spec, config)
     if resumed_epoch:
         report(f"{stream}: going on after epoch {resumed_epoch} of {config.epochs}")
-    module = StreamTraining(network.to(memory_format=torch.channels_last), config, parts)
-    keeper = ModelCheckpoint(work, "best", monitor="val_rank", mode="max", save_last=True, enable_version_counter=False)
-    curve = _CurveKeeper(work)
-    with _quiet_lightning():
-        trainer = _make_trainer(config, work, [curve, keeper, _StepTeller(on_step, curve)])
-        trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    best = torch.load(keeper.best_model_path, map_location="cpu", weights_only=True)
-    best_epoch = best["epoch"] + 1
-    module.load_state_dict(best["state_dict"])
-    result = TrainResult(
-        stream,
-        best_epoch,
-        curve.rows[best_epoch - 1]["val_top1"],
-        curve.rows,
-        time.perf_counter() - began,
-        resumed_epoch,
-    )
-    if trainer.is_global_zero:
+    curve, best_epoch = _fit(module, work, checkpoint, on_step)
+    if module.trainer.is_global_zero:
         bundle.origin[stream] = {**describe_origin(), "epoch": best_epoch, "config": asdict(config)}
         save_stream(folder, bundle, stream, module.network.state_dict())
         for name in ("best.ckpt", "last.ckpt"):
             (work / name).unlink(missing_ok=True)
-    return result
+    val_top1 = curve[best_epoch - 1]["val_top1"]
+    return TrainResult(stream, best_epoch, val_top1, curve, time.perf_counter() - began, resumed_epoch)
+
+
+def _make_module(
+    store: Store, split: Split, spec: StreamSpec, config: TrainConfig, report: Callable[[str], None]
+) -> StreamTraining:
+    """The network with its starting weights, and its data."""
+    train_part = ClipDataset(
+        store,
+        split.train,
+        split.classes,
+        spec,
+        config.num_segments,
+        augment=True,
+        flip=config.flip,
+        seed=config.seed,
+    )
+    val_part = ClipDataset(store, split.val, split.classes, spec, VALIDATION_SEGMENTS, augment=False)
+    torch.manual_seed(config.seed)
+    network = StreamNet(spec, len(split.classes))
+    report(f"{spec.stream}: {config.backbone}, {initialise(network, spec, config.weights)}")
+    if config.flip and (sided := [name for name in split.classes if _names_a_side(name)]):
+        report(f"note: {', '.join(sided)} name a side, and a mirrored clip shows the other: consider --no-flip")
+    network = network.to(memory_format=torch.channels_last)
+    return StreamTraining(network, config, {"train": train_part, "val": val_part})
+
+
+def _fit(
+    module: StreamTraining, work: Path, checkpoint: Path | None, on_step: Callable[[int, int, str], None]
+) -> tuple[Curve, int]:
+    """Train to the end and give the module the weights of the best epoch; returns the curve and that epoch, from 1."""
+    keeper = ModelCheckpoint(work, "best", monitor="val_rank", mode="max", save_last=True, enable_version_counter=False)
+    curve = _CurveKeeper(work)
+    with _quiet_lightning():
+        trainer = _make_trainer(module.config, work, [curve, keeper, _StepTeller(on_step, curve)])
+        trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    best = torch.load(keeper.best_model_path, map_location="cpu", weights_only=True)
+    module.load_state_dict(best["state_dict"])
+    return curve.rows, best["epoch"] + 1
 
 
 def make_spec(store: Store, clips: tuple[SplitClip, ...], stream: Stream, config: TrainConfig) -> StreamSpec:

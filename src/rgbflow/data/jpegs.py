@@ -1,0 +1,319 @@
+"""Published JPEG layouts, read as they are: a folder of numbered pictures for each clip, of frames, u and v.
+
+    FOLDER/jpegs_256/<clip>/frame000001.jpg      with FOLDER/tvl1_flow/u/<clip>/frame000001.jpg, and v
+    FOLDER/<Class>/<clip>/img_00001.jpg          with x_00001.jpg (u) and y_00001.jpg (v), or flow_x_ and flow_y_
+
+The class is the name of the folder around the clip folders, or stands in a UCF101 name (v_Class_gGG_cCC); then the
+clip folders need no class folder. Numbers start at 0 or 1, with any padding. `rgbflow.json` in FOLDER may tell how the
+flow was made: {"flow": {"method": "tvl1", "preset": "fast", "bound": 20.0}}, which is also what is taken without it.
+"""
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from rgbflow.data.layouts import GROUPS_FILE, list_visible, match_groups, read_groups, ucf101_group
+from rgbflow.data.store import MANIFEST, OK, ClipAhead, Row, Store, read_ahead
+from rgbflow.errors import InputError
+from rgbflow.flow import FlowSettings
+from rgbflow.stream import Preparation, Stream
+
+SETTINGS_FILE = "rgbflow.json"
+USUAL_FLOW = FlowSettings(method="tvl1", bound=20.0)  # what the published sets were made with
+FRAMES_PER_SECOND = 25.0  # UCF101's; these layouts record no time
+EXPECTED_FORM = (
+    "expected <folder>/<Class>/<clip>/img_00001.jpg, or the <clip> folders alone if they have UCF101's names"
+)
+
+_END_OF_IMAGE = b"\xff\xd9"
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A run of numbered JPEG files without a gap: <folder>/<prefix><number><ending>.
+
+    Attributes:
+        digits: numbers are padded with zeros to this many.
+        first: the first number, 0 or 1.
+        count: how many there are.
+    """
+
+    folder: Path
+    prefix: str
+    digits: int
+    first: int
+    ending: str
+    count: int
+
+    def name(self, index: int) -> str:
+        """File name of picture 0 … count - 1."""
+        return f"{self.prefix}{self.first + index:0{self.digits}d}{self.ending}"
+
+    def path(self, index: int) -> Path:
+        """File of picture 0 … count - 1."""
+        return self.folder / self.name(index)
+
+
+@dataclass(frozen=True)
+class JpegClip:
+    """A clip whose frames and flow are JPEG files; reads only those it is asked for.
+
+    Attributes:
+        name: "<Class>/<clip>".
+        frames, u, v: its files; of u and v there is one fewer than of the frames, or as many.
+        size: (H, W) of all of them, pixels.
+    """
+
+    name: str
+    frames: Pictures
+    u: Pictures
+    v: Pictures
+    size: tuple[int, int]
+    start_seconds: float = 0.0
+    flow_seconds: float = 0.0
+
+    @property
+    def num_frames(self) -> int:
+        return self.frames.count
+
+    @property
+    def end_seconds(self) -> float:
+        return self.frames.count / FRAMES_PER_SECOND
+
+    def read(self, stream: Stream, indices: np.ndarray) -> np.ndarray:
+        """Frames (N, 3, H, W) uint8 RGB or flow fields (N, 2, H, W) uint8 (u, v); field i leads from frame i to i+1.
+
+        Raises:
+            InputError: if a file can't be read, is no whole JPEG, or has another size than the clip.
+        """
+        if stream == "rgb":
+            frames = [_read_jpeg(self.frames.path(int(index)), cv2.IMREAD_COLOR, self.size) for index in indices]
+            return np.stack([cv2.cvtColor(frame, cv2.COLOR_BGR2RGB).transpose(2, 0, 1) for frame in frames])
+        # The tool that writes as many fields as frames (dense_flow) stores with each field the frame it leads to, and
+        # not the clip's very first frame: its first field leads to frame 0.
+        skipped = self.u.count - (self.frames.count - 1)
+        pairs = [(self.u.path(int(index) + skipped), self.v.path(int(index) + skipped)) for index in indices]
+        return np.stack([[_read_jpeg(path, cv2.IMREAD_GRAYSCALE, self.size) for path in pair] for pair in pairs])
+
+    def read_ahead(self, wanted: Mapping[Stream, np.ndarray]) -> ClipAhead:
+        """The same clip with the wanted (sorted, unique) indices of each stream in memory."""
+        return read_ahead(self, wanted)
+
+
+class JpegStore:
+    """A data set of JPEG files, open for reading: what `Store` is for a prepared one.
+
+    The files are taken at their own size, since flow is measured in pixels of that size: nothing is scaled. The
+    short side of the preparation is the one that most clips have (256 in the published sets).
+
+    Args:
+        folder: in one of the two layouts; a `groups.tsv` in it gives the clips their groups.
+
+    Attributes:
+        rows: as a manifest has them; the source is the folder of the frames, its hash is empty, and the frame rate is
+            UCF101's, since the files record none.
+        failed: always empty: no `rgbflow prepare` would tell of clips set aside, so an incomplete one is an error.
+
+    Raises:
+        InputError: if a clip has no class, a picture is missing, a clip's frames and flow differ in size, two clips
+            have the same name, or `groups.tsv` or `rgbflow.json` can't be used.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        parts = _find_parts(self.folder)
+        found = _find_clips(parts[0])
+        if not found:
+            raise InputError(f"folder {parts[0].root} has no clip folder in it: {EXPECTED_FORM}")
+        self._clips = {name: _open_clip(name, path, parts) for name, path in sorted(found.items())}
+        file = self.folder / GROUPS_FILE
+        groups = match_groups(read_groups(file), found) if file.is_file() else {}
+        self.rows = {name: _make_row(clip, groups.get(name)) for name, clip in self._clips.items()}
+        self.failed: list[Row] = []
+        ((short_side, _),) = Counter(min(clip.size) for clip in self._clips.values()).most_common(1)
+        self.preparation = Preparation(short_side, _read_flow_settings(self.folder / SETTINGS_FILE))
+
+    def clip(self, name: str) -> JpegClip:
+        """One clip by its name, "<Class>/<clip>"."""
+        return self._clips[name]
+
+
+AnyStore = Store | JpegStore
+
+
+def open_store(folder: str | Path) -> AnyStore:
+    """Open a prepared data set, or a folder in one of the JPEG layouts.
+
+    Raises:
+        InputError: if it is neither, or can't be used.
+    """
+    folder = Path(folder)
+    if folder.is_dir() and not (folder / MANIFEST).is_file() and _has_jpegs(folder):
+        return JpegStore(folder)
+    return Store(folder)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Where the frames, u or v of all clips lie, and what their files are called."""
+
+    root: Path
+    first_name: str  # of a clip's first picture, as it is usually called
+    prefix: str  # a regular expression
+
+    def matches(self, names: set[str]) -> list[re.Match[str]]:
+        """The names of pictures among those of a folder, each as (prefix, number, ending)."""
+        pattern = re.compile(rf"({self.prefix})([0-9]+)(\.(?:jpg|jpeg|JPG|JPEG))")
+        return [match for match in map(pattern.fullmatch, names) if match]
+
+
+def _find_parts(folder: Path) -> tuple[_Part, ...]:
+    """Frames, u and v of the layout that a folder has."""
+    frames, flow = folder / "jpegs_256", folder / "tvl1_flow"
+    if frames.is_dir():
+        return tuple(_Part(root, "frame000001.jpg", "frame") for root in (frames, flow / "u", flow / "v"))
+    return (
+        _Part(folder, "img_00001.jpg", "img_"),
+        _Part(folder, "x_00001.jpg", "(?:flow_)?x_"),
+        _Part(folder, "y_00001.jpg", "(?:flow_)?y_"),
+    )
+
+
+def _has_jpegs(folder: Path) -> bool:
+    frames = _find_parts(folder)[0]
+    return frames.root != folder or any(frames.matches(_list_names(clip)) for clip in _find_clips(frames).values())
+
+
+def _find_clips(frames: _Part) -> dict[str, Path]:
+    """From each clip's name to the folder of its frames."""
+    found: dict[str, Path] = {}
+    for label, path in _walk_clips(frames):
+        # UCF101 calls this class HandstandPushups, but not in its clips' names; some copies put the names right.
+        name = f"{label}/{path.name.replace('v_HandstandPushups_', 'v_HandStandPushups_')}"
+        if found.setdefault(name, path) != path:
+            raise InputError(f"{found[name]} and {path} would both be clip {name}: rename one")
+    return found
+
+
+def _walk_clips(frames: _Part) -> Iterator[tuple[str, Path]]:
+    """Class and folder of each clip."""
+    for folder in filter(Path.is_dir, list_visible(frames.root)):
+        if ucf101_group(folder.name):
+            yield folder.name.split("_")[1].replace("HandStandPushups", "HandstandPushups"), folder
+            continue
+        clips = [entry for entry in list_visible(folder) if entry.is_dir()]
+        if not clips and frames.matches(_list_names(folder)):
+            raise InputError(f"clip folder {folder} lies in no class folder: {EXPECTED_FORM}")
+        yield from ((folder.name, clip) for clip in clips)
+
+
+def _open_clip(name: str, folder: Path, parts: tuple[_Part, ...]) -> JpegClip:
+    place = folder.relative_to(parts[0].root)
+    folders = [part.root / place for part in parts]
+    names = {folder: _list_names(folder) for folder in set(folders)}  # often one folder: it is listed once
+    frames, u, v = (_find_pictures(part, folder, names[folder]) for part, folder in zip(parts, folders, strict=True))
+    fields = max(frames.count - 1, u.count, v.count)
+    for pictures, needed in ((u, fields), (v, fields), (frames, max(fields, 2))):
+        if pictures.count < needed:
+            raise _missing(pictures.path(pictures.count))
+    size, *flow_sizes = (_read_size(pictures.path(0)) for pictures in (frames, u, v))
+    for pictures, other in zip((u, v), flow_sizes, strict=True):
+        if other != size:
+            raise InputError(f"{pictures.path(0)} {_two_sizes(other, size)}: compute the flow at the frames' size")
+    return JpegClip(name, frames, u, v, size)
+
+
+def _find_pictures(part: _Part, folder: Path, names: set[str]) -> Pictures:
+    matches = part.matches(names)
+    if not matches:
+        raise _missing(folder / part.first_name)
+    prefix, number, ending = min(matches, key=lambda match: int(match[2])).groups()
+    pictures = Pictures(folder, prefix, len(number), min(int(number), 1), ending, len(matches))
+    for index in range(pictures.count):
+        if pictures.name(index) not in names:
+            raise _missing(pictures.path(index))
+    return pictures
+
+
+def _missing(path: Path) -> InputError:
+    return InputError(f"{path} is missing: complete the clip's frames, u and v, or remove its folders")
+
+
+def _list_names(folder: Path) -> set[str]:
+    """Names of the files in a folder; a missing folder has none."""
+    try:
+        return set(os.listdir(folder))
+    except FileNotFoundError:
+        return set()
+    except OSError as error:
+        raise InputError(f"folder {folder} can't be read ({error.strerror}): check its rights") from None
+
+
+def _make_row(clip: JpegClip, group: str | None) -> Row:
+    label, folder = clip.name.split("/", maxsplit=1)
+    height, width = clip.size
+    return Row(
+        clip=clip.name,
+        label=label,
+        group=group or ucf101_group(folder) or clip.name,
+        frames=clip.num_frames,
+        frames_per_second=FRAMES_PER_SECOND,
+        width=width,
+        height=height,
+        source=str(clip.frames.folder),
+        sha256="",
+        status=OK,
+    )
+
+
+def _read_flow_settings(path: Path) -> FlowSettings:
+    """What `rgbflow.json` says of the flow; the usual settings for what it leaves out or where there is none."""
+    if not path.is_file():
+        return USUAL_FLOW
+    try:
+        return replace(USUAL_FLOW, **json.loads(path.read_text(encoding="utf-8"))["flow"])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        form = json.dumps({"flow": {"method": "tvl1", "preset": "fast", "bound": 20.0}})
+        raise InputError(f"{path} can't be used ({error}): write {form}") from None
+
+
+def _read_size(path: Path) -> tuple[int, int]:
+    """(H, W) of a picture, from its header."""
+    try:
+        with Image.open(path) as picture:
+            return picture.height, picture.width
+    except OSError as error:
+        raise _unreadable(path, error.strerror or "it is no picture") from None
+
+
+def _read_jpeg(path: Path, flags: int, size: tuple[int, int]) -> np.ndarray:
+    """Decode a file whose size is known: (H, W) uint8 or (H, W, 3) uint8 BGR."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error.strerror) from None
+    # The end is looked for since OpenCV 4 fills up a picture that breaks off.
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if _END_OF_IMAGE in content else None
+    if pixels is None:
+        raise _unreadable(path, "it is no whole JPEG")
+    if pixels.shape[:2] != size:
+        raise InputError(f"{path} {_two_sizes(pixels.shape[:2], size)}: extract the clip again")
+    return pixels
+
+
+def _unreadable(path: Path, reason: str) -> InputError:
+    return InputError(f"{path} can't be read ({reason}): extract the clip again")
+
+
+def _two_sizes(size: tuple[int, ...], clip_size: tuple[int, int]) -> str:
+    return f"has {size[1]}×{size[0]} pixels, but its clip's first frame has {clip_size[1]}×{clip_size[0]}"

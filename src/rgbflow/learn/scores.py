@@ -1,0 +1,154 @@
+"""Score files: what each stream said of each clip, from this program or any other, and their fusion."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from rgbflow import fusion
+from rgbflow.atomic import replacing
+from rgbflow.errors import InputError
+
+Kind = Literal["logits", "scores", "sums"]
+SATURATED = 0.999  # a softmax that gives its first class more than this says nothing of the others
+_ABOUT = ("names", "labels", "classes", "kind", "frames")
+
+
+@dataclass(frozen=True)
+class ScoreFile:
+    """The content of a score file.
+
+    Attributes:
+        names: of the N clips.
+        classes: K names; empty where the file has none.
+        labels: (N,) int64, index of the true class; None where the file has none.
+        streams: per stream (N, K) float64.
+        kind: "logits", "scores" (probabilities) or "sums" (of either over the frames of a clip).
+        frames: over how many frames sums were taken; 1 for the other kinds.
+    """
+
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+    labels: np.ndarray | None
+    streams: Mapping[str, np.ndarray]
+    kind: Kind
+    frames: float = 1
+
+    def save(self, path: Path) -> None:
+        """Write `names`, `labels`, `classes`, `kind` and one (N, K) array for each stream as .npz."""
+        values = {"names": np.array(self.names), "classes": np.array(self.classes), "kind": self.kind, **self.streams}
+        if self.labels is not None:
+            values["labels"] = self.labels
+        if self.kind == "sums":
+            values["frames"] = self.frames
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, **values)
+
+    def probabilities(self) -> dict[str, np.ndarray]:
+        """Per stream (N, K) float64 probabilities: sums become means, logits go through one softmax."""
+        return {name: as_probabilities(values, self.kind, self.frames) for name, values in self.streams.items()}
+
+
+def as_probabilities(values: np.ndarray, kind: Kind, frames: float = 1) -> np.ndarray:
+    """Turn (N, K) logits, scores or sums into probabilities.
+
+    Sums of logits are divided by the number of frames before the softmax: a softmax of the sum itself would be so
+    sharp that an average of two streams is decided by the louder one. Sums of probabilities are divided as well.
+    """
+    mean = values / frames
+    is_distribution = kind != "logits" and (mean >= 0).all() and np.allclose(mean.sum(axis=1), 1, atol=1e-3)
+    if kind == "scores" and not is_distribution:
+        raise InputError('kind is "scores", but the rows are no probabilities that sum to 1: pass --kind logits')
+    return mean if is_distribution else fusion.probabilities(mean)
+
+
+def guess_kind(values: np.ndarray) -> tuple[Kind, float]:
+    """What (N, K) values are by the look of them, and over how many frames: probabilities sum to 1, their sums to one
+    number for all clips; anything else is taken for logits.
+
+    >>> guess_kind(np.array([[0.25, 0.75], [1.0, 0.0]]))
+    ('scores', 1)
+    >>> guess_kind(np.array([[4.0, 15.0], [19.0, 0.0]]))
+    ('sums', 19.0)
+    >>> guess_kind(np.array([[-3.0, 2.0], [0.5, 9.0]]))
+    ('logits', 1)
+    """
+    totals = values.sum(axis=1)
+    if (values < 0).any() or not np.allclose(totals, totals[0], rtol=1e-3):
+        return "logits", 1
+    return ("scores", 1) if np.isclose(totals[0], 1, atol=1e-3) else ("sums", round(float(totals[0]), 3))
+
+
+def saturated_share(probabilities: np.ndarray) -> float:
+    """The share of rows of (N, K) probabilities in which one class has nearly everything."""
+    return float((probabilities.max(axis=1) > SATURATED).mean())
+
+
+def read_scores(paths: Sequence[Path], kind: Kind | None = None, frames: float | None = None) -> list[ScoreFile]:
+    """Read score files of any origin; several files may hold a stream each, with their clips in any order.
+
+    Args:
+        paths: .npz files with `names` (N) and one or more (N, K) arrays; `labels`, `classes`, `kind` and `frames` are
+            optional. A stream without a name of its own (`scores`) is called after its file.
+        kind: overrides what the files say; None believes them, and guesses where they say nothing.
+        frames: over how many frames sums were taken; as `kind`.
+
+    Returns:
+        One ScoreFile for each path, all with the clips of the first, in its order.
+
+    Raises:
+        InputError: if a file can't be read, streams share a name, or clips, labels or classes do not agree.
+    """
+    files = [_read(path, kind, frames) for path in paths]
+    first, streams = files[0], [name for file in files for name in file.streams]
+    if len(set(streams)) < len(streams):
+        raise InputError(f"two score files hold a stream of one name ({', '.join(streams)}): rename one of them")
+    return [first, *(_in_order_of(first, file, path) for file, path in zip(files[1:], paths[1:], strict=True))]
+
+
+def _read(path: Path, kind: Kind | None, frames: float | None) -> ScoreFile:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            content = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, AttributeError) as error:
+        raise InputError(f"score file {path} can't be read ({error}): pass an .npz file without pickles") from error
+    streams = {
+        (path.stem if name == "scores" else name): values.astype(np.float64)
+        for name, values in content.items()
+        if name not in _ABOUT
+    }
+    names = tuple(map(str, content.get("names", ())))
+    if not streams or not names:
+        raise InputError(
+            f"score file {path} needs names (N) and an array (N, K), but has {', '.join(content) or 'nothing'}"
+        )
+    for name, values in streams.items():
+        if values.ndim != 2 or len(values) != len(names) or not np.isfinite(values).all():
+            raise InputError(
+                f"score file {path}: {name} {values.shape} must be finite numbers of shape ({len(names)}, K)"
+            )
+    told = kind or (str(content["kind"]) if "kind" in content else None)
+    guessed, counted = guess_kind(next(iter(streams.values())))
+    chosen = told or guessed
+    if chosen not in ("logits", "scores", "sums"):
+        raise InputError(f"score file {path}: kind {chosen!r} must be logits, scores or sums")
+    over = frames or float(content.get("frames", counted if chosen == "sums" else 1))
+    if chosen == "sums" and over == 1:
+        raise InputError(f"score file {path} holds sums, but not over how many frames: pass --frames")
+    labels = content["labels"].astype(np.int64) if "labels" in content else None
+    return ScoreFile(names, tuple(map(str, content.get("classes", ()))), labels, streams, chosen, over)
+
+
+def _in_order_of(first: ScoreFile, file: ScoreFile, path: Path) -> ScoreFile:
+    if sorted(first.names) != sorted(file.names):
+        raise InputError(f"score file {path} has other clips than the first file: fuse scores of the same clips")
+    order = [file.names.index(name) for name in first.names]
+    labels = None if file.labels is None else file.labels[order]
+    if first.classes and file.classes and first.classes != file.classes:
+        raise InputError(f"score file {path} has other classes, or in another order: sort its columns like the first's")
+    if labels is not None and first.labels is not None and (labels != first.labels).any():
+        raise InputError(f"score file {path} has other labels than the first file: check where they come from")
+    streams = {name: values[order] for name, values in file.streams.items()}
+    return ScoreFile(first.names, file.classes or first.classes, labels, streams, file.kind, file.frames)

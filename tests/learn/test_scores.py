@@ -1,0 +1,121 @@
+import json
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+
+from rgbflow import cli
+from rgbflow.errors import InputError
+from rgbflow.learn.scores import ScoreFile, as_probabilities, guess_kind, read_scores, saturated_share
+
+rng = np.random.default_rng(0)
+NAMES = tuple(f"c/{index}" for index in range(40))
+CLASSES = ("a", "b", "c", "d")
+LABELS = np.arange(40) % 4
+FRAME_LOGITS = {name: rng.normal(size=(40, 19, 4)) + 2 * np.eye(4)[LABELS][:, None] for name in ("rgb", "flow")}
+
+
+def saved(path, streams, kind=None, order=slice(None), **more):
+    values = {"names": np.array(NAMES)[order], "labels": LABELS[order], "classes": np.array(CLASSES), **more}
+    if kind:
+        values["kind"] = kind
+    np.savez(path, **values, **{name: rows[order] for name, rows in streams.items()})
+    return path
+
+
+def test_what_is_written_is_read(tmp_path):
+    scores = {name: softmax(rows.mean(axis=1), axis=1) for name, rows in FRAME_LOGITS.items()}
+    ScoreFile(NAMES, CLASSES, LABELS, scores, "scores").save(tmp_path / "s.npz")
+    (read,) = read_scores([tmp_path / "s.npz"])
+    assert (read.names, read.classes, read.kind) == (NAMES, CLASSES, "scores")
+    np.testing.assert_array_equal(read.labels, LABELS)
+    for name, rows in read.probabilities().items():
+        np.testing.assert_allclose(rows, scores[name])
+
+
+def test_kinds_are_told_apart():
+    frames = FRAME_LOGITS["rgb"]
+    assert guess_kind(frames.mean(axis=1)) == ("logits", 1)
+    assert guess_kind(softmax(frames, axis=2).mean(axis=1)) == ("scores", 1)
+    assert guess_kind(softmax(frames, axis=2).sum(axis=1)) == ("sums", 19)
+
+
+def test_every_kind_comes_to_the_probabilities_of_a_plain_loop():
+    frames = FRAME_LOGITS["flow"]
+    for clip in range(5):
+        mean = sum(frames[clip, frame] for frame in range(19)) / 19
+        expected = np.exp(mean) / np.exp(mean).sum()
+        for values, kind, count in ((frames.mean(axis=1), "logits", 1), (frames.sum(axis=1), "sums", 19)):
+            np.testing.assert_allclose(as_probabilities(values, kind, count)[clip], expected)
+    shares = softmax(frames, axis=2)
+    np.testing.assert_allclose(as_probabilities(shares.sum(axis=1), "sums", 19), shares.mean(axis=1))
+
+
+def test_sums_taken_for_logits_saturate_and_are_warned_of(tmp_path, capsys):
+    sums = {name: rows.sum(axis=1) for name, rows in FRAME_LOGITS.items()}
+    assert saturated_share(as_probabilities(sums["rgb"], "logits")) > 0.9
+    path = saved(tmp_path / "sums.npz", sums)
+    assert cli.main(["fuse", str(path)]) == 0
+    error = capsys.readouterr().err
+    assert "rgb, flow taken for logits" in error
+    assert "warning: rgb is above 0.999 in" in error
+    assert "pass --kind sums --frames N" in error
+    assert cli.main(["fuse", str(path), "--kind", "sums", "--frames", "19"]) == 0
+    error = capsys.readouterr().err
+    assert "taken for sums over 19 frames" in error
+    assert "warning" not in error
+
+
+def test_the_fusion_is_the_mean_of_the_probabilities(tmp_path, capsys):
+    logits = {name: rows.mean(axis=1) for name, rows in FRAME_LOGITS.items()}
+    path = saved(tmp_path / "s.npz", logits, "logits")
+    assert cli.main(["fuse", str(path), "--out", str(tmp_path / "f.npz"), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    fused = np.mean([softmax(rows, axis=1) for rows in logits.values()], axis=0)
+    np.testing.assert_allclose(read_scores([tmp_path / "f.npz"])[0].streams["fused"], fused)
+    assert result["figures"]["fused"]["top1"] == pytest.approx(100 * (fused.argmax(axis=1) == LABELS).mean())
+    assert result["kinds"] == {"rgb": "logits", "flow": "logits"}
+
+
+def test_streams_of_two_files_are_matched_by_clip(tmp_path):
+    logits = {name: rows.mean(axis=1) for name, rows in FRAME_LOGITS.items()}
+    one = saved(tmp_path / "one.npz", {"rgb": logits["rgb"]}, "logits")
+    other = saved(tmp_path / "other.npz", {"flow": logits["flow"]}, "logits", order=rng.permutation(40))
+    first, second = read_scores([one, other])
+    np.testing.assert_array_equal(second.streams["flow"], logits["flow"])
+    np.testing.assert_array_equal(second.labels, first.labels)
+
+
+def test_a_stream_called_scores_is_named_after_its_file(tmp_path):
+    path = saved(tmp_path / "spatial.npz", {"scores": FRAME_LOGITS["rgb"].mean(axis=1)})
+    assert list(read_scores([path])[0].streams) == ["spatial"]
+
+
+def test_files_that_do_not_fit_are_refused_in_one_line(tmp_path):
+    rows = FRAME_LOGITS["rgb"].mean(axis=1)
+    good = saved(tmp_path / "good.npz", {"rgb": rows})
+    (tmp_path / "text.npz").write_text("no numbers")
+    np.savez(tmp_path / "pickled.npz", names=np.array([object()]), allow_pickle=True)
+    np.savez(tmp_path / "empty.npz", labels=LABELS)
+    cases = {
+        "can't be read": [tmp_path / "text.npz"],
+        "without pickles": [tmp_path / "pickled.npz"],
+        "needs names": [tmp_path / "empty.npz"],
+        "stream of one name": [good, good],
+        "must be finite": [saved(tmp_path / "nan.npz", {"rgb": rows * np.nan})],
+        "must be logits, scores or sums": [saved(tmp_path / "kind.npz", {"rgb": rows}, "votes")],
+        "pass --frames": [saved(tmp_path / "sums.npz", {"rgb": rows}, "sums")],
+        "other clips": [good, saved(tmp_path / "few.npz", {"flow": rows}, order=slice(0, 30))],
+        "other classes": [good, saved_with_classes(tmp_path / "classes.npz", rows)],
+    }
+    for message, paths in cases.items():
+        with pytest.raises(InputError, match=message) as caught:
+            read_scores(paths)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="the rows are no probabilities"):
+        read_scores([good], kind="scores")[0].probabilities()
+
+
+def saved_with_classes(path, rows):
+    np.savez(path, names=np.array(NAMES), labels=LABELS, classes=np.array(CLASSES[::-1]), flow=rows)
+    return path
