@@ -117,7 +117,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     for label, (motion, tint) in LOOKS.items():
         for group in range(20):
             place = np.random.default_rng(group).uniform(-6, 6, size=2)  # the same for all classes of a group
-            pixels = _moving_square(*motion, frames=10, size=(64, 64), seed=group, tint=tint, place=tuple(place))
+            pixels = _moving_square(*motion, frames=12, size=(64, 64), seed=group, tint=tint, place=tuple(place))
             write_video(made.videos / label / f"{group}.mp4", pixels, 25)
             groups.append(f"{label}/{group}.mp4\tperson{group}\n")
     (made.videos / "groups.tsv").write_text("".join(groups))

@@ -35,7 +35,7 @@ def bundle_of(*specs, **changes):
 
 def test_a_bundle_comes_back_as_it_was_saved(tmp_path):
     figures = {"rgb": {"top1": 50.0, "top1_interval": (10.0, 90.0), "top5": 100.0}}
-    measured = {"test": {"protocol": "group", "leak_percent": 0.0, "clips": 2, "figures": figures}}
+    measured = {"test": {"protocol": "group", "leak_percent": 0.0, "clips": 2, "snippets": 25, "figures": figures}}
     bundle = bundle_of(RGB, FLOW, measured=measured, origin={"rgb": {"commit": "abc"}}, licence="CC-BY-4.0")
     save_bundle(tmp_path, bundle)
     loaded = load_bundle(tmp_path)
@@ -101,7 +101,7 @@ def test_a_folder_without_a_bundle_says_what_makes_one(tmp_path):
 
 def test_the_card_tells_classes_figures_and_leak():
     figures = {"fused": {"top1": 91.25, "top1_interval": (80.0, 97.0), "top5": 99.0}}
-    measured = {"test": {"protocol": "paper", "leak_percent": 97.5, "clips": 40, "figures": figures}}
+    measured = {"test": {"protocol": "paper", "leak_percent": 97.5, "clips": 40, "snippets": 25, "figures": figures}}
     card = model_card(bundle_of(RGB, FLOW, measured=measured))
     assert "jump, wave" in card
     assert "| fused | 91.2 | 80.0–97.0 | 99.0 |" in card

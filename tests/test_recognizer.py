@@ -1,4 +1,5 @@
 import shutil
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def test_a_prediction_tells_streams_times_and_stages(world):
     np.testing.assert_allclose(prediction.scores, mean)
     assert list(prediction.seconds) == ["decode", "flow", "rgb network", "flow network", "fusion"]
     assert all(seconds > 0 for seconds in prediction.seconds.values())
-    assert (prediction.start_seconds, prediction.end_seconds) == (0, pytest.approx(10 / 25))
+    assert (prediction.start_seconds, prediction.end_seconds) == (0, pytest.approx(12 / 25))
 
 
 @pytest.mark.parametrize("stream", ["rgb", "flow"])
@@ -46,7 +47,9 @@ def test_a_bundle_of_one_stream_works(world, tmp_path, stream):
 
 def test_a_clip_too_short_for_the_stack_is_named(world, tmp_path, moving_square):
     write_video(tmp_path / "short.mp4", moving_square(1, 0, frames=3, size=(64, 64)), 25)
-    with pytest.raises(InputError, match=r"stack_length \(3\) needs 4 frames, but short.mp4 has 3: use a longer video"):
+    with pytest.raises(
+        InputError, match=r"stack_length \(3\) needs 4 frames, but short.mp4 has 3: use a longer video or window"
+    ):
         Recognizer.load(world.bundle).predict(tmp_path / "short.mp4")
 
 
@@ -76,23 +79,54 @@ def test_a_timeline_finds_what_happens_when(world, tmp_path, moving_square):
 
 def numbered_frames(count, rate):
     for index in range(count):
-        yield Frame(np.full((16, 16, 3), index, np.uint8), index / rate)
+        yield Frame(np.full((32, 32, 3), index, np.uint8), index / rate)
 
 
-@pytest.mark.parametrize(("count", "rate"), [(100, 25), (75, 25), (60, 12), (7, 25), (1, 25)])
-def test_windows_cover_the_video_and_hold_the_right_frames(count, rate):
-    clip = FrameClip(Preparation(short_side=16))
+@pytest.mark.parametrize(
+    ("count", "rate"), [(100, 25), (75, 25), (83, 25), (60, 12), (7, 25), (1, 25), (120, 1), (99, 5)]
+)
+@pytest.mark.parametrize(("window_seconds", "step_seconds"), [(2.0, 0.5), (1.1, 1.1)])
+def test_windows_cover_the_video_and_hold_the_right_frames(count, rate, window_seconds, step_seconds):
+    clip = FrameClip(Preparation(short_side=32))
     windows = []
-    for window in sliding_windows(numbered_frames(count, rate), clip, 2.0, 0.5):
+    for window in sliding_windows(numbered_frames(count, rate), clip, window_seconds, step_seconds):
         first = window.read("rgb", np.array([0]))[0, 0, 0, 0]
         last = window.read("rgb", np.array([window.num_frames - 1]))[0, 0, 0, 0]
+        assert last - first == window.num_frames - 1
         assert first / rate == pytest.approx(window.start_seconds)
         windows.append((int(first), int(last)))
-        assert len(clip._kept["rgb"]) <= 2.5 * rate + 2  # memory does not grow with the video
+        assert len(clip._kept["rgb"]) <= (window_seconds + step_seconds) * rate + 2  # however long the video
     assert windows[0][0] == 0
     assert windows[-1][1] == count - 1
-    starts = [first / rate for first, _ in windows]
-    assert np.allclose(np.diff(starts), 0.5, atol=1.001 / rate)
+    assert all(one[1] < other[1] for one, other in pairwise(windows))  # each has something new
+    lengths = {last - first + 1 for first, last in windows}
+    assert max(lengths) - min(lengths) <= 1  # the last is as long as the others
+
+
+def test_a_gap_in_the_recording_gives_no_windows_and_no_segments():
+    frames = [*numbered_frames(50, 25), *(Frame(f.pixels, f.pts_seconds + 20) for f in numbered_frames(50, 25))]
+    windows = list(sliding_windows(frames, FrameClip(Preparation(short_side=32)), 1.0, 0.5))
+    assert len(windows) < 15
+    whole = [w for w in windows if w.num_frames > 12 and w.end_seconds - w.start_seconds < 2]
+    spans = [prediction_of([1.0, 0, 0], window.start_seconds, window.end_seconds) for window in whole]
+    segments = merge_windows(spans, 0.5)
+    assert [segment.label for segment in segments] == ["a", "a"]
+    assert segments[0].end_seconds <= 3
+    assert segments[1].start_seconds >= 19
+
+
+def test_a_window_too_short_for_the_stack_is_refused_with_the_remedy(world, tmp_path, moving_square):
+    write_video(tmp_path / "slow.mp4", moving_square(1, 0, frames=12, size=(64, 64)), 2)
+    with pytest.raises(InputError, match=r"needs 4 frames, but slow.mp4 from .* has 2: use a longer video or window"):
+        Recognizer.load(world.bundle).timeline(tmp_path / "slow.mp4", window_seconds=1, step_seconds=0.5)
+
+
+def test_pushed_frames_have_no_decoding_time(world, moving_square):
+    recognizer = Recognizer.load(world.bundle)
+    clip = FrameClip(recognizer.bundle.preparation)
+    for index, pixels in enumerate(moving_square(1, 0, frames=8, size=(64, 64))):
+        clip.push(pixels, index / 25)
+    assert list(recognizer.predict(clip, 2).seconds) == ["rgb network", "flow network", "fusion"]
 
 
 def test_overlapping_windows_are_averaged_and_equal_neighbours_joined():

@@ -1,12 +1,19 @@
 """Files that are there whole or not at all: written under a temporary name, then renamed."""
 
-import os
-import tempfile
+import glob
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from rgbflow.errors import InputError
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove temporary files that killed runs left beside `path`; nobody else may be writing it."""
+    pattern = f".{glob.escape(path.stem)}.????????{glob.escape(path.suffix)}"
+    for leftover in path.parent.glob(pattern):
+        leftover.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -20,12 +27,10 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-        os.close(handle)
-        temporary = Path(name)
+        temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+        temporary.touch(exist_ok=False)
         try:
             yield temporary
-            temporary.chmod(0o644)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

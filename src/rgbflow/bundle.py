@@ -6,6 +6,7 @@ from pathlib import Path
 
 import safetensors
 import safetensors.torch
+from filelock import FileLock
 from torch import Tensor
 
 from rgbflow.atomic import write_atomically
@@ -14,6 +15,7 @@ from rgbflow.stream import STREAMS, Preparation, Stream, StreamSpec
 
 FORMAT_VERSION = 1
 RECORD = "recognizer.json"
+NO_LICENCE = "not stated"
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Bundle:
     fusion: dict = field(default_factory=lambda: {"method": "average"})
     measured: dict = field(default_factory=dict)
     origin: dict = field(default_factory=dict)
-    licence: str = "not stated"
+    licence: str = NO_LICENCE
 
 
 def weights_file(folder: Path, stream: Stream) -> Path:
@@ -56,14 +58,13 @@ def load_bundle(folder: Path) -> Bundle:
         raise InputError(f"{folder} is no bundle: it has no {RECORD}; `rgbflow train` makes one")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        found = record["format_version"]
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise InputError(f"{path} is damaged ({error}): train or copy the bundle again") from error
-    if found > FORMAT_VERSION:
-        raise InputError(f"{path} has format {found}, this rgbflow reads up to {FORMAT_VERSION}: upgrade rgbflow")
-    try:
+        found = int(record["format_version"])
+        if found > FORMAT_VERSION:
+            raise InputError(f"{path} has format {found}, this rgbflow reads up to {FORMAT_VERSION}: upgrade rgbflow")
         return _bundle_from_record(record)
-    except (KeyError, TypeError) as error:
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise InputError(f"{path} is damaged ({error!r}): train or copy the bundle again") from error
 
 
@@ -85,11 +86,19 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
     write_atomically(folder / "README.md", model_card(bundle))
 
 
-def save_stream(folder: Path, bundle: Bundle, stream: Stream, weights: dict[str, Tensor]) -> None:
-    """Write a stream's weights and then the record that names it, so that a killed run leaves a bundle that loads."""
+def save_stream(folder: Path, addition: Bundle, stream: Stream, weights: dict[str, Tensor]) -> None:
+    """Put a trained stream into the bundle at `folder`: its weights first, then the record that names it.
+
+    The record is read again under a lock, so that two trainings into one bundle, side by side, both end up in it.
+    """
+    lock = folder / "training" / ".lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
     weights = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-    write_atomically(weights_file(folder, stream), safetensors.torch.save(weights))
-    save_bundle(folder, bundle)
+    with FileLock(lock):
+        existing = load_bundle(folder) if (folder / RECORD).is_file() else None
+        bundle = with_stream(existing, addition)
+        write_atomically(weights_file(folder, stream), safetensors.torch.save(weights))
+        save_bundle(folder, bundle)
 
 
 def load_weights(folder: Path, stream: Stream) -> dict[str, Tensor]:
@@ -101,12 +110,12 @@ def load_weights(folder: Path, stream: Stream) -> dict[str, Tensor]:
 
 
 def with_stream(existing: Bundle | None, addition: Bundle) -> Bundle:
-    """The existing bundle with the streams of `addition` put in or replaced.
+    """The existing bundle with the streams of `addition` put in or replaced; its figures are no longer true.
 
     Raises:
         InputError: if the two were trained on other classes, another split or another working size.
     """
-    if existing is None:
+    if existing is None or existing.streams.keys() <= addition.streams.keys():
         return addition
     for name in ("classes", "preparation", "split"):
         if getattr(existing, name) != getattr(addition, name):
@@ -114,8 +123,9 @@ def with_stream(existing: Bundle | None, addition: Bundle) -> Bundle:
                 f"the bundle's other stream was trained with another {name}: train both streams from one store "
                 "and one split, or choose another --out"
             )
+    licence = existing.licence if addition.licence == NO_LICENCE else addition.licence
     streams = {**existing.streams, **addition.streams}
-    return replace(addition, streams=streams, origin={**existing.origin, **addition.origin})
+    return replace(addition, streams=streams, origin={**existing.origin, **addition.origin}, licence=licence)
 
 
 def fetch_bundle(name: str) -> Path:
@@ -125,7 +135,9 @@ def fetch_bundle(name: str) -> Path:
         InputError: if neither is there.
     """
     folder = Path(name)
-    if folder.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
+    owner, _, repository = name.partition("/")
+    is_hub_id = owner and repository and "/" not in repository and owner not in (".", "..", "~")
+    if folder.exists() or Path(owner).exists() or not is_hub_id:
         if not folder.is_dir():
             raise InputError(f"bundle {name} is not a folder: pass the folder that `rgbflow train --out` made")
         return folder
@@ -181,7 +193,8 @@ def _measured_lines(bundle: Bundle) -> str:
     for part, measured in bundle.measured.items():
         leak = f"{measured['leak_percent']:.1f} % of them share a group with a training clip"
         lines.append(
-            f"Measured on the {part} part ({measured['clips']} clips, protocol {measured['protocol']}; {leak}):\n"
+            f"Measured on the {part} part ({measured['clips']} clips, {measured['snippets']} snippets of each, "
+            f"protocol {measured['protocol']}; {leak}):\n"
         )
         lines.append("| stream | top-1 % | 95 % interval | top-5 % |\n|---|---|---|---|")
         for name, figures in measured["figures"].items():

@@ -12,20 +12,22 @@ import tyro
 
 from rgbflow.errors import InputError
 from rgbflow.learn.config import TrainConfig, load_config
+from rgbflow.stream import DisPreset, FlowMethod, FlowSettings, Preparation
 
 Flag = tyro.conf.arg
 Positional = tyro.conf.Positional
-EXIT_SOME_FAILED = 3
+EXIT_FAILED, EXIT_SOME_FAILED = 1, 3
+RESUMING = ("fetch", "prepare", "train", "demo")  # commands that go on where they were stopped
 NOTES_SHOWN = 10  # of `check`: many files have the same harmless oddity
 
 
 def prepare(
     videos: Annotated[Path, Positional, Flag(metavar="VIDEOS")],
     out: Path,
-    flow: Literal["dis", "farneback", "tvl1"] = "dis",
-    preset: Literal["ultrafast", "fast", "medium"] = "fast",
-    bound: float = 20.0,
-    short_side: int = 256,
+    flow: FlowMethod = FlowSettings.method,
+    preset: DisPreset = FlowSettings.preset,
+    bound: float = FlowSettings.bound,
+    short_side: int = Preparation.short_side,
     groups: Annotated[Path | None, Flag(metavar="PATH")] = None,
     workers: int = 0,
     json: bool = False,
@@ -45,10 +47,12 @@ def prepare(
     """
     from rgbflow.data.layouts import read_class_folders, read_groups
     from rgbflow.data.store import OK, prepare
-    from rgbflow.flow import FlowSettings
     from rgbflow.progress import track
-    from rgbflow.stream import Preparation
 
+    if flow != "dis" and preset != FlowSettings.preset:
+        raise InputError(f"--preset {preset} is for --flow dis, not {flow}: leave it out")
+    if workers < 0:
+        raise InputError(f"--workers ({workers}) must not be negative: 0 is one per core")
     sources = read_class_folders(videos, read_groups(groups) if groups else None)
     preparation = Preparation(short_side, FlowSettings(flow, preset, bound))
     with track("preparing", len(sources), "clips") as tracker:
@@ -65,7 +69,7 @@ def prepare(
     show(result, json, "{store}: {clips} clips of {classes} classes and {groups} groups, {frames} frames")
     for row in failed:
         print(f"set aside: {row.status}", file=sys.stderr)
-    return EXIT_SOME_FAILED if failed else 0
+    return exit_code(len(failed), len(rows))
 
 
 def split(
@@ -81,7 +85,7 @@ def split(
     """Divide a prepared data set into train, val and test, and say how much leaks between them.
 
     Args:
-        store: prepared data set, or a folder of UCF101's lists.
+        store: prepared data set, a folder in a published JPEG layout, or a folder of UCF101's lists.
         out: file to write, split.json.
         protocol: group: 6:2:2, no group on two sides. paper: 6:2:2 over clips. official-N: UCF101's lists.
         seed: of the draw.
@@ -93,6 +97,8 @@ def split(
     from rgbflow.data.splits import make_split, read_lists
 
     is_lists = (store / "classInd.txt").is_file()
+    if is_lists and groups:
+        raise InputError(f"--groups {groups} is for a prepared data set: UCF101's names give their groups themselves")
     clips = read_lists(store) if is_lists else _clips_of_store(store, groups)
     made = make_split(clips, protocol, seed, holdout, store if is_lists else lists)
     made.save(out)
@@ -122,28 +128,30 @@ def train(
     out: Path,
     settings: Annotated[TrainConfig, Flag(name="")],
     config: Annotated[Path | None, Flag(metavar="PATH")] = None,
+    replace: bool = False,
     json: bool = False,
 ) -> int:
     """Train one stream and put it into a bundle; run it again after a kill and it goes on.
 
     Args:
-        store: prepared data set.
+        store: prepared data set, or a folder in a published JPEG layout.
         split: from `rgbflow split`.
         stream: which network; train both into one bundle for the fusion.
         out: the bundle's folder.
         settings: every field of TrainConfig.
         config: TOML file with fields of TrainConfig; flags win over it.
+        replace: train a stream anew that the bundle holds already.
         json: print the result as JSON.
     """
+    from rgbflow.data.jpegs import open_store
     from rgbflow.data.splits import load_split
-    from rgbflow.data.store import Store
     from rgbflow.learn.train import train
     from rgbflow.progress import track
 
     tell = partial(print, file=sys.stderr)
-    data, parts = Store(store), load_split(split)
+    data, parts = open_store(store), load_split(split)
     with track(f"training {stream}", None, "steps") as tracker:
-        result = train(data, parts, stream, out, settings, tell, on_step=tracker.set)
+        result = train(data, parts, stream, out, settings, tell, tracker.set, replace)
     show(
         {
             "bundle": str(out),
@@ -161,7 +169,7 @@ def train(
 
 
 def evaluate(
-    bundle: Annotated[Path, Positional, Flag(metavar="BUNDLE")],
+    bundle: Annotated[str, Positional, Flag(metavar="BUNDLE")],
     store: Annotated[Path, Positional, Flag(metavar="STORE")],
     split: Path,
     part: Literal["test", "val"] = "test",
@@ -174,8 +182,8 @@ def evaluate(
     """Measure a bundle on one part of its split: each stream and the fusion, with intervals.
 
     Args:
-        bundle: folder from `rgbflow train`.
-        store: prepared data set.
+        bundle: folder from `rgbflow train`, or a Hugging Face Hub id, owner/name.
+        store: prepared data set, or a folder in a published JPEG layout.
         split: the split the bundle was trained on.
         part: which part to measure on.
         scores: file to write the scores of every clip to, .npz.
@@ -184,26 +192,31 @@ def evaluate(
         device: auto, cpu, cuda or mps.
         json: print the figures as JSON.
     """
+    from rgbflow.bundle import RECORD, fetch_bundle
+    from rgbflow.data.jpegs import open_store
     from rgbflow.data.splits import load_split
-    from rgbflow.data.store import Store
     from rgbflow.learn.evaluate import evaluate, make_report, record_figures
     from rgbflow.learn.report import write_report
     from rgbflow.progress import track
     from rgbflow.recognizer import Recognizer
 
-    recognizer, data, parts = Recognizer.load(bundle, device), Store(store), load_split(split)
+    check_positive(snippets=snippets)
+    folder = fetch_bundle(bundle)
+    recognizer, data, parts = Recognizer.load(folder, device), open_store(store), load_split(split)
     with track("evaluating", len(getattr(parts, part)), "clips") as tracker:
         evaluation = evaluate(recognizer, data, parts, part, snippets, on_clip=lambda prediction: tracker.advance())
-    record_figures(bundle, evaluation)
     written = {}
     if scores:
         evaluation.save_scores(scores)
         written["scores"] = str(scores)
     if report:
-        write_report(report, make_report(evaluation, bundle, data, title=f"rgbflow: {bundle.name}"))
+        write_report(report, make_report(evaluation, folder, data, title=f"rgbflow: {folder.name}"))
         written["report"] = str(report)
+    if Path(bundle).is_dir():  # not a copy from the hub
+        record_figures(folder, evaluation)
+        written["recorded"] = str(folder / RECORD)
     if json:
-        show({"bundle": str(bundle), "part": part, **evaluation.as_dict(), **written}, True)
+        show({"bundle": bundle, "part": part, **evaluation.as_dict(), **written}, True)
     else:
         print_evaluation(evaluation)
         for name, path in written.items():
@@ -214,12 +227,12 @@ def evaluate(
 def predict(
     bundle: Annotated[str, Positional, Flag(metavar="BUNDLE")],
     videos: Annotated[tuple[Path, ...], Positional, Flag(metavar="VIDEO ...")],
-    top: int = 5,
+    top: int | None = None,
     overlay: Annotated[Path | None, Flag(metavar="PATH")] = None,
     timeline: bool = False,
-    window: float = 2.0,
-    step: float = 0.5,
-    snippets: int = 25,
+    window: float | None = None,
+    step: float | None = None,
+    snippets: int | None = None,
     device: str = "auto",
     json: bool = False,
 ) -> int:
@@ -228,12 +241,12 @@ def predict(
     Args:
         bundle: folder from `rgbflow train`, or a Hugging Face Hub id, owner/name.
         videos: files.
-        top: how many classes to print.
+        top: how many classes to print; 5 if not given.
         overlay: video to write with the label and score bars drawn in; for one VIDEO.
         timeline: slide over a long video and print segments instead of one label.
-        window: of --timeline, seconds.
-        step: of --timeline, seconds.
-        snippets: per clip and stream.
+        window: of --timeline, seconds; 2 if not given.
+        step: of --timeline, seconds; 0.5 if not given.
+        snippets: per stream and clip (25 if not given) or window (5).
         device: auto, cpu, cuda or mps.
         json: print the answers as JSON, one line per video.
     """
@@ -241,27 +254,32 @@ def predict(
         raise InputError("no VIDEO given: name at least one file")
     if overlay and len(videos) > 1:
         raise InputError(f"--overlay {overlay} is for one video, but {len(videos)} were given: call once for each")
+    if timeline and top:
+        raise InputError(f"--top {top} is not for --timeline, which prints one label for each segment")
+    if not timeline and (window or step):
+        raise InputError("--window and --step are for --timeline: add it, or leave them out")
+    check_positive(top=top, snippets=snippets)
     from rgbflow.overlay import write_overlay
-    from rgbflow.recognizer import Recognizer
+    from rgbflow.recognizer import NUM_SNIPPETS, Recognizer
 
     recognizer = Recognizer.load(bundle, device)
     failed = 0
     for video in videos:
         try:
             if timeline:
-                line = recognizer.timeline(video, window, step)
+                line = recognizer.timeline(video, window or 2.0, step or 0.5, snippets or 5)
                 windows = line.windows
                 show_timeline(video, line, json)
             else:
-                windows = [recognizer.predict(video, snippets)]
-                show_prediction(video, windows[0], top, json)
+                windows = [recognizer.predict(video, snippets or NUM_SNIPPETS)]
+                show_prediction(video, windows[0], top or 5, json)
             if overlay:
                 write_overlay(video, windows, overlay)
                 print(f"overlay: {overlay}", file=sys.stderr)
         except InputError as error:  # the other videos still get their label
             print(f"rgbflow: {error}", file=sys.stderr)
             failed += 1
-    return 1 if failed == len(videos) else EXIT_SOME_FAILED if failed else 0
+    return exit_code(failed, len(videos))
 
 
 def fuse(
@@ -421,12 +439,16 @@ def main(arguments: list[str] | None = None) -> int:
         return tyro.cli(command, prog=f"rgbflow {name}", description=summary, args=arguments[1:])
     except InputError as error:
         print(f"rgbflow: {error}", file=sys.stderr)
-        return 1
+        return EXIT_FAILED
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a folder that may not be read, a file that went away
+        print(f"rgbflow: {error.filename or name}: {error.strerror or error}", file=sys.stderr)
+        return EXIT_FAILED
     except KeyboardInterrupt:
-        print(f"rgbflow: stopped; `rgbflow {name}` with the same arguments goes on", file=sys.stderr)
+        goes_on = "; the same command goes on" if name in RESUMING else ""
+        print(f"rgbflow: stopped{goes_on}", file=sys.stderr)
         return 130
 
 
@@ -447,6 +469,18 @@ def print_usage(arguments: list[str]) -> int:
     return 2
 
 
+def exit_code(failed: int, total: int) -> int:
+    """0 if all went well, 1 if nothing did, 3 if some of it did."""
+    return 0 if not failed else EXIT_FAILED if failed == total else EXIT_SOME_FAILED
+
+
+def check_positive(**values: int | None) -> None:
+    """Raise InputError for a number below 1; None is a default that is filled in later."""
+    for name, value in values.items():
+        if value is not None and value < 1:
+            raise InputError(f"--{name} ({value}) must be at least 1")
+
+
 def show(result: dict, as_json: bool, line: str = "") -> None:
     """Print a result: as JSON, or as a line with its values filled in."""
     print(json.dumps(result, ensure_ascii=False) if as_json else line.format(**result))
@@ -458,15 +492,17 @@ def show_prediction(video, prediction, top: int, as_json: bool) -> None:
         show({"video": str(video), **prediction.as_dict(top)}, True)
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"{video}: {prediction.label} ({prediction.score:.1%})", title_justify="left")
+    print(f"{video}: {prediction.label} ({prediction.score:.1%})")
+    table = Table()
     columns = {"fused": prediction.scores, **prediction.stream_scores}
     for name in ("class", *columns):
         table.add_column(name, justify="left" if name == "class" else "right")
     for answer in prediction.top(top):
         index = prediction.classes.index(answer.label)
-        table.add_row(answer.label, *(f"{scores[index]:.1%}" for scores in columns.values()))
+        table.add_row(escape(answer.label), *(f"{scores[index]:.1%}" for scores in columns.values()))
     Console().print(table)
     print(", ".join(f"{stage} {1000 * seconds:.0f} ms" for stage, seconds in prediction.seconds.items()))
 
@@ -497,7 +533,8 @@ def print_figures(title: str, figures: dict) -> None:
     if not figures:
         print(f"{title}, no labels")
         return
-    table = Table(title=title, title_justify="left")
+    print(title)
+    table = Table()
     for name in ("stream", "top-1 %", "95 % interval", "top-5 %", "mean class accuracy %"):
         table.add_column(name, justify="left" if name == "stream" else "right")
     for name, row in figures.items():
@@ -514,10 +551,10 @@ def _as_json(figures: dict) -> dict:
 
 def _clips_of_store(store: Path, groups: Path | None) -> list:
     """The clips of a store; their groups come from a table, if one is given."""
+    from rgbflow.data.jpegs import open_store
     from rgbflow.data.layouts import SourceClip, match_groups, read_groups
-    from rgbflow.data.store import Store
 
-    rows = Store(store).rows.values()
+    rows = open_store(store).rows.values()
     given = match_groups(read_groups(groups), {row.clip: Path(row.source) for row in rows}) if groups else {}
     return [SourceClip(row.clip, row.label, given.get(row.clip, row.group), Path(row.source)) for row in rows]
 

@@ -15,6 +15,7 @@ from rgbflow.stream import Preparation, Stream
 class Clip(Protocol):
     """What a snippet is read from: a stored clip, a file or the frames of a camera."""
 
+    name: str  # for messages
     num_frames: int
     start_seconds: float
     end_seconds: float
@@ -69,11 +70,17 @@ class FrameClip:
         preparation: working size and flow settings.
         frames: indices of the frames to keep; None keeps all.
         flow: indices of the flow fields to compute and keep; None keeps all.
+        name: for messages.
     """
 
     def __init__(
-        self, preparation: Preparation, frames: Collection[int] | None = None, flow: Collection[int] | None = None
+        self,
+        preparation: Preparation,
+        frames: Collection[int] | None = None,
+        flow: Collection[int] | None = None,
+        name: str = "the clip",
     ):
+        self.name = name
         self.num_frames = 0
         self.start_seconds = 0.0
         self.end_seconds = 0.0
@@ -127,6 +134,10 @@ class ClipWindow:
     start_seconds: float
     end_seconds: float
     flow_seconds: float = 0.0  # counted by the clip, whose flow serves several windows
+
+    @property
+    def name(self) -> str:
+        return f"{self.clip.name} from {self.start_seconds:.2f} to {self.end_seconds:.2f} s"
 
     def read(self, stream: Stream, indices: np.ndarray) -> np.ndarray:
         return self.clip.read(stream, indices + self.first)

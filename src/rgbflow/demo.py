@@ -2,15 +2,16 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rgbflow.atomic import write_atomically
 from rgbflow.bundle import RECORD, load_bundle
 from rgbflow.data.layouts import read_class_folders
 from rgbflow.data.splits import Split, make_split
 from rgbflow.data.store import Store, prepare
 from rgbflow.data.synthetic import write_dataset
-from rgbflow.flow import FlowSettings
+from rgbflow.errors import InputError
 from rgbflow.learn.config import TrainConfig
 from rgbflow.learn.evaluate import Evaluation, evaluate, make_report, record_figures
 from rgbflow.learn.report import write_report
@@ -18,7 +19,7 @@ from rgbflow.learn.train import train
 from rgbflow.overlay import write_overlay
 from rgbflow.progress import track
 from rgbflow.recognizer import Prediction, Recognizer
-from rgbflow.stream import STREAMS, Preparation
+from rgbflow.stream import STREAMS, FlowSettings, Preparation
 
 NUM_GROUPS = 20
 CLIPS_PER_GROUP = 2  # of each class
@@ -37,6 +38,8 @@ CONFIG = TrainConfig(
     licence="Apache-2.0",
 )
 NUM_SNIPPETS = 5
+MADE = ("videos", "store", "bundle", "split.json", "report.html", "overlay.mp4")
+MARKER = ".rgbflow-demo"  # in a folder that the demo made and may empty
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,8 @@ class DemoResult:
 def run_demo(folder: Path, workers: int, seed: int) -> DemoResult:
     """Make the data set, prepare it, train both streams, evaluate them and label a clip; all inside `folder`.
 
-    A demo that was stopped goes on; one that was finished is made anew.
+    A demo that was stopped goes on; one that was finished, or had another seed, is made anew. A folder that holds
+    anything but a demo is left alone.
 
     Args:
         folder: made if missing.
@@ -86,15 +90,13 @@ def run_demo(folder: Path, workers: int, seed: int) -> DemoResult:
         seed: of the data set, the split and the training.
     """
     videos, bundle, report = folder / "videos", folder / "bundle", folder / "report.html"
-    if report.exists():
-        for made in (videos, folder / "store", bundle):
-            shutil.rmtree(made, ignore_errors=True)
-        report.unlink()
+    _take_folder(folder, seed, finished=report.exists())
+    config = replace(CONFIG, seed=seed)
     store, split = _make_data(folder, videos, workers, seed)
     for stream in STREAMS:
         if not (bundle / RECORD).exists() or stream not in load_bundle(bundle).streams:
             with track(f"training {stream}", None, "steps") as tracker:
-                train(store, split, stream, bundle, CONFIG, _silent, on_step=tracker.set)
+                train(store, split, stream, bundle, config, _silent, on_step=tracker.set)
     recognizer = Recognizer.load(bundle)
     with track("evaluating", len(split.test), "clips") as tracker:
         evaluation = evaluate(
@@ -108,6 +110,23 @@ def run_demo(folder: Path, workers: int, seed: int) -> DemoResult:
     write_overlay(source, [prediction], overlay)
     write_report(report, make_report(evaluation, bundle, store, title="rgbflow demo"))
     return DemoResult(evaluation, clip, prediction, report, overlay, bundle)
+
+
+def _take_folder(folder: Path, seed: int, finished: bool) -> None:
+    """Make the folder, or empty it if a demo made it that can't go on.
+
+    Raises:
+        InputError: if somebody else's files are in it.
+    """
+    marker, mark = folder / MARKER, f"made by rgbflow demo, seed {seed}\n"
+    if folder.is_dir() and any(folder.iterdir()):
+        if not marker.is_file():
+            raise InputError(f"--out {folder} holds other files: choose an empty or a new folder")
+        if finished or marker.read_text(encoding="utf-8") != mark:
+            for made in MADE:
+                shutil.rmtree(folder / made, ignore_errors=True)
+                (folder / made).unlink(missing_ok=True)
+    write_atomically(marker, mark)
 
 
 def _make_data(folder: Path, videos: Path, workers: int, seed: int) -> tuple[Store, Split]:

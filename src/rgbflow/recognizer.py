@@ -1,6 +1,7 @@
 """From a video to a label: the recogniser that a bundle holds, and its answers."""
 
 import time
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -39,7 +40,7 @@ class Prediction:
         scores: (K,) float64, probabilities after fusion.
         stream_scores: per stream (K,) float64, probabilities of that stream alone.
         start_seconds, end_seconds: the part of the video that was looked at.
-        seconds: time spent per stage: decode (with resizing), flow, one per network, fusion.
+        seconds: time spent per stage: decode (with resizing) and flow where a file was read, each network, fusion.
     """
 
     classes: tuple[str, ...]
@@ -154,13 +155,14 @@ class Recognizer:
             InputError: if the video can't be read or is too short for the stack.
         """
         began = time.perf_counter()
-        clip = self.sample(Path(video), num_snippets) if isinstance(video, str | Path) else video
-        seconds = {"decode": time.perf_counter() - began - clip.flow_seconds, "flow": clip.flow_seconds}
-        logits = {}
+        clip, seconds, logits = video, {}, {}
+        if isinstance(video, str | Path):
+            clip = self.sample(Path(video), num_snippets)
+            seconds = {"decode": time.perf_counter() - began - clip.flow_seconds, "flow": clip.flow_seconds}
         for stream, network in self.networks.items():
             began = time.perf_counter()
             spec = self.bundle.streams[stream]
-            inputs = evaluation_input(clip, spec, self._starts(stream, clip.num_frames, str(video), num_snippets))
+            inputs = evaluation_input(clip, spec, self._starts(stream, clip.num_frames, clip.name, num_snippets))
             with self.precision:
                 logits[stream] = network(inputs[None].to(self.device))[0].cpu().numpy()
             seconds[f"{stream} network"] = time.perf_counter() - began
@@ -180,20 +182,28 @@ class Recognizer:
             window_seconds: length of the window that slides over it; a shorter video is one window.
             step_seconds: how far it moves each time, and the resolution of the segments.
             num_snippets: S of a window.
+
+        Raises:
+            InputError: if the video can't be read, or no window has frames enough for the stack.
         """
         if not 0 < step_seconds <= window_seconds:
             raise InputError(
                 f"step_seconds ({step_seconds}) must be above 0 and at most window_seconds ({window_seconds})"
             )
-        windows = sliding_windows(decode(Path(video)), FrameClip(self.bundle.preparation), window_seconds, step_seconds)
-        predictions = [self.predict(window, num_snippets) for window in windows]
+        clip = FrameClip(self.bundle.preparation, name=Path(video).name)
+        predictions = []
+        for window in sliding_windows(decode(Path(video)), clip, window_seconds, step_seconds):
+            if all(spec.num_items(window.num_frames) >= spec.stack_length for spec in self.bundle.streams.values()):
+                predictions.append(self.predict(window, num_snippets))  # frames may be missing in mid-recording
+        if not predictions:
+            self.wanted_indices(window.num_frames, window.name)  # says what is too short, and for what
         return Timeline(merge_windows(predictions, step_seconds), predictions)
 
     def sample(self, video: Path, num_snippets: int) -> FrameClip:
         """The frames and flow fields of a file that its snippets need, and no others: two passes, little memory."""
         wanted = self.wanted_indices(count_frames(video), video.name, num_snippets)
         frames, flow = (set(map(int, wanted.get(stream, ()))) for stream in STREAMS)
-        clip = FrameClip(self.bundle.preparation, frames, flow)
+        clip = FrameClip(self.bundle.preparation, frames, flow, video.name)
         for frame in decode(video):
             clip.push(frame.pixels, frame.pts_seconds)
         return clip
@@ -219,39 +229,45 @@ class Recognizer:
 def sliding_windows(
     frames: Iterable[Frame], clip: FrameClip, window_seconds: float, step_seconds: float
 ) -> Iterator[ClipWindow]:
-    """Push frames into a clip and give a window of it every `step_seconds`; frames behind the window are forgotten.
+    """Push frames into a clip and give a window of it every `step_seconds`; frames behind the windows are forgotten.
 
-    The last window ends with the last frame; a video shorter than a window gives one. Each window is to be read
-    before the next is asked for.
+    The last window ends with the last frame and is as long as the others; a video shorter than a window gives one.
+    Steps in which no frame came give none. Each window is to be read before the next is asked for.
     """
     times: list[float] = []  # of all frames: 8 bytes each
-    first = 0
-    next_start = 0.0
+    start, given = 0.0, 0  # of the next window, from the first frame on; frames there were when the last was given
     for frame in frames:
-        if times and frame.pts_seconds - times[0] >= next_start + window_seconds:
-            yield ClipWindow(clip, first, len(times) - first, times[first], frame.pts_seconds)
-            next_start += step_seconds
-            while first < len(times) - 1 and times[first] - times[0] < next_start - 1e-9:
-                first += 1
-            clip.forget(first)
+        while times and frame.pts_seconds - times[0] >= start + window_seconds:
+            first = bisect_left(times, times[0] + start - 1e-9)
+            if first < len(times) and given < len(times):
+                yield ClipWindow(clip, first, len(times) - first, times[first], frame.pts_seconds)
+                given = len(times)
+            start += step_seconds
+            # The last window may begin up to a step before the next.
+            clip.forget(bisect_left(times, times[0] + start - step_seconds))
         clip.push(frame.pixels, frame.pts_seconds)
         times.append(frame.pts_seconds)
-    if times:
+    if given < len(times):
+        first = bisect_left(times, clip.end_seconds - window_seconds - 1e-9)
         yield ClipWindow(clip, first, len(times) - first, times[first], clip.end_seconds)
 
 
 def merge_windows(windows: list[Prediction], step_seconds: float) -> list[Segment]:
-    """Average overlapping windows over steps of the video and join neighbouring steps with the same label."""
+    """Average overlapping windows over steps of the video and join neighbouring steps with the same label.
+
+    Where no window was, because the recording has a gap, there is no segment.
+    """
     if not windows:
         return []
     begin, end = windows[0].start_seconds, windows[-1].end_seconds
     edges = np.append(np.arange(begin, end - 1e-6, step_seconds), end)
     segments: list[Segment] = []
-    for start, stop in pairwise(edges):
+    for start, stop in pairwise(edges.tolist()):
         middle = (start + stop) / 2
         covering = [window.scores for window in windows if window.start_seconds <= middle <= window.end_seconds]
-        scores = np.mean(covering, axis=0)
-        segments.append(Segment(float(start), float(stop), windows[0].classes[scores.argmax()], float(scores.max())))
+        if covering:
+            scores = np.mean(covering, axis=0)
+            segments.append(Segment(start, stop, windows[0].classes[scores.argmax()], float(scores.max())))
     return _join_equal_neighbours(segments)
 
 
@@ -259,7 +275,7 @@ def _join_equal_neighbours(steps: list[Segment]) -> list[Segment]:
     joined = steps[:1]
     for step in steps[1:]:
         last = joined[-1]
-        if step.label != last.label:
+        if step.label != last.label or step.start_seconds > last.end_seconds:
             joined.append(step)
             continue
         old, new = last.end_seconds - last.start_seconds, step.end_seconds - step.start_seconds

@@ -1,14 +1,34 @@
-"""A stream is data: one record says how its input is made and which network reads it."""
+"""A stream is data: one record says how its input is made and which network reads it. No heavy import."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from rgbflow.errors import InputError
-from rgbflow.flow import FlowSettings
 
 Stream = Literal["rgb", "flow"]  # the paper's spatial and motion network
 STREAMS: tuple[Stream, ...] = ("rgb", "flow")
 PLANES = {"rgb": 3, "flow": 2}  # red, green, blue; u, v
+FlowMethod = Literal["dis", "farneback", "tvl1"]
+DisPreset = Literal["ultrafast", "fast", "medium"]
+STACK_LENGTH = 10  # L of flow, unless a training says otherwise (Simonyan and Zisserman 2014, section 4.1)
+SMALLEST_SIDE = 32  # pixels; below it OpenCV's DIS crashes on long frames
+
+
+@dataclass(frozen=True)
+class FlowSettings:
+    """How flow is computed and stored; carried by the store and by the bundle."""
+
+    method: FlowMethod = "dis"
+    preset: DisPreset = "fast"  # of DIS; the other methods have none
+    bound: float = 20.0  # pixels per frame step; larger displacements are clipped
+
+    def __post_init__(self):
+        if self.method not in get_args(FlowMethod):
+            raise InputError(f"flow method {self.method!r} is unknown: use one of {', '.join(get_args(FlowMethod))}")
+        if self.preset not in get_args(DisPreset):
+            raise InputError(f"DIS preset {self.preset!r} is unknown: use one of {', '.join(get_args(DisPreset))}")
+        if not self.bound > 0:
+            raise InputError(f"bound ({self.bound}) must be above 0 pixels per frame step: 20 is usual")
 
 
 @dataclass(frozen=True)
@@ -19,8 +39,10 @@ class Preparation:
     flow: FlowSettings = field(default_factory=FlowSettings)
 
     def __post_init__(self):
-        if self.short_side < 16:
-            raise InputError(f"short_side ({self.short_side}) must be at least 16 pixels: 256 suits 224×224 networks")
+        if self.short_side < SMALLEST_SIDE:
+            raise InputError(
+                f"short_side ({self.short_side}) must be at least {SMALLEST_SIDE} pixels: 256 suits 224×224 networks"
+            )
 
     def as_dict(self) -> dict:
         return asdict(self)
@@ -69,7 +91,7 @@ class StreamSpec:
         if num_frames < needed:
             raise InputError(
                 f"stack_length ({self.stack_length}) needs {needed} frames, but {name} has {num_frames}: "
-                "use a longer video, or a model with a smaller stack"
+                "use a longer video or window, or a model with a smaller stack"
             )
 
     @classmethod

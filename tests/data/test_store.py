@@ -1,5 +1,8 @@
 import json
 import shutil
+import subprocess
+import sys
+import time
 from itertools import pairwise
 
 import cv2
@@ -90,6 +93,35 @@ def test_a_stopped_run_goes_on_and_keeps_what_is_done(videos, tmp_path):
     assert files_of(folder) == files_of(tmp_path / "whole")
 
 
+def test_a_stopped_change_of_settings_leaves_no_store_of_two_kinds(videos, tmp_path):
+    sources, folder = read_class_folders(videos), tmp_path / "store"
+    prepare(sources, folder, PREPARATION)
+
+    def stop(row):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(sources, folder, Preparation(short_side=32), on_clip=stop)
+    with pytest.raises(InputError, match="no prepared data set"):
+        Store(folder)
+
+
+def test_what_a_killed_run_left_half_written_is_removed(videos, tmp_path):
+    code = "import sys; from rgbflow.cli import main; sys.exit(main(sys.argv[1:]))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "prepare", videos, "--out", tmp_path / "store", "--workers", "1"],
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "store").rglob(".*.mkv")) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    prepare(read_class_folders(videos), tmp_path / "store", PREPARATION)
+    assert not list((tmp_path / "store").rglob(".*"))
+    assert len(Store(tmp_path / "store").rows) == 4
+
+
 def test_a_changed_source_or_setting_is_prepared_again(videos, tmp_path, moving_square):
     sources, folder = read_class_folders(videos), tmp_path / "store"
     prepare(sources, folder, PREPARATION)
@@ -144,6 +176,6 @@ def test_stored_files_tell_what_they_were_made_from(videos, tmp_path):
 
     rows = prepare(read_class_folders(videos), tmp_path / "store", PREPARATION)
     with LosslessReader(stored_file(tmp_path / "store", "flow", "left/clip0")) as reader:
-        told = json.loads(reader.metadata["RGBFLOW"])
+        told = reader.metadata
     assert told["source_sha256"] == rows[0].sha256
-    assert told["flow"] == {"method": "dis", "preset": "fast", "bound": 8.0}
+    assert json.loads(told["preparation"]) == PREPARATION.as_dict()

@@ -48,10 +48,14 @@ def test_the_bundle_keeps_figures_protocol_and_leak(world, evaluation, tmp_path)
     shutil.copytree(world.bundle, tmp_path / "bundle")
     record_figures(tmp_path / "bundle", evaluation)
     measured = load_bundle(tmp_path / "bundle").measured["test"]
+    assert measured.pop("origin").keys() == {"command", "version", "commit", "machine", "date"}
     assert measured == json.loads(json.dumps(evaluation.as_dict()))
     assert measured["figures"]["fused"]["top1"] == evaluation.figures()["fused"].top1
     assert (measured["protocol"], measured["leak_percent"]) == ("group", 0.0)
-    assert "(16 clips, protocol group; 0.0 % of them share" in (tmp_path / "bundle" / "README.md").read_text()
+    assert (
+        "(16 clips, 3 snippets of each, protocol group; 0.0 % of them share"
+        in (tmp_path / "bundle" / "README.md").read_text()
+    )
 
 
 def test_the_report_shows_the_evaluation(world, evaluation, tmp_path):

@@ -1,6 +1,5 @@
 """The examination of source videos: decode everything and name what is broken, wrong or unlabelled."""
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,17 +9,19 @@ from rgbflow.data.layouts import (
     EXPECTED_FORM,
     ClassFolder,
     SourceClip,
+    file_sha256,
     is_video,
     list_visible,
     read_class_folders,
     scan_class_folders,
 )
 from rgbflow.errors import InputError
+from rgbflow.stream import STACK_LENGTH
 from rgbflow.video import VideoError, VideoInfo, decode, probe
 
 Kind = Literal["broken", "wrong", "unlabelled", "note"]
 
-FEWEST_FRAMES = 11  # what stack_length 10 needs
+FEWEST_FRAMES = STACK_LENGTH + 1
 SMALLEST_SIDE = 32  # pixels; a network's input has 224
 UNEVEN_PERCENT = 20  # XviD's AVI files have up to 12 % of uneven steps, though they play evenly
 
@@ -145,7 +146,7 @@ def _check_videos(videos: list[Path], progress: Callable[[int, int], None] | Non
         seconds += playback.seconds
         findings += own
         if not any(finding.kind == "broken" for finding in own):
-            twin = first_with.setdefault(_sha256(path), path)
+            twin = first_with.setdefault(file_sha256(path), path)
             if twin != path:
                 findings.append(Finding(path, "unlabelled", f"has the content of {twin}: remove one of them"))
         if progress:
@@ -221,8 +222,3 @@ def _find_small_classes(folder: Path, clips: list[SourceClip]) -> Iterator[Findi
             yield Finding(folder / label, "unlabelled", message)
         elif len(groups) == 2:
             yield Finding(folder / label, "note", "class has two groups: a split by group needs three")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,5 +1,6 @@
 """Layouts of source videos: class folders, read as a list of clips with their class and group."""
 
+import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -202,3 +203,9 @@ def _only_one(clip: str, names: Sequence[str]) -> str:
 def _is_utf8(name: str) -> bool:
     # Python keeps the bytes of such a file name as lone surrogates, which no JSON file or terminal takes.
     return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,11 +7,8 @@
 Every frame of these files is a key frame, so any of them can be read at once.
 """
 
-import hashlib
 import json
-import multiprocessing
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,15 +18,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rgbflow.atomic import replacing
+from rgbflow.atomic import remove_leftovers, replacing
 from rgbflow.clip import Clip, Preparer
-from rgbflow.data.layouts import SourceClip
-from rgbflow.errors import InputError
+from rgbflow.data.layouts import SourceClip, file_sha256
+from rgbflow.errors import InputError, first_line
+from rgbflow.processes import map_in_processes
 from rgbflow.stream import STREAMS, Preparation, Stream
 from rgbflow.video import LosslessReader, LosslessWriter, VideoError, decode, probe
 
 MANIFEST = "manifest.parquet"
-TAG = "RGBFLOW"  # the Matroska tag that says what a stored file was made from
 OK = "ok"
 
 
@@ -88,6 +85,7 @@ class StoredClip:
 class ClipAhead:
     """A clip of which the wanted frames and flow fields, and no others, are in memory."""
 
+    name: str
     num_frames: int
     start_seconds: float
     end_seconds: float
@@ -104,7 +102,7 @@ def read_ahead(clip: Clip, wanted: Mapping[Stream, np.ndarray]) -> ClipAhead:
         stream: dict(zip(indices.tolist(), clip.read(stream, indices), strict=True))
         for stream, indices in wanted.items()
     }
-    return ClipAhead(clip.num_frames, clip.start_seconds, clip.end_seconds, clip.flow_seconds, held)
+    return ClipAhead(clip.name, clip.num_frames, clip.start_seconds, clip.end_seconds, clip.flow_seconds, held)
 
 
 class Store:
@@ -127,7 +125,7 @@ class Store:
             self.preparation = Preparation.from_dict(json.loads(table.schema.metadata[b"preparation"]))
             rows = [_row_from_columns(columns) for columns in table.to_pylist()]
         except (pa.ArrowException, OSError, KeyError, TypeError) as error:
-            raise InputError(f"{path} can't be read ({_first_line(error)}): run `rgbflow prepare` again") from error
+            raise InputError(f"{path} can't be read ({first_line(error)}): run `rgbflow prepare` again") from error
         self.rows = {row.clip: row for row in rows if row.status == OK}
         self.failed = [row for row in rows if row.status != OK]
 
@@ -169,7 +167,9 @@ def prepare(
     """
     task = partial(prepare_clip, folder=folder, preparation=preparation)
     rows = []
-    for row in _mapped(task, sources, workers):
+    # Until all clips are done, the old manifest may speak of files that are being replaced.
+    _remove(folder / MANIFEST)
+    for row in map_in_processes(task, sources, workers):
         on_clip(row)
         rows.append(row)
     _write_manifest(folder / MANIFEST, rows, preparation)
@@ -181,24 +181,29 @@ def prepare_clip(source: SourceClip, folder: Path, preparation: Preparation) -> 
     cv2.setNumThreads(1)
     row = Row(source.name, source.label, source.group, 0, 0.0, 0, 0, str(source.path), "", OK)
     try:
-        row = replace(row, sha256=_sha256(source.path))
+        row = replace(row, sha256=file_sha256(source.path))
         info = probe(source.path)
-        tag = json.dumps({"source_sha256": row.sha256, **preparation.as_dict()}, sort_keys=True)
-        frames = _frames_already_there(folder, source.name, tag)
+        settings = json.dumps(preparation.as_dict(), sort_keys=True)
+        made_from = {"source_sha256": row.sha256, "preparation": settings}
+        frames = _frames_already_there(folder, source.name, made_from)
         if not frames:
-            frames = _write_streams(source, folder, preparation, info.frames_per_second, tag)
-    except VideoError as error:
+            frames = _write_streams(source, folder, preparation, info.frames_per_second, made_from)
+    except (VideoError, OSError) as error:
         return replace(row, status=str(error))
     return replace(row, frames=frames, frames_per_second=info.frames_per_second, width=info.width, height=info.height)
 
 
-def _write_streams(source: SourceClip, folder: Path, preparation: Preparation, rate: float, tag: str) -> int:
+def _write_streams(
+    source: SourceClip, folder: Path, preparation: Preparation, rate: float, made_from: dict[str, str]
+) -> int:
     preparer = Preparer(preparation)
     rgb_file, flow_file = (stored_file(folder, stream, source.name) for stream in STREAMS)
+    remove_leftovers(rgb_file)
+    remove_leftovers(flow_file)
     frames = 0
     with (
-        LosslessWriter(rgb_file, rate, {TAG: tag}) as rgb,
-        LosslessWriter(flow_file, rate, {TAG: tag}) as flow,
+        LosslessWriter(rgb_file, rate, made_from) as rgb,
+        LosslessWriter(flow_file, rate, made_from) as flow,
     ):
         for decoded in decode(source.path):
             frame, displacement = preparer.step(decoded.pixels)
@@ -211,29 +216,24 @@ def _write_streams(source: SourceClip, folder: Path, preparation: Preparation, r
     return frames
 
 
-def _frames_already_there(folder: Path, clip: str, tag: str) -> int:
+def _frames_already_there(folder: Path, clip: str, made_from: dict[str, str]) -> int:
     """How many frames the stored files of a clip have if both were made from this source in this way, else 0."""
     try:
         with (
             LosslessReader(stored_file(folder, "rgb", clip)) as rgb,
             LosslessReader(stored_file(folder, "flow", clip)) as flow,
         ):
-            same = rgb.metadata.get(TAG) == tag and flow.metadata.get(TAG) == tag
+            same = rgb.metadata == flow.metadata == made_from
             return rgb.num_frames if same and flow.num_frames == rgb.num_frames - 1 else 0
     except VideoError:
         return 0
 
 
-def _mapped(task: Callable[[SourceClip], Row], sources: Sequence[SourceClip], workers: int) -> Iterator[Row]:
-    if workers == 1:
-        yield from map(task, sources)
-        return
-    # Spawned, not forked: a fork of a process with running threads (torch, OpenCV) may hang.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            yield from pool.map(task, sources)
-        finally:
-            pool.shutdown(cancel_futures=True)
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"{path} can't be replaced ({error.strerror}): choose another --out") from error
 
 
 def _write_manifest(path: Path, rows: list[Row], preparation: Preparation) -> None:
@@ -249,15 +249,3 @@ def _write_manifest(path: Path, rows: list[Row], preparation: Preparation) -> No
 def _row_from_columns(columns: dict) -> Row:
     names = Row.__dataclass_fields__
     return Row(**{name: columns["class" if name == "label" else name] for name in names})
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise VideoError(f"{path} can't be read ({error.strerror}): check its rights") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

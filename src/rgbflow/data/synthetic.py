@@ -11,9 +11,7 @@ only the named difference is new. An ideal rgb stream is therefore right on 8 of
 an ideal flow stream; both together can be right on all. "Left" is the left of the picture.
 """
 
-import multiprocessing
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,6 +36,7 @@ from rgbflow.data.puppet import (
 )
 from rgbflow.data.room import paint_room
 from rgbflow.errors import InputError
+from rgbflow.processes import map_in_processes
 from rgbflow.video import write_video
 
 NUM_FRAMES = 24
@@ -160,7 +159,7 @@ def write_dataset(
         for clip in range(1, clips_per_group + 1)
     ]
     paths = []
-    for path in _map(partial(_write_clip, folder, size, seed), jobs, workers):
+    for path in map_in_processes(partial(_write_clip, folder, size, seed), jobs, workers):
         paths.append(path)
         if progress:
             progress(len(paths), len(jobs))
@@ -287,17 +286,6 @@ def _check_arguments(num_groups: int, clips_per_group: int, size: tuple[int, int
             f"size is {size[0]}x{size[1]}, but persons can't be recognised below {SMALLEST_SIDE} pixels: "
             f"give a larger width and height"
         )
-
-
-def _map(function: Callable, jobs: list, workers: int) -> Iterator:
-    """`map` on one or several processes, results in order."""
-    if workers == 1:
-        yield from map(function, jobs)
-        return
-    # A fresh process for each worker: a forked one would inherit the locks of threads that it doesn't have.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        yield from pool.map(function, jobs)
 
 
 def _write_clip(folder: Path, size: tuple[int, int], seed: int, job: tuple[Action, int, int]) -> Path:

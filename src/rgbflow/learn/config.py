@@ -2,12 +2,14 @@
 
 import dataclasses
 import difflib
+import math
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
 from rgbflow.errors import InputError
+from rgbflow.stream import STACK_LENGTH
 
 Schedule = Literal["cosine", "exponential", "constant"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -18,14 +20,14 @@ class TrainConfig:
     """How one stream is trained."""
 
     backbone: str = "resnet101"
-    """Any image classifier of timm."""
+    """An image classifier of timm."""
     weights: str = "imagenet"
     """Starting weights: none, imagenet, or a .safetensors or .pth file."""
     input_size: int = 224
     """Pixels; the network sees input_size × input_size."""
     crop_fraction: float = 0.875
     """Side of the centre square that is shown outside training, as a share of the short side."""
-    stack_length: int = 10
+    stack_length: int = STACK_LENGTH
     """Flow fields in a snippet (L); the paper's single pair (u,v) is 1. Not used by rgb."""
     num_segments: int = 1
     """Snippets of a clip per training step (S); their consensus is trained."""
@@ -60,6 +62,11 @@ class TrainConfig:
     """Of the trained weights, for the model card."""
 
     def __post_init__(self):
+        for name, value in vars(self).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise InputError(f"{name} ({value}) must be a finite number: the default is {_default(name)}")
+        if self.seed >= 2**32:
+            raise InputError(f"seed ({self.seed}) must be below 2^32: the default is 0")
         for name in ("input_size", "stack_length", "num_segments", "epochs", "batch_size", "learning_rate", "decay"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} ({getattr(self, name)}) must be above 0: the default is {_default(name)}")

@@ -11,8 +11,8 @@ import numpy as np
 
 from rgbflow.bundle import load_bundle, save_bundle
 from rgbflow.clip import Clip
+from rgbflow.data.jpegs import AnyStore
 from rgbflow.data.splits import Split, SplitClip, check_split, leak_percent
-from rgbflow.data.store import Store
 from rgbflow.errors import InputError
 from rgbflow.flow import dequantise, flow_picture
 from rgbflow.learn.metrics import Figures, measure
@@ -37,6 +37,7 @@ class Evaluation:
         classes: K names.
         names: of the N clips.
         labels: (N,) int64, index of the true class.
+        num_snippets: of each clip and stream; one crop, the centre, of each.
         scores: per stream and, when there are two, "fused": (N, K) float64 probabilities.
     """
 
@@ -46,6 +47,7 @@ class Evaluation:
     classes: tuple[str, ...]
     names: list[str]
     labels: np.ndarray
+    num_snippets: int
     scores: dict[str, np.ndarray]
 
     def figures(self) -> dict[str, Figures]:
@@ -58,6 +60,8 @@ class Evaluation:
             "protocol": self.protocol,
             "leak_percent": self.leak_percent,
             "clips": len(self.names),
+            "snippets": self.num_snippets,
+            "crops": 1,
             "figures": {name: figures.as_dict() for name, figures in self.figures().items()},
         }
 
@@ -69,7 +73,7 @@ class Evaluation:
 
 def evaluate(
     recognizer: Recognizer,
-    store: Store,
+    store: AnyStore,
     split: Split,
     part: Part = "test",
     num_snippets: int = NUM_SNIPPETS,
@@ -108,17 +112,17 @@ def evaluate(
     labels = np.array([split.classes.index(clip.label) for clip in clips])
     names = [clip.name for clip in clips]
     leak = leak_percent(split.train, clips)
-    return Evaluation(part, split.protocol, leak, split.classes, names, labels, scores)
+    return Evaluation(part, split.protocol, leak, split.classes, names, labels, num_snippets, scores)
 
 
 def record_figures(folder: Path, evaluation: Evaluation) -> None:
-    """Write an evaluation's figures into the bundle and its model card."""
+    """Write an evaluation's figures, and what made them, into the bundle and its model card."""
     bundle = load_bundle(folder)
-    measured = {**bundle.measured, evaluation.part: evaluation.as_dict()}
+    measured = {**bundle.measured, evaluation.part: {**evaluation.as_dict(), "origin": describe_origin()}}
     save_bundle(folder, replace(bundle, measured=measured))
 
 
-def make_report(evaluation: Evaluation, folder: Path, store: Store, title: str) -> Report:
+def make_report(evaluation: Evaluation, folder: Path, store: AnyStore, title: str) -> Report:
     """Everything the HTML report shows of an evaluation.
 
     Args:
@@ -143,7 +147,7 @@ def make_report(evaluation: Evaluation, folder: Path, store: Store, title: str) 
     )
 
 
-def make_example(store: Store, name: str) -> Example:
+def make_example(store: AnyStore, name: str) -> Example:
     """A clip's film strip: evenly spaced frames with the flow that leads on from each, in colour."""
     clip = store.clip(name)
     indices = np.linspace(0, clip.num_frames - 2, EXAMPLE_FRAMES).round().astype(np.int64)
@@ -158,7 +162,7 @@ def _one_per_class(evaluation: Evaluation, most: int = 12) -> list[str]:
     return [first[label] for label in sorted(first)][:most]
 
 
-def _check_belongs(recognizer: Recognizer, store: Store, split: Split) -> None:
+def _check_belongs(recognizer: Recognizer, store: AnyStore, split: Split) -> None:
     bundle = recognizer.bundle
     if store.preparation != bundle.preparation:
         raise InputError(

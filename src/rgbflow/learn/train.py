@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchmetrics.classification import MulticlassAccuracy
@@ -24,11 +24,11 @@ from torchmetrics.classification import MulticlassAccuracy
 from rgbflow.atomic import replacing, write_atomically
 from rgbflow.bundle import RECORD, Bundle, load_bundle, save_stream, with_stream
 from rgbflow.data.dataset import ClipDataset, EpochSampler
+from rgbflow.data.jpegs import AnyStore
 from rgbflow.data.splits import Split, SplitClip, check_split
-from rgbflow.data.store import Store
 from rgbflow.errors import InputError
 from rgbflow.learn.config import TrainConfig
-from rgbflow.model import StreamNet, choose_device, has_fast_bf16, image_statistics, initialise
+from rgbflow.model import StreamNet, check_input, choose_device, has_fast_bf16, image_statistics, initialise
 from rgbflow.origin import describe_origin
 from rgbflow.sampling import segment_starts
 from rgbflow.stream import Stream, StreamSpec
@@ -94,7 +94,7 @@ class StreamTraining(L.LightningModule):
             dataset,
             batch_size,
             sampler=sampler,
-            drop_last=training and len(sampler) > batch_size,  # a rest of one clip would break batch norm
+            drop_last=training and len(sampler) > batch_size and len(sampler) % batch_size == 1,  # breaks batch norm
             num_workers=self.config.workers,
             persistent_workers=self.config.workers > 0,
             pin_memory=self.device.type == "cuda",
@@ -145,13 +145,14 @@ def learning_rate_factor(config: TrainConfig, epoch: float) -> float:
 
 
 def train(
-    store: Store,
+    store: AnyStore,
     split: Split,
     stream: Stream,
     folder: Path,
     config: TrainConfig,
     report: Callable[[str], None] = print,
     on_step: Callable[[int, int, str], None] = lambda done, total, note: None,
+    replace_stream: bool = False,
 ) -> TrainResult:
     """Train one stream and put it into the bundle at `folder`; a killed run continues from its last whole epoch.
 
@@ -163,18 +164,22 @@ def train(
         config: the run's settings.
         report: told one line about each thing worth knowing.
         on_step: told (steps done, all steps, a note on the last epoch) after each step.
+        replace_stream: whether a stream that the bundle holds already is trained anew.
 
     Returns:
         The chosen epoch, its figure and the curves.
 
     Raises:
-        InputError: if the split is for another store, a clip is too short, the bundle holds something else, or an
-            unfinished run with other settings is there.
+        InputError: if the split is for another store or has an empty part, a clip is too short or broken, the bundle
+            holds something else, an unfinished run with other settings is there, or the loss becomes infinite.
     """
     began = time.perf_counter()
+    choose_device(config.device)
     check_split(split, store.rows)
+    _check_parts(split)
     spec = make_spec(store, split.train, stream, config)
-    bundle = with_stream(_existing_bundle(folder, stream), make_bundle(store, split, spec, config))
+    addition = make_bundle(store, split, spec, config)
+    with_stream(_existing_bundle(folder, stream, replace_stream), addition)  # refuse before the work, not after it
     module = _make_module(store, split, spec, config, report)
 
     work = folder / "training" / stream
@@ -182,9 +187,10 @@ def train(
     if resumed_epoch:
         report(f"{stream}: going on after epoch {resumed_epoch} of {config.epochs}")
     curve, best_epoch = _fit(module, work, checkpoint, on_step)
+    module.trainer.strategy.barrier()  # every process has read the best epoch
     if module.trainer.is_global_zero:
-        bundle.origin[stream] = {**describe_origin(), "epoch": best_epoch, "config": asdict(config)}
-        save_stream(folder, bundle, stream, module.network.state_dict())
+        addition.origin[stream] = {**describe_origin(), "epoch": best_epoch, "config": asdict(config)}
+        save_stream(folder, addition, stream, module.network.state_dict())
         for name in ("best.ckpt", "last.ckpt"):
             (work / name).unlink(missing_ok=True)
     val_top1 = curve[best_epoch - 1]["val_top1"]
@@ -192,7 +198,7 @@ def train(
 
 
 def _make_module(
-    store: Store, split: Split, spec: StreamSpec, config: TrainConfig, report: Callable[[str], None]
+    store: AnyStore, split: Split, spec: StreamSpec, config: TrainConfig, report: Callable[[str], None]
 ) -> StreamTraining:
     """The network with its starting weights, and its data."""
     train_part = ClipDataset(
@@ -211,7 +217,8 @@ def _make_module(
     report(f"{spec.stream}: {config.backbone}, {initialise(network, spec, config.weights)}")
     if config.flip and (sided := [name for name in split.classes if _names_a_side(name)]):
         report(f"note: {', '.join(sided)} name a side, and a mirrored clip shows the other: consider --no-flip")
-    network = network.to(memory_format=torch.channels_last)
+    check_input(network, spec)
+    network = network.to(memory_format=torch.channels_last).train()
     return StreamTraining(network, config, {"train": train_part, "val": val_part})
 
 
@@ -223,15 +230,22 @@ def _fit(
     curve = _CurveKeeper(work)
     with _quiet_lightning():
         trainer = _make_trainer(module.config, work, [curve, keeper, _StepTeller(on_step, curve)])
-        trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
+        try:
+            trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
+        except InputError as error:  # from a loader's process it comes with the traceback as text
+            raise InputError(str(error).strip().splitlines()[-1].split("VideoError: ")[-1]) from error
+        except OSError as error:
+            raise InputError(
+                f"{work} can't be written ({error.strerror}): free space; the same command goes on"
+            ) from error
     if trainer.interrupted:
         raise KeyboardInterrupt
-    best = torch.load(keeper.best_model_path, map_location="cpu", weights_only=True)
+    best = torch.load(work / "best.ckpt", map_location="cpu", weights_only=True)
     module.load_state_dict(best["state_dict"])
     return curve.rows, best["epoch"] + 1
 
 
-def make_spec(store: Store, clips: tuple[SplitClip, ...], stream: Stream, config: TrainConfig) -> StreamSpec:
+def make_spec(store: AnyStore, clips: tuple[SplitClip, ...], stream: Stream, config: TrainConfig) -> StreamSpec:
     """The stream's record: RGB statistics from the backbone, flow statistics from the training part."""
     spec = StreamSpec(
         stream,
@@ -245,7 +259,7 @@ def make_spec(store: Store, clips: tuple[SplitClip, ...], stream: Stream, config
     return spec if stream == "rgb" else replace(spec, std=(flow_spread(store, clips, spec),) * 2)
 
 
-def flow_spread(store: Store, clips: tuple[SplitClip, ...], spec: StreamSpec, num_clips: int = 64) -> float:
+def flow_spread(store: AnyStore, clips: tuple[SplitClip, ...], spec: StreamSpec, num_clips: int = 64) -> float:
     """Root mean square of the stored flow (0…1) about no motion, over at most `num_clips` evenly chosen clips.
 
     Data sets differ widely in speed; a network that starts from ImageNet weights expects inputs of about unit size.
@@ -261,7 +275,7 @@ def flow_spread(store: Store, clips: tuple[SplitClip, ...], spec: StreamSpec, nu
     return round(max(math.sqrt(np.mean(squares)), 1 / 255), 4)
 
 
-def make_bundle(store: Store, split: Split, spec: StreamSpec, config: TrainConfig) -> Bundle:
+def make_bundle(store: AnyStore, split: Split, spec: StreamSpec, config: TrainConfig) -> Bundle:
     """The record of a bundle that holds this one stream; its origin is filled in when it is trained."""
     about = {
         "protocol": split.protocol,
@@ -290,6 +304,12 @@ class _CurveKeeper(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: StreamTraining) -> None:
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
+        if not math.isfinite(metrics["train_loss"]):
+            (self.work / "last.ckpt").unlink(missing_ok=True)  # other settings may start anew at once
+            rate = module.config.learning_rate
+            raise InputError(
+                f"the training diverged in epoch {trainer.current_epoch + 1}: lower learning_rate ({rate})"
+            )
         self.rows.append(
             {
                 "epoch": trainer.current_epoch + 1,
@@ -337,13 +357,15 @@ def _make_trainer(config: TrainConfig, work: Path, callbacks: list[L.Callback]) 
     precision = config.precision
     if precision == "auto":
         precision = "bf16" if has_fast_bf16(device) else "fp32"
+    if precision == "fp16" and device.type == "cpu":
+        raise InputError("precision fp16 needs a GPU: use bf16, fp32 or auto")
     return L.Trainer(
         accelerator="gpu" if device.type == "cuda" else device.type,
-        devices="auto" if device.type == "cuda" else 1,
+        devices=("auto" if device.index is None else [device.index]) if device.type == "cuda" else 1,
         precision={"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[precision],
         max_epochs=config.epochs,
         gradient_clip_val=config.gradient_clip or None,
-        logger=[TensorBoardLogger(work, name="", version="tensorboard"), CSVLogger(work, name="", version="csv")],
+        logger=TensorBoardLogger(work, name="", version="tensorboard"),
         callbacks=callbacks,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
@@ -353,18 +375,30 @@ def _make_trainer(config: TrainConfig, work: Path, callbacks: list[L.Callback]) 
     )
 
 
-def _existing_bundle(folder: Path, stream: Stream) -> Bundle | None:
+def _existing_bundle(folder: Path, stream: Stream, replace_stream: bool) -> Bundle | None:
     if not (folder / RECORD).is_file():
         return None
     bundle = load_bundle(folder)
-    if stream in bundle.streams:
-        raise InputError(f"--out {folder} already holds a trained {stream} stream: choose another, or delete it")
+    if stream not in bundle.streams:
+        return bundle
+    if not replace_stream:
+        raise InputError(f"--out {folder} already holds a trained {stream} stream: pass --replace, or choose another")
     return bundle
+
+
+def _check_parts(split: Split) -> None:
+    for part in ("train", "val"):
+        if not getattr(split, part):
+            raise InputError(f"the {part} part of the split is empty: make a split with such a part")
+    if len(split.classes) < 2:
+        raise InputError(f"the split has one class ({split.classes[0]}): there is nothing to tell apart")
 
 
 def _find_checkpoint(work: Path, split: Split, spec: StreamSpec, config: TrainConfig) -> tuple[Path | None, int]:
     """The checkpoint to go on from and its number of finished epochs; (None, 0) for a fresh start."""
-    settings = json.dumps({"split": split.sha256, "spec": asdict(spec), "config": asdict(config)}, indent=2)
+    result_neutral = ("workers", "device", "licence")
+    changing = {name: value for name, value in asdict(config).items() if name not in result_neutral}
+    settings = json.dumps({"split": split.sha256, "spec": asdict(spec), "config": changing}, indent=2)
     path, last = work / "settings.json", work / "last.ckpt"
     if last.is_file() and (not path.is_file() or path.read_text(encoding="utf-8") != settings):
         raise InputError(
@@ -373,7 +407,10 @@ def _find_checkpoint(work: Path, split: Split, spec: StreamSpec, config: TrainCo
     write_atomically(path, settings)
     if not last.is_file():
         return None, 0
-    return last, torch.load(last, map_location="cpu", weights_only=True)["epoch"] + 1
+    try:
+        return last, torch.load(last, map_location="cpu", weights_only=True)["epoch"] + 1
+    except Exception as error:  # a damaged file fails in many ways
+        raise InputError(f"{last} is damaged: delete {work} to start anew") from error
 
 
 def _names_a_side(label: str) -> bool:
