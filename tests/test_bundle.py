@@ -13,6 +13,7 @@ from rgbflow.bundle import (
     FORMAT_VERSION,
     RECORD,
     Bundle,
+    fetch_bundle,
     load_bundle,
     load_weights,
     model_card,
@@ -79,11 +80,18 @@ def test_an_unknown_fusion_is_not_taken_for_an_average(tmp_path):
         load_bundle(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format_version": 1}', "no json"])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format_version": 1}', '{"format_version": "one"}', "no json"])
 def test_a_damaged_record_is_named(tmp_path, content):
     (tmp_path / RECORD).write_text(content)
     with pytest.raises(InputError, match=f"{RECORD} is damaged"):
         load_bundle(tmp_path)
+
+
+def test_a_typo_in_a_local_path_is_not_asked_of_the_hub(tmp_path, monkeypatch):
+    (tmp_path / "runs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="bundle runs/mien is not a folder"):
+        fetch_bundle("runs/mien")
 
 
 def test_damaged_weights_are_named(tmp_path):

@@ -195,7 +195,7 @@ BAD_INPUT = {
     "no official lists": lambda w, t: ["split", w.store, "--protocol", "official-1", "--out", t / "out"],
     "a split that is none": lambda w, t: [*training(w, t), "--split", write_text(t / "s.json")],
     "a split for another store": lambda w, t: [*training(w, t), "--split", other_split(w, t / "s.json")],
-    "a stack that is too long": lambda w, t: [*training(w, t), "--split", w.split, "--stack-length", "10"],
+    "a stack that is too long": lambda w, t: [*training(w, t), "--split", w.split, "--stack-length", "12"],
     "an unknown backbone": lambda w, t: [*training(w, t), "--split", w.split, "--backbone", "resnot101"],
     "a wrong TOML key": lambda w, t: [
         *training(w, t),
@@ -209,6 +209,15 @@ BAD_INPUT = {
     "an output that is a file": lambda w, t: ["split", w.store, "--out", write_text(t / "file") / "out"],
     "an unwritable video": lambda w, t: ["demo", "--out", write_text(t / "file") / "out"],
     "an overlay of two": lambda w, t: ["predict", w.bundle, "a", "b", "--overlay", t / "out"],
+    "no snippets": lambda w, t: ["predict", w.bundle, w.videos / "red" / "0.mp4", "--snippets", "0"],
+    "an unknown device": lambda w, t: ["predict", w.bundle, w.videos / "red" / "0.mp4", "--device", "foo"],
+    "a window without a timeline": lambda w, t: ["predict", w.bundle, w.videos / "red" / "0.mp4", "--window", "1"],
+    "top of a timeline": lambda w, t: ["predict", w.bundle, w.videos / "red" / "0.mp4", "--timeline", "--top", "2"],
+    "negative workers": lambda w, t: ["prepare", w.videos, "--out", t / "out", "--workers", "-1"],
+    "a preset of another method": lambda w, t: [
+        *("prepare", w.videos, "--out", t / "out", "--flow", "tvl1", "--preset", "medium")
+    ],
+    "a side too short": lambda w, t: ["prepare", w.videos, "--out", t / "out", "--short-side", "16"],
     "no video": lambda w, t: ["predict", w.bundle],
 }
 

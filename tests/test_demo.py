@@ -47,3 +47,13 @@ def test_a_stopped_demo_goes_on_where_it_was(small, tmp_path, monkeypatch, capsy
     monkeypatch.setattr(demo, "evaluate", evaluate)
     assert cli.main(["demo", "--out", str(tmp_path), "--workers", "1"]) == 0
     assert (tmp_path / "bundle" / "rgb.safetensors").stat().st_mtime_ns == weights
+
+
+def test_the_demo_leaves_a_folder_of_somebody_else_alone(small, tmp_path, capsys):
+    (tmp_path / "videos" / "jump").mkdir(parents=True)
+    (tmp_path / "videos" / "jump" / "mine.avi").write_text("mine")
+    (tmp_path / "report.html").write_text("mine too")
+    before = sorted(tmp_path.rglob("*"))
+    assert cli.main(["demo", "--out", str(tmp_path)]) == 1
+    assert "holds other files: choose an empty or a new folder" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before

@@ -108,10 +108,8 @@ def test_a_stopped_change_of_settings_leaves_no_store_of_two_kinds(videos, tmp_p
 
 def test_what_a_killed_run_left_half_written_is_removed(videos, tmp_path):
     code = "import sys; from rgbflow.cli import main; sys.exit(main(sys.argv[1:]))"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, "prepare", videos, "--out", tmp_path / "store", "--workers", "1"],
-        stderr=subprocess.DEVNULL,
-    )
+    command = [sys.executable, "-c", code, "prepare", videos, "--out", tmp_path / "store", "--workers", "1"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not list((tmp_path / "store").rglob(".*.mkv")) and time.monotonic() < deadline:
         time.sleep(0.001)

@@ -1,7 +1,9 @@
 import csv
+import dataclasses
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,12 +35,16 @@ TINY = TrainConfig(
 )
 
 
+def changed(**values):
+    return dataclasses.replace(TINY, **values)
+
+
 def run(world, folder, stream="rgb", config=TINY, **more):
     return train(Store(world.store), load_split(world.split), stream, folder, config, lambda line: None, **more)
 
 
 def test_a_killed_run_resumes_to_the_same_weights_and_curve(world, tmp_path):
-    config = TrainConfig(**{**vars(TINY), "epochs": 12})
+    config = changed(epochs=12)
     whole = run(world, tmp_path / "whole", config=config)
     settings = tmp_path / "tiny.toml"
     lines = [f"{name} = {json.dumps(value)}" for name, value in vars(config).items()]
@@ -86,7 +92,7 @@ def test_other_settings_do_not_continue_an_unfinished_run(world, tmp_path):
     with pytest.raises(ZeroDivisionError):
         run(world, tmp_path / "out", on_step=stop)
     with pytest.raises(InputError, match="holds an unfinished run with other settings"):
-        run(world, tmp_path / "out", config=TrainConfig(**{**vars(TINY), "learning_rate": 0.01}))
+        run(world, tmp_path / "out", config=changed(learning_rate=0.01))
 
 
 def test_logs_and_record_are_left_and_checkpoints_are_not(world, tmp_path):
@@ -115,8 +121,89 @@ def test_a_trained_stream_is_not_overwritten(world):
         run(world, world.bundle)
 
 
+def test_a_stream_is_replaced_when_asked(world, tmp_path):
+    run(world, tmp_path, "flow")
+    run(world, tmp_path)
+    config = changed(seed=9)
+    replaced = run(world, tmp_path, config=config, replace_stream=True)
+    assert replaced.curve == run(world, tmp_path / "fresh", config=config).curve
+    bundle = load_bundle(tmp_path)
+    assert set(bundle.streams) == {"rgb", "flow"}
+    assert bundle.origin["rgb"]["config"]["seed"] == 9
+
+
+def test_two_trainings_side_by_side_both_end_up_in_the_bundle(world, tmp_path):
+    def train_flow_meanwhile(done, total, note):
+        if done == 2:
+            run(world, tmp_path, "flow")
+
+    run(world, tmp_path, "rgb", on_step=train_flow_meanwhile)
+    assert set(load_bundle(tmp_path).streams) == {"rgb", "flow"}
+
+
+def test_a_diverging_training_stops_and_other_settings_start_anew(world, tmp_path):
+    with pytest.raises(InputError, match=r"diverged in epoch 1: lower learning_rate \(1000000000000.0\)"):
+        run(world, tmp_path, config=changed(learning_rate=1e12, gradient_clip=0.0, warmup_epochs=0.0))
+    assert not (tmp_path / "recognizer.json").exists()
+    assert run(world, tmp_path).resumed_epoch == 0
+
+
+def test_a_damaged_clip_is_named_in_one_line_whichever_process_reads_it(world, tmp_path):
+    shutil.copytree(world.store, tmp_path / "store")
+    name = load_split(world.split).train[5].name
+    damaged = tmp_path / "store" / "flow" / f"{name}.mkv"
+    damaged.write_bytes(damaged.read_bytes()[:-500])
+    for workers in (0, 1):
+        with pytest.raises(InputError, match=rf"{name}.mkv\) .*prepare the clip again") as caught:
+            train(
+                Store(tmp_path / "store"),
+                load_split(world.split),
+                "flow",
+                tmp_path / "out",
+                changed(workers=workers),
+                lambda line: None,
+            )
+        assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_checkpoint_says_what_to_delete(world, tmp_path):
+    def stop(done, total, note):
+        if done == 4:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run(world, tmp_path, on_step=stop)
+    (tmp_path / "training" / "rgb" / "last.ckpt").write_bytes(b"damaged")
+    with pytest.raises(InputError, match=r"last\.ckpt is damaged: delete"):
+        run(world, tmp_path)
+
+
+def test_empty_parts_and_a_single_class_are_refused(world, tmp_path):
+    split = load_split(world.split)
+    red = {part: tuple(c for c in getattr(split, part) if c.label == "red") for part in ("train", "val", "test")}
+    cases = {
+        "the train part of the split is empty": dataclasses.replace(split, train=()),
+        "the val part of the split is empty": dataclasses.replace(split, val=()),
+        r"one class \(red\)": dataclasses.replace(split, classes=("red",), **red),
+    }
+    for message, wrong in cases.items():
+        with pytest.raises(InputError, match=message):
+            train(Store(world.store), wrong, "rgb", tmp_path, TINY, print)
+
+
+def test_an_input_the_backbone_cannot_read_is_refused(world, tmp_path):
+    with pytest.raises(InputError, match=r"backbone vit_tiny_patch16_224 can't read 32×32 inputs"):
+        run(world, tmp_path, config=changed(backbone="vit_tiny_patch16_224"))
+
+
+@pytest.mark.parametrize("device", ["foo", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused(world, tmp_path, device):
+    with pytest.raises(InputError, match=f"device '{device}' can't be used here"):
+        run(world, tmp_path, config=changed(device=device))
+
+
 def test_the_loss_falls_in_mixed_precision_too(world, tmp_path):
-    config = TrainConfig(**{**vars(TINY), "epochs": 4, "precision": "bf16", "dropout": 0.0})
+    config = changed(epochs=4, precision="bf16", dropout=0.0)
     curve = run(world, tmp_path, config=config).curve
     assert curve[-1]["train_loss"] < curve[0]["train_loss"]
 
@@ -158,6 +245,8 @@ def test_a_split_for_another_store_is_refused(world, tmp_path):
         ("dropout = 1.0", r"dropout \(1.0\) must be in \[0, 1\)"),
         ('schedule = "step"', "schedule \\('step'\\) must be one of cosine, exponential, constant"),
         ("epochs = = 3", "is no TOML"),
+        ("learning_rate = nan", r"learning_rate \(nan\) must be a finite number"),
+        ("seed = 9999999999", r"seed \(9999999999\) must be below"),
     ],
 )
 def test_wrong_toml_is_refused_in_one_line(tmp_path, text, message):
