@@ -1,6 +1,5 @@
 """The command line: a table from command to function. What takes long to import is imported inside the functions."""
 
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -12,6 +11,7 @@ import tyro
 
 from rgbflow.errors import InputError
 from rgbflow.learn.config import TrainConfig, load_config
+from rgbflow.printing import print_evaluation, print_figures, show, show_prediction, show_timeline
 from rgbflow.stream import DisPreset, FlowMethod, FlowSettings, Preparation
 
 Flag = tyro.conf.arg
@@ -321,7 +321,15 @@ def fuse(
         ScoreFile(read[0].names, read[0].classes, labels, {"fused": streams["fused"]}, "scores").save(out)
     if json:
         kinds = {name: file.kind for file in read for name in file.streams}
-        show({"clips": len(read[0].names), "kinds": kinds, "figures": _as_json(figures), "out": str(out or "")}, True)
+        show(
+            {
+                "clips": len(read[0].names),
+                "kinds": kinds,
+                "figures": {name: row.as_dict() for name, row in figures.items()},
+                "out": str(out or ""),
+            },
+            True,
+        )
     else:
         print_figures(f"{len(read[0].names)} clips", figures)
         if out:
@@ -479,74 +487,6 @@ def check_positive(**values: int | None) -> None:
     for name, value in values.items():
         if value is not None and value < 1:
             raise InputError(f"--{name} ({value}) must be at least 1")
-
-
-def show(result: dict, as_json: bool, line: str = "") -> None:
-    """Print a result: as JSON, or as a line with its values filled in."""
-    print(json.dumps(result, ensure_ascii=False) if as_json else line.format(**result))
-
-
-def show_prediction(video, prediction, top: int, as_json: bool) -> None:
-    """Print what each stream and the fusion say about a video, and the time each stage took."""
-    if as_json:
-        show({"video": str(video), **prediction.as_dict(top)}, True)
-        return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    print(f"{video}: {prediction.label} ({prediction.score:.1%})")
-    table = Table()
-    columns = {"fused": prediction.scores, **prediction.stream_scores}
-    for name in ("class", *columns):
-        table.add_column(name, justify="left" if name == "class" else "right")
-    for answer in prediction.top(top):
-        index = prediction.classes.index(answer.label)
-        table.add_row(escape(answer.label), *(f"{scores[index]:.1%}" for scores in columns.values()))
-    Console().print(table)
-    print(", ".join(f"{stage} {1000 * seconds:.0f} ms" for stage, seconds in prediction.seconds.items()))
-
-
-def show_timeline(video, timeline, as_json: bool) -> None:
-    """Print the segments of a long video."""
-    if as_json:
-        show({"video": str(video), "segments": [vars(segment) for segment in timeline.segments]}, True)
-        return
-    print(f"{video}:")
-    for segment in timeline.segments:
-        span = f"{segment.start_seconds:8.2f} – {segment.end_seconds:8.2f} s"
-        print(f"  {span}  {segment.score:6.1%}  {segment.label}")
-
-
-def print_evaluation(evaluation) -> None:
-    """Print the figures of an evaluation, with what they are."""
-    print_figures(f"{len(evaluation.names)} clips of the {evaluation.part} part", evaluation.figures())
-    leak = f"{evaluation.leak_percent:.1f} % of these clips share a group with a training clip"
-    print(f"protocol {evaluation.protocol}: {leak}")
-
-
-def print_figures(title: str, figures: dict) -> None:
-    """Print a table of figures, a row for each stream and the fusion; only the title where there are no figures."""
-    from rich.console import Console
-    from rich.table import Table
-
-    if not figures:
-        print(f"{title}, no labels")
-        return
-    print(title)
-    table = Table()
-    for name in ("stream", "top-1 %", "95 % interval", "top-5 %", "mean class accuracy %"):
-        table.add_column(name, justify="left" if name == "stream" else "right")
-    for name, row in figures.items():
-        low, high = row.top1_interval
-        table.add_row(
-            name, f"{row.top1:.1f}", f"{low:.1f} – {high:.1f}", f"{row.top5:.1f}", f"{row.mean_class_accuracy:.1f}"
-        )
-    Console().print(table)
-
-
-def _as_json(figures: dict) -> dict:
-    return {name: row.as_dict() for name, row in figures.items()}
 
 
 def _clips_of_store(store: Path, groups: Path | None) -> list:
