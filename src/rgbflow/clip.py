@@ -8,8 +8,11 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from rgbflow.errors import InputError
 from rgbflow.flow import make_estimator, quantise
 from rgbflow.stream import Preparation, Stream
+
+SMALLEST_SIDE = 32  # pixels; below it OpenCV's DIS crashes on long frames
 
 
 class Clip(Protocol):
@@ -34,9 +37,15 @@ class Preparer:
 
     Attributes:
         flow_seconds: time spent on flow so far.
+
+    Raises:
+        InputError: if the working size is too small for flow.
     """
 
     def __init__(self, preparation: Preparation):
+        if preparation.short_side < SMALLEST_SIDE:
+            side = preparation.short_side
+            raise InputError(f"short_side ({side}) must be at least {SMALLEST_SIDE} pixels: 256 suits 224×224 networks")
         self.preparation = preparation
         self.flow_seconds = 0.0
         self._estimator = make_estimator(preparation.flow)

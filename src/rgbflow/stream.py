@@ -11,7 +11,6 @@ PLANES = {"rgb": 3, "flow": 2}  # red, green, blue; u, v
 FlowMethod = Literal["dis", "farneback", "tvl1"]
 DisPreset = Literal["ultrafast", "fast", "medium"]
 STACK_LENGTH = 10  # L of flow, unless a training says otherwise (Simonyan and Zisserman 2014, section 4.1)
-SMALLEST_SIDE = 32  # pixels; below it OpenCV's DIS crashes on long frames
 
 
 @dataclass(frozen=True)
@@ -37,12 +36,6 @@ class Preparation:
 
     short_side: int = 256  # pixels of the shorter side of the working size
     flow: FlowSettings = field(default_factory=FlowSettings)
-
-    def __post_init__(self):
-        if self.short_side < SMALLEST_SIDE:
-            raise InputError(
-                f"short_side ({self.short_side}) must be at least {SMALLEST_SIDE} pixels: 256 suits 224×224 networks"
-            )
 
     def as_dict(self) -> dict:
         return asdict(self)

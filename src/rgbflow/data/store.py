@@ -167,6 +167,7 @@ def prepare(
     """
     task = partial(prepare_clip, folder=folder, preparation=preparation)
     rows = []
+    Preparer(preparation)  # refuses wrong settings before anything is changed
     # Until all clips are done, the old manifest may speak of files that are being replaced.
     _remove(folder / MANIFEST)
     for row in map_in_processes(task, sources, workers):
