@@ -314,3 +314,35 @@ def test_numbers_in_json_are_plain(world, rgbflow_command):
     answer = json.loads(out)
     assert isinstance(answer["score"], float)
     assert np.isfinite(list(answer["seconds"].values())).all()
+
+
+@pytest.mark.parametrize("command", ["prepare", "check", "split", "predict", "evaluate"])
+def test_a_folder_that_may_not_be_read_gets_one_line(world, rgbflow_command, tmp_path, monkeypatch, command):
+    """As for an ordinary user whose rights do not reach into a folder; the superuser's reach everywhere."""
+    locked = tmp_path / "locked"
+    arguments = {
+        "prepare": ["prepare", locked, "--out", tmp_path / "out"],
+        "check": ["check", locked],
+        "split": ["split", locked, "--out", tmp_path / "out"],
+        "predict": ["predict", world.bundle, locked / "clip.mp4"],
+        "evaluate": ["evaluate", world.bundle, locked, "--split", world.split],
+    }
+
+    def stat(path, *, follow_symlinks=True):
+        if str(path).startswith(str(locked)):
+            raise PermissionError(13, "Permission denied", str(path))
+        return os.stat(path, follow_symlinks=follow_symlinks)
+
+    def scan(path="."):
+        if str(path).startswith(str(locked)):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listdir(path)
+
+    listdir = os.listdir
+    monkeypatch.setattr(Path, "stat", stat)
+    monkeypatch.setattr(os, "listdir", scan)
+    code, _, error = rgbflow_command(*arguments[command])
+    assert code == 1
+    assert error.count("\n") == 1
+    assert error.startswith("rgbflow: ")
+    assert "ermission denied" in error

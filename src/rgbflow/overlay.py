@@ -65,7 +65,7 @@ class Layout:
 
     @property
     def bar_width(self) -> int:
-        return self.panel_width - self.padding - round(3.2 * self.unit) - self.bar_left
+        return self.panel_width - self.padding - round(3.7 * self.unit) - self.bar_left
 
     @property
     def header_height(self) -> int:
