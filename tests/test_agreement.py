@@ -9,7 +9,7 @@ from rgbflow.clip import FrameClip
 from rgbflow.data.dataset import ClipDataset
 from rgbflow.data.layouts import read_class_folders
 from rgbflow.data.splits import SplitClip
-from rgbflow.data.store import Store, prepare
+from rgbflow.data.store import Store, prepare, read_ahead
 from rgbflow.flow import FlowSettings
 from rgbflow.model import StreamNet
 from rgbflow.recognizer import Recognizer, sliding_windows
@@ -47,7 +47,7 @@ def test_training_evaluation_file_window_and_frame_by_frame_agree(tmp_path, movi
         ]
     }
     for name, video in {
-        "evaluation": stored.read_ahead(recognizer.wanted_indices(12, "clip", SNIPPETS)),
+        "evaluation": read_ahead(stored, recognizer.wanted_indices(12, "clip", SNIPPETS)),
         "file": path,
         "window of a long video": next(sliding_windows(decode(path), FrameClip(preparation), 9.0, 1.0)),
     }.items():

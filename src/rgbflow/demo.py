@@ -1,7 +1,6 @@
 """The demo: the whole road on a data set it makes itself, in minutes, without a network."""
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -96,7 +95,7 @@ def run_demo(folder: Path, workers: int, seed: int) -> DemoResult:
     for stream in STREAMS:
         if not (bundle / RECORD).exists() or stream not in load_bundle(bundle).streams:
             with track(f"training {stream}", None, "steps") as tracker:
-                train(store, split, stream, bundle, config, _silent, on_step=tracker.set)
+                train(store, split, stream, bundle, config, lambda line: None, on_step=tracker.set)
     recognizer = Recognizer.load(bundle)
     with track("evaluating", len(split.test), "clips") as tracker:
         evaluation = evaluate(
@@ -145,6 +144,3 @@ def _make_data(folder: Path, videos: Path, workers: int, seed: int) -> tuple[Sto
     split = make_split(sources, "group", seed)
     split.save(folder / "split.json")
     return Store(folder / "store"), split
-
-
-_silent: Callable[[str], None] = lambda line: None  # noqa: E731

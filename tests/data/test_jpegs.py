@@ -14,7 +14,7 @@ from rgbflow.data.dataset import ClipDataset
 from rgbflow.data.jpegs import JpegStore, open_store
 from rgbflow.data.layouts import SourceClip
 from rgbflow.data.splits import SplitClip, check_split, make_split, read_lists
-from rgbflow.data.store import Store, prepare, stored_file
+from rgbflow.data.store import Store, prepare, read_ahead, stored_file
 from rgbflow.errors import InputError
 from rgbflow.flow import FlowSettings
 from rgbflow.sampling import segment_starts
@@ -183,7 +183,7 @@ def test_frames_are_red_green_blue_and_fields_u_v(tmp_path):
 def test_what_is_read_ahead_is_what_is_read(tmp_path):
     write_together(tmp_path, "jump/one", *plain_clip())
     clip = JpegStore(tmp_path).clip("jump/one")
-    ahead = clip.read_ahead({"rgb": np.array([0, 5]), "flow": np.array([1, 2, 4])})
+    ahead = read_ahead(clip, {"rgb": np.array([0, 5]), "flow": np.array([1, 2, 4])})
     shutil.rmtree(tmp_path / "jump")
     assert ahead.num_frames == 6
     assert ahead.end_seconds == clip.end_seconds

@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from rgbflow.data.layouts import GROUPS_FILE, list_visible, match_groups, read_groups, ucf101_group
-from rgbflow.data.store import MANIFEST, OK, ClipAhead, Row, Store, read_ahead
+from rgbflow.data.store import MANIFEST, OK, Row, Store
 from rgbflow.errors import InputError
 from rgbflow.flow import FlowSettings
 from rgbflow.stream import Preparation, Stream
@@ -102,10 +102,6 @@ class JpegClip:
         skipped = self.u.count - (self.frames.count - 1)
         pairs = [(self.u.path(int(index) + skipped), self.v.path(int(index) + skipped)) for index in indices]
         return np.stack([[_read_jpeg(path, cv2.IMREAD_GRAYSCALE, self.size) for path in pair] for pair in pairs])
-
-    def read_ahead(self, wanted: Mapping[Stream, np.ndarray]) -> ClipAhead:
-        """The same clip with the wanted (sorted, unique) indices of each stream in memory."""
-        return read_ahead(self, wanted)
 
 
 class JpegStore:

@@ -76,10 +76,6 @@ class StoredClip:
             return pictures.transpose(0, 3, 1, 2)
         return pictures.reshape(len(pictures), 2, -1, pictures.shape[-1])
 
-    def read_ahead(self, wanted: Mapping[Stream, np.ndarray]) -> "ClipAhead":
-        """The same clip with the wanted (sorted, unique) indices of each stream in memory."""
-        return read_ahead(self, wanted)
-
 
 @dataclass(frozen=True)
 class ClipAhead:
@@ -132,7 +128,7 @@ class Store:
     def clip(self, name: str) -> StoredClip:
         """One clip by its name, "<Class>/<file stem>"."""
         row = self.rows[name]
-        files = {stream: stored_file(self.folder, stream, name) for stream in ("rgb", "flow")}
+        files = {stream: stored_file(self.folder, stream, name) for stream in STREAMS}
         return StoredClip(name, files, row.frames, 0.0, row.frames / row.frames_per_second)
 
 

@@ -13,6 +13,7 @@ from rgbflow.bundle import load_bundle, save_bundle
 from rgbflow.clip import Clip
 from rgbflow.data.jpegs import AnyStore
 from rgbflow.data.splits import Split, SplitClip, check_split, leak_percent
+from rgbflow.data.store import read_ahead
 from rgbflow.errors import InputError
 from rgbflow.flow import dequantise, flow_picture
 from rgbflow.learn.metrics import Figures, measure
@@ -98,12 +99,12 @@ def evaluate(
     if not clips:
         raise InputError(f"the {part} part of the split is empty: make a split with such a part")
 
-    def read_ahead(clip: SplitClip) -> Clip:
+    def read(clip: SplitClip) -> Clip:
         stored = store.clip(clip.name)
-        return stored.read_ahead(recognizer.wanted_indices(stored.num_frames, clip.name, num_snippets))
+        return read_ahead(stored, recognizer.wanted_indices(stored.num_frames, clip.name, num_snippets))
 
     predictions = []
-    for stored in _ahead(read_ahead, clips):
+    for stored in _ahead(read, clips):
         predictions.append(recognizer.predict(stored, num_snippets))
         on_clip(predictions[-1])
     scores = {name: np.stack([p.stream_scores[name] for p in predictions]) for name in recognizer.networks}

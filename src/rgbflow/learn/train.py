@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import math
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -233,7 +234,8 @@ def _fit(
         try:
             trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
         except InputError as error:  # from a loader's process it comes with the traceback as text
-            raise InputError(str(error).strip().splitlines()[-1].split("VideoError: ")[-1]) from error
+            last = str(error).strip().splitlines()[-1]
+            raise InputError(re.sub(r"^rgbflow\.[\w.]+Error: ", "", last)) from error
         except OSError as error:
             raise InputError(
                 f"{work} can't be written ({error.strerror}): free space; the same command goes on"
