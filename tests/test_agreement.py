@@ -25,9 +25,19 @@ SPECS = {
 }
 
 
-@pytest.mark.parametrize("method", ["dis", "farneback", "tvl1"])
-def test_training_evaluation_file_window_and_frame_by_frame_agree(tmp_path, moving_square, method, monkeypatch):
-    preparation = Preparation(short_side=64, flow=FlowSettings(method))
+@pytest.mark.parametrize(
+    "preparation",
+    [
+        Preparation(64, FlowSettings("dis")),
+        Preparation(64, FlowSettings("farneback")),
+        Preparation(64, FlowSettings("tvl1")),
+        Preparation(192, FlowSettings("dis")),  # flow at a quarter of the size
+        Preparation(100, FlowSettings("tvl1")),  # at half
+        Preparation(64, FlowSettings("dis"), jpeg_quality=None, frame_rate=30.0),
+    ],
+    ids=lambda p: f"{p.flow.method}-{p.flow_reduction}-{p.jpeg_quality}-{p.frame_rate}",
+)
+def test_training_evaluation_file_window_and_frame_by_frame_agree(tmp_path, moving_square, preparation, monkeypatch):
     path = tmp_path / "videos" / "walk" / "clip.mp4"
     path.parent.mkdir(parents=True)
     write_video(path, moving_square(2, 1, frames=12, size=(110, 80)), 25)
@@ -36,29 +46,34 @@ def test_training_evaluation_file_window_and_frame_by_frame_agree(tmp_path, movi
     bundle = Bundle(("walk", "run"), preparation, SPECS, {})
     recognizer = Recognizer(bundle, {stream: StreamNet(spec, 2) for stream, spec in SPECS.items()}, "cpu")
 
+    def frames():
+        return decode(path, preparation.frame_rate)
+
     seen = []  # what the networks are given, in the order rgb, flow
     monkeypatch.setattr(StreamNet, "forward", lambda self, inputs: seen.append(inputs[0]) or torch.zeros(1, 2))
 
     part = [SplitClip("walk/clip", "walk", "walk/clip")]
     stored = store.clip("walk/clip")
+    num_frames = stored.num_frames
+    assert num_frames == (15 if preparation.frame_rate else 12)
     ways = {
         "training and validation data": [
             ClipDataset(store, part, bundle.classes, spec, SNIPPETS, augment=False)[0, 0][0] for spec in SPECS.values()
         ]
     }
     for name, video in {
-        "evaluation": read_ahead(stored, recognizer.wanted_indices(12, "clip", SNIPPETS)),
+        "evaluation": read_ahead(stored, recognizer.wanted_indices(num_frames, "clip", SNIPPETS)),
         "file": path,
-        "window of a long video": next(sliding_windows(decode(path), FrameClip(preparation), 9.0, 1.0)),
+        "window of a long video": next(sliding_windows(frames(), FrameClip(preparation), 9.0, 1.0)),
     }.items():
         seen.clear()
         recognizer.predict(video, SNIPPETS)
         ways[name] = list(seen)
     live = FrameClip(preparation)
-    for frame in decode(path):
+    for frame in frames():
         live.push(frame.pixels, frame.pts_seconds)
     ways["frame by frame"] = [
-        evaluation_input(live, spec, segment_starts(spec.num_items(12), SNIPPETS, spec.stack_length))
+        evaluation_input(live, spec, segment_starts(spec.num_items(num_frames), SNIPPETS, spec.stack_length))
         for spec in SPECS.values()
     ]
 

@@ -3,6 +3,7 @@ import pytest
 
 from rgbflow.errors import InputError
 from rgbflow.flow import FlowSettings, dequantise, flow_picture, make_estimator, quantise
+from rgbflow.stream import Preparation
 
 METHODS = [FlowSettings("dis", "medium"), FlowSettings("dis", "fast"), FlowSettings("farneback"), FlowSettings("tvl1")]
 
@@ -38,6 +39,33 @@ def test_flow_is_the_known_motion_within_a_fifth_of_a_pixel(settings):
         assert np.abs(np.median(inner[0]) - dx) < 0.2
         assert np.abs(np.median(inner[1]) - dy) < 0.2
         assert np.abs(inner - np.array([dx, dy])[:, None, None]).mean() < 0.2
+
+
+@pytest.mark.parametrize("size", [(256, 341), (341, 256), (256, 256), (192, 201), (256, 455)])
+@pytest.mark.parametrize(("preset", "reduction"), [("ultrafast", 4), ("fast", 4), ("medium", 2)])
+def test_a_reduced_dis_field_scaled_up_is_the_full_field_to_the_last_bit(size, preset, reduction):
+    import cv2
+
+    picture = np.uint8(texture(size[0] + 20, size[1] + 20))
+    pair = [picture[:-20, :-20].copy(), picture[2 : 2 - 20, 3 : 3 - 20].copy()]
+    field = make_estimator(FlowSettings("dis", preset), reduction)(*pair)
+    assert field.shape == (2, size[0] // reduction, size[1] // reduction)
+    full = make_estimator(FlowSettings("dis", preset))(*pair)
+    np.testing.assert_array_equal(cv2.resize(field.transpose(1, 2, 0), size[::-1]).transpose(2, 0, 1), full)
+
+
+@pytest.mark.parametrize("settings", METHODS, ids=lambda s: f"{s.method}-{s.preset}")
+def test_a_reduced_field_is_in_pixels_of_the_frames(settings):
+    reduction = Preparation(256, settings).flow_reduction
+    assert reduction == {"fast": 4, "medium": 2}[settings.preset] if settings.method == "dis" else 2
+    field = make_estimator(settings, reduction)(*shifted_pair(3, -2, size=192))
+    inner = field[:, 8:-8, 8:-8]
+    assert np.abs(inner - np.array([3, -2])[:, None, None]).mean() < 0.2
+
+
+@pytest.mark.parametrize(("short_side", "expected"), [(256, 4), (192, 4), (191, 2), (96, 2), (95, 1), (32, 1)])
+def test_a_field_that_would_get_too_small_is_reduced_less(short_side, expected):
+    assert Preparation(short_side, FlowSettings("dis", "fast")).flow_reduction == expected
 
 
 @pytest.mark.parametrize("settings", METHODS, ids=lambda s: f"{s.method}-{s.preset}")
@@ -95,6 +123,7 @@ def test_the_picture_shows_direction_as_hue_and_speed_as_saturation():
         ({"method": "lk"}, "'lk' is unknown: use one of dis, farneback, tvl1"),
         ({"preset": "slow"}, "'slow' is unknown: use one of ultrafast, fast, medium"),
         ({"bound": 0}, "must be above 0 pixels"),
+        ({"reduction": 3}, r"reduction \(3\) must be 1, 2 or 4"),
     ],
 )
 def test_wrong_settings_are_refused(values, message):

@@ -11,9 +11,9 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from rgbflow import video
+from rgbflow import jpeg, video
 from rgbflow.errors import InputError
-from rgbflow.video import LosslessReader, LosslessWriter, VideoError, count_frames, decode, probe, write_video
+from rgbflow.video import IntraReader, IntraWriter, VideoError, count_frames, decode, probe, write_video
 
 DATA = Path(os.environ.get("RGBFLOW_DATA", Path(__file__).parents[2] / "shared" / "data"))
 SOURCE = ["-f", "lavfi", "-i", "testsrc=size=64x48:rate=25:duration=0.48"]  # 12 frames
@@ -260,7 +260,7 @@ def test_a_path_that_is_no_video_file(tmp_path):
         "nu\0ll.mp4": "does not exist: check",
     }
     for name, rule in rules.items():
-        for read in (probe, count_frames, LosslessReader, lambda path: next(decode(path))):
+        for read in (probe, count_frames, IntraReader, lambda path: next(decode(path))):
             with pytest.raises(VideoError, match=re.escape(f"video ({tmp_path / name}) {rule}")):
                 read(tmp_path / name)
 
@@ -416,7 +416,7 @@ def test_colours_survive_in_every_decoder(tmp_path):
 
 
 def write_lossless(path: Path, frames, frames_per_second: float = 25, metadata: dict[str, str] | None = None) -> Path:
-    with LosslessWriter(path, frames_per_second, metadata or {}) as writer:
+    with IntraWriter(path, frames_per_second, metadata or {}) as writer:
         for frame in frames:
             writer.write(frame)
     return path
@@ -429,7 +429,7 @@ def test_lossless_frames_come_back_exactly(tmp_path, shape, frames_per_second):
     frames = rng.integers(0, 256, (40, *shape), dtype=np.uint8)
     frames[1], frames[2] = 0, 255
     path = write_lossless(tmp_path / "exact.mkv", iter(frames), frames_per_second, {"Größe": '"a"\n', "b": ""})
-    with LosslessReader(path) as reader:
+    with IntraReader(path) as reader:
         assert reader.num_frames == 40
         assert reader.metadata == {"Größe": '"a"\n', "b": ""}
         assert np.array_equal(reader.read(range(40)), frames)
@@ -439,6 +439,59 @@ def test_lossless_frames_come_back_exactly(tmp_path, shape, frames_per_second):
     assert np.array_equal(pixels(path), frames if len(shape) == 3 else np.repeat(frames[..., None], 3, axis=-1))
     pixel_format = "rgb24" if len(shape) == 3 else "gray"
     assert np.array_equal(ffmpeg_frames(path, shape, pixel_format)[0], frames)
+
+
+@pytest.mark.parametrize("gray", [False, True])
+@pytest.mark.parametrize("size", [(160, 120), (161, 119), (400, 300), (2, 2)])
+def test_jpeg_frames_come_back_singly_as_any_decoder_shows_them(tmp_path, moving_square, size, gray):
+    frames = moving_square(2, 1, frames=9, size=(400, 300))[:, : size[1], : size[0]]
+    frames = frames[..., 1] if gray else frames
+    path = tmp_path / "close.mkv"
+    with IntraWriter(path, 25, {"a": "1"}, jpeg_quality=95) as writer:
+        for frame in frames:
+            writer.write(frame)
+    with IntraReader(path) as reader:
+        assert (reader.num_frames, reader.metadata) == (9, {"a": "1"})
+        for indices in ([7, 0, 7, 3], range(9)):
+            read = reader.read(indices)
+            for index, frame in zip(indices, read, strict=True):
+                assert np.array_equal(frame, jpeg.decode(jpeg.encode(frames[index], 95)))
+    assert np.abs(read.astype(int) - frames).mean() < 1.5
+    for shown in (pixels(path), ffmpeg_frames(path, read.shape[1:], "gray" if gray else "rgb24")[0]):
+        shown = shown[..., 0] if shown.ndim > read.ndim else shown
+        assert np.abs(shown.astype(int) - read).mean() < 1  # another decoder rounds otherwise
+
+
+def test_a_changed_bit_of_a_jpeg_frame_is_seen(moving_square):
+    data = jpeg.encode(moving_square(1, 0, frames=1)[0], 95)
+    assert jpeg.decode(data).shape == (120, 160, 3)
+    rng = np.random.default_rng(0)
+    for place in [*range(14), *rng.integers(14, len(data), 50).tolist()]:
+        changed = bytearray(data)
+        changed[place] ^= 1 << int(rng.integers(8))
+        with pytest.raises(ValueError, match="does not fit its checksum"):
+            jpeg.decode(bytes(changed))
+
+
+def test_resampling_shows_what_is_shown_at_each_step():
+    film = [("a", 1.0), ("b", 1.1), ("c", 1.2), ("d", 1.5)]  # d is shown until 1.8
+    for rate in (0.5, 2, 7, 10, 24):
+        times = [1 + n / rate for n in range(100) if n / rate < 0.8 - 1e-6]
+        expected = [next(name for name, since in reversed(film) if since <= time + 1e-6) for time in times]
+        got = list(video.resample(iter(film), rate))
+        assert [name for name, _ in got] == expected
+        assert [time for _, time in got] == pytest.approx(times)
+    assert list(video.resample(iter(film), None)) == film
+    assert list(video.resample(iter([("a", 3.0)]), 25)) == [("a", 3.0)]
+    assert list(video.resample(iter([]), 25)) == []
+
+
+def test_a_resampled_video_counts_what_it_yields(square_video):
+    path = square_video(1, 0, frames=25)
+    for rate in (10, 25, 30000 / 1001, 60):
+        shown = list(decode(path, rate))
+        assert len(shown) == count_frames(path, rate) == int(np.ceil(rate - 1e-6))
+        assert [frame.pts_seconds for frame in shown] == pytest.approx([n / rate for n in range(len(shown))])
 
 
 def test_the_same_frames_give_the_same_bytes(tmp_path, moving_square):
@@ -458,7 +511,7 @@ def test_only_the_frames_asked_for_are_decoded(tmp_path, moving_square):
     content[middle : middle + 60] = np.random.default_rng(0).bytes(60)
     path.write_bytes(content)
     damaged = []
-    with LosslessReader(path) as reader:
+    with IntraReader(path) as reader:
         for index in [*range(30), 29, 0, 5]:  # a damaged frame raises, and hurts no other
             try:
                 read = reader.read([index])[0]
@@ -475,9 +528,9 @@ def test_only_the_frames_asked_for_are_decoded(tmp_path, moving_square):
 
 def test_the_lossless_reader_refuses_what_it_cannot_give_exactly(tmp_path, square_video, moving_square):
     with pytest.raises(VideoError, match="was not made by rgbflow: prepare the clip again"):
-        LosslessReader(square_video(1, 0))
+        IntraReader(square_video(1, 0))
     path = write_lossless(tmp_path / "cut.mkv", moving_square(1, 0))
-    with LosslessReader(path) as reader:
+    with IntraReader(path) as reader:
         for index in (-1, 12):
             with pytest.raises(IndexError, match="outside"):
                 reader.read([3, index])
@@ -485,7 +538,7 @@ def test_the_lossless_reader_refuses_what_it_cannot_give_exactly(tmp_path, squar
     for size in (len(content) - 1, len(content) - 100, len(content) // 2, 900):
         path.write_bytes(content[:size])
         with pytest.raises(VideoError, match=r"prepare the clip again|copy it again"):
-            LosslessReader(path)
+            IntraReader(path)
 
 
 @pytest.mark.parametrize("write", [lambda path, frames: write_video(path, frames, 25), write_lossless])

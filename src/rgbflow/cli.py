@@ -27,7 +27,10 @@ def prepare(
     flow: FlowMethod = FlowSettings.method,
     preset: DisPreset = FlowSettings.preset,
     bound: float = FlowSettings.bound,
+    flow_reduction: Annotated[int, Flag(metavar="{0,1,2,4}")] = FlowSettings.reduction,
     short_side: int = Preparation.short_side,
+    frame_rate: Annotated[float | None, Flag(metavar="FPS")] = Preparation.frame_rate,
+    jpeg_quality: Annotated[int | None, Flag(metavar="1…100|None")] = Preparation.jpeg_quality,
     groups: Annotated[Path | None, Flag(metavar="PATH")] = None,
     workers: int = 0,
     json: bool = False,
@@ -40,7 +43,10 @@ def prepare(
         flow: method of optical flow.
         preset: of DIS: speed against detail.
         bound: largest displacement kept, in pixels per frame step at the working size.
+        flow_reduction: flow is kept at 1/N of the working size; 0 is what loses least for the bytes: docs/data.md.
         short_side: working size: pixels of the shorter side.
+        frame_rate: frames per second to resample to, by time; None keeps every frame.
+        jpeg_quality: of the stored frames and flow; None loses nothing and takes half as much space again.
         groups: table of groups, Class/clip.avi<TAB>group; VIDEOS/groups.tsv is found by itself.
         workers: processes; 0 is one per core.
         json: print the result as JSON.
@@ -54,7 +60,7 @@ def prepare(
     if workers < 0:
         raise InputError(f"--workers ({workers}) must not be negative: 0 is one per core")
     sources = read_class_folders(videos, read_groups(groups) if groups else None)
-    preparation = Preparation(short_side, FlowSettings(flow, preset, bound))
+    preparation = Preparation(short_side, FlowSettings(flow, preset, bound, flow_reduction), jpeg_quality, frame_rate)
     with track("preparing", len(sources), "clips") as tracker:
         rows = prepare(sources, out, preparation, workers or os.cpu_count() or 1, on_clip=lambda row: tracker.advance())
     failed = [row for row in rows if row.status != OK]

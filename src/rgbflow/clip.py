@@ -8,8 +8,9 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from rgbflow import jpeg
 from rgbflow.errors import InputError
-from rgbflow.flow import make_estimator, quantise
+from rgbflow.flow import from_pictures, make_estimator, quantise, to_picture
 from rgbflow.stream import Preparation, Stream
 
 SMALLEST_SIDE = 32  # pixels; below it OpenCV's DIS crashes on long frames
@@ -25,7 +26,10 @@ class Clip(Protocol):
     flow_seconds: float  # time that was spent to compute its flow; 0 where the flow was there
 
     def read(self, stream: Stream, indices: np.ndarray) -> np.ndarray:
-        """Frames (N, 3, H, W) uint8 RGB or flow fields (N, 2, H, W) uint8 (u, v); field i leads from frame i to i+1."""
+        """Frames (N, 3, H, W) uint8 RGB or flow fields (N, 2, h, w) uint8 (u, v); field i leads from frame i to i+1.
+
+        h, w are H, W divided by `Preparation.flow_reduction`; the displacements are in pixels of H, W.
+        """
         ...
 
 
@@ -48,7 +52,7 @@ class Preparer:
             raise InputError(f"short_side ({side}) must be at least {SMALLEST_SIDE} pixels: 256 suits 224×224 networks")
         self.preparation = preparation
         self.flow_seconds = 0.0
-        self._estimator = make_estimator(preparation.flow)
+        self._estimator = make_estimator(preparation.flow, preparation.flow_reduction)
         self._previous: np.ndarray | None = None  # the last frame, resized; its gray is made only when flow is wanted
 
     def step(self, pixels: np.ndarray, want_flow: bool = True) -> tuple[np.ndarray, np.ndarray | None]:
@@ -60,7 +64,8 @@ class Preparer:
 
         Returns:
             The frame at the working size, (H, W, 3) uint8, and the flow that leads to it from the previous frame,
-            (2, H, W) uint8, or None for the first frame and where it was not wanted.
+            (2, H // r, W // r) uint8 with r = `preparation.flow_reduction`, or None for the first frame and where it
+            was not wanted.
         """
         frame = resize_short_side(pixels, self.preparation.short_side)
         flow = None
@@ -94,6 +99,7 @@ class FrameClip:
         self.start_seconds = 0.0
         self.end_seconds = 0.0
         self._preparer = Preparer(preparation)
+        self._quality = preparation.jpeg_quality
         self._wanted = {"rgb": frames, "flow": flow}
         self._kept: dict[Stream, dict[int, np.ndarray]] = {"rgb": {}, "flow": {}}
 
@@ -106,9 +112,9 @@ class FrameClip:
         index = self.num_frames
         frame, flow = self._preparer.step(pixels, want_flow=self._wants("flow", index - 1))
         if self._wants("rgb", index):
-            self._kept["rgb"][index] = frame.transpose(2, 0, 1)
+            self._kept["rgb"][index] = as_stored(frame, self._quality).transpose(2, 0, 1)
         if flow is not None:
-            self._kept["flow"][index - 1] = flow
+            self._kept["flow"][index - 1] = from_pictures(as_stored(to_picture(flow), self._quality)[None])[0]
         self._keep_time(pts_seconds)
         self.num_frames += 1
 
@@ -150,6 +156,11 @@ class ClipWindow:
 
     def read(self, stream: Stream, indices: np.ndarray) -> np.ndarray:
         return self.clip.read(stream, indices + self.first)
+
+
+def as_stored(picture: np.ndarray, jpeg_quality: int | None) -> np.ndarray:
+    """A working frame (H, W, 3) or flow picture (2h, w), uint8, as a store gives it back: what JPEG leaves of it."""
+    return picture if jpeg_quality is None else jpeg.decode(jpeg.encode(picture, jpeg_quality))
 
 
 def resize_short_side(pixels: np.ndarray, short_side: int) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Optical flow: displacement between two frames, its 8-bit form and its picture.
 
 The flow (u, v) obeys brightness constancy, I_x u + I_y v + I_t = 0 (the paper, section on the motion stream). It is
-always in pixels per frame step at the working size of the frames it was computed from; u points right, v down.
+always in pixels per frame step at the working size of the frames it was computed from, also where the field itself is
+smaller than these; u points right, v down.
 """
 
 from collections.abc import Callable
@@ -9,32 +10,59 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from rgbflow.stream import FlowSettings
+from rgbflow.stream import DisPreset, FlowSettings
 
 Estimator = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def make_estimator(settings: FlowSettings) -> Estimator:
+def make_estimator(settings: FlowSettings, reduction: int = 1) -> Estimator:
     """Build the function that computes the flow of one pair of gray frames.
 
+    Args:
+        settings: method and preset.
+        reduction: 1, 2 or 4: the field gets 1/reduction of the frames' size, rounded down.
+
     Returns:
-        A function of two (H, W) uint8 frames that gives (2, H, W) float32, pixels per frame step, u then v. It keeps
-        no memory of earlier pairs, so pairs may come in any order.
+        A function of two (H, W) uint8 frames that gives (2, H // reduction, W // reduction) float32, u then v, in
+        pixels of the frames, not of the field, per frame step. It keeps no memory of earlier pairs, so pairs may come
+        in any order.
     """
-    preset = getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{settings.preset.upper()}")
     tvl1 = cv2.optflow.createOptFlow_DualTVL1() if settings.method == "tvl1" else None
 
     def estimate(previous: np.ndarray, current: np.ndarray) -> np.ndarray:
         if settings.method == "dis":
-            # A DIS object adapts its scales to the pictures it has seen: used twice, it answers differently.
-            flow = cv2.DISOpticalFlow_create(preset).calc(previous, current, None)
-        elif tvl1 is not None:
-            flow = tvl1.calc(previous, current, None)
+            flow = _dis(previous, current, settings.preset, reduction)
         else:
-            flow = cv2.calcOpticalFlowFarneback(previous, current, None, 0.5, 5, 15, 3, 7, 1.5, 0)
+            if tvl1 is not None:
+                flow = tvl1.calc(previous, current, None)
+            else:
+                flow = cv2.calcOpticalFlowFarneback(previous, current, None, 0.5, 5, 15, 3, 7, 1.5, 0)
+            flow = _reduced(flow, reduction)
         return np.ascontiguousarray(flow.transpose(2, 0, 1))
 
     return estimate
+
+
+def _dis(previous: np.ndarray, current: np.ndarray, preset: DisPreset, reduction: int) -> np.ndarray:
+    """The flow of DIS, (H // reduction, W // reduction, 2).
+
+    OpenCV's DIS scales the frames down to 1/4 (fast, ultrafast) or 1/2 (medium), works there and scales its result up
+    bilinearly. Given frames of that size and told so, it gives the same numbers without the scaling up.
+    """
+    # A DIS object adapts its scales to the pictures it has seen: used twice, it answers differently.
+    dis = cv2.DISOpticalFlow_create(getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset.upper()}"))
+    if reduction == 1:
+        return dis.calc(previous, current, None)
+    dis.setFinestScale(max(0, dis.getFinestScale() - reduction.bit_length() + 1))
+    return dis.calc(_reduced(previous, reduction), _reduced(current, reduction), None) * np.float32(reduction)
+
+
+def _reduced(picture: np.ndarray, reduction: int) -> np.ndarray:
+    """The mean over squares of `reduction` pixels."""
+    if reduction == 1:
+        return picture
+    height, width = picture.shape[:2]
+    return cv2.resize(picture, (width // reduction, height // reduction), interpolation=cv2.INTER_AREA)
 
 
 def quantise(flow: np.ndarray, bound: float) -> np.ndarray:
@@ -53,6 +81,16 @@ def quantise(flow: np.ndarray, bound: float) -> np.ndarray:
 def dequantise(stored: np.ndarray, bound: float) -> np.ndarray:
     """The displacements that 8-bit values stand for, float32, pixels per frame step; the inverse of `quantise`."""
     return (stored.astype(np.float32) - 127.5) * np.float32(bound / 127.5)
+
+
+def to_picture(flow: np.ndarray) -> np.ndarray:
+    """One gray picture of a field, u above v: (2, h, w) becomes (2h, w)."""
+    return flow.reshape(-1, flow.shape[-1])
+
+
+def from_pictures(pictures: np.ndarray) -> np.ndarray:
+    """The fields of such pictures: (N, 2h, w) becomes (N, 2, h, w)."""
+    return pictures.reshape(len(pictures), 2, -1, pictures.shape[-1])
 
 
 def flow_picture(flow: np.ndarray, full_scale: float) -> np.ndarray:

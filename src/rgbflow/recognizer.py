@@ -190,9 +190,9 @@ class Recognizer:
             raise InputError(
                 f"step_seconds ({step_seconds}) must be above 0 and at most window_seconds ({window_seconds})"
             )
-        clip = FrameClip(self.bundle.preparation, name=Path(video).name)
+        clip, frame_rate = FrameClip(self.bundle.preparation, name=Path(video).name), self.bundle.preparation.frame_rate
         predictions = []
-        for window in sliding_windows(decode(Path(video)), clip, window_seconds, step_seconds):
+        for window in sliding_windows(decode(Path(video), frame_rate), clip, window_seconds, step_seconds):
             if all(spec.num_items(window.num_frames) >= spec.stack_length for spec in self.bundle.streams.values()):
                 predictions.append(self.predict(window, num_snippets))  # frames may be missing in mid-recording
         if not predictions:
@@ -201,10 +201,11 @@ class Recognizer:
 
     def sample(self, video: Path, num_snippets: int) -> FrameClip:
         """The frames and flow fields of a file that its snippets need, and no others: two passes, little memory."""
-        wanted = self.wanted_indices(count_frames(video), video.name, num_snippets)
+        frame_rate = self.bundle.preparation.frame_rate
+        wanted = self.wanted_indices(count_frames(video, frame_rate), video.name, num_snippets)
         frames, flow = (set(map(int, wanted.get(stream, ()))) for stream in STREAMS)
         clip = FrameClip(self.bundle.preparation, frames, flow, video.name)
-        for frame in decode(video):
+        for frame in decode(video, frame_rate):
             clip.push(frame.pixels, frame.pts_seconds)
         return clip
 

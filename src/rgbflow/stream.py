@@ -1,5 +1,6 @@
 """A stream is data: one record says how its input is made and which network reads it. No heavy import."""
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Literal, get_args
 
@@ -10,6 +11,10 @@ STREAMS: tuple[Stream, ...] = ("rgb", "flow")
 PLANES = {"rgb": 3, "flow": 2}  # red, green, blue; u, v
 FlowMethod = Literal["dis", "farneback", "tvl1"]
 DisPreset = Literal["ultrafast", "fast", "medium"]
+# A field is kept at 1/reduction of the working size. DIS works at this size and scales its result up; of the others
+# half the size tells as much as JPEG does (docs/data.md).
+OWN_REDUCTION = {"dis ultrafast": 4, "dis fast": 4, "dis medium": 2, "farneback": 2, "tvl1": 2}
+SMALLEST_FIELD = 48  # pixels of the shorter side; a smaller field is not reduced so far
 STACK_LENGTH = 10  # L of flow, unless a training says otherwise (Simonyan and Zisserman 2014, section 4.1)
 
 
@@ -20,6 +25,7 @@ class FlowSettings:
     method: FlowMethod = "dis"
     preset: DisPreset = "fast"  # of DIS; the other methods have none
     bound: float = 20.0  # pixels per frame step; larger displacements are clipped
+    reduction: int = 0  # a field has 1/reduction of the working size, at least SMALLEST_FIELD; 0: OWN_REDUCTION
 
     def __post_init__(self):
         if self.method not in get_args(FlowMethod):
@@ -28,6 +34,11 @@ class FlowSettings:
             raise InputError(f"DIS preset {self.preset!r} is unknown: use one of {', '.join(get_args(DisPreset))}")
         if not self.bound > 0:
             raise InputError(f"bound ({self.bound}) must be above 0 pixels per frame step: 20 is usual")
+        if self.reduction == 0:
+            name = f"dis {self.preset}" if self.method == "dis" else self.method
+            object.__setattr__(self, "reduction", OWN_REDUCTION[name])
+        if self.reduction not in (1, 2, 4):
+            raise InputError(f"flow reduction ({self.reduction}) must be 1, 2 or 4: 1 keeps fields of full size")
 
 
 @dataclass(frozen=True)
@@ -36,13 +47,31 @@ class Preparation:
 
     short_side: int = 256  # pixels of the shorter side of the working size
     flow: FlowSettings = field(default_factory=FlowSettings)
+    jpeg_quality: int | None = 96  # of what is kept of frames and flow; None: nothing is lost
+    frame_rate: float | None = None  # frames per second that a video is resampled to; None: as it is
+
+    def __post_init__(self):
+        if self.jpeg_quality is not None and not 1 <= self.jpeg_quality <= 100:
+            raise InputError(f"jpeg_quality ({self.jpeg_quality}) must be in 1…100, or None for lossless: 96 is usual")
+        if self.frame_rate is not None and not (math.isfinite(self.frame_rate) and self.frame_rate > 0):
+            raise InputError(f"frame_rate ({self.frame_rate}) must be above 0 frames per second: 25 is usual")
+
+    @property
+    def flow_reduction(self) -> int:
+        """How many times smaller than the working size a flow field is, in height and in width: 1, 2 or 4."""
+        reduction = self.flow.reduction
+        while reduction > 1 and self.short_side // reduction < SMALLEST_FIELD:
+            reduction //= 2
+        return reduction
 
     def as_dict(self) -> dict:
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict) -> "Preparation":
-        return cls(short_side=values["short_side"], flow=FlowSettings(**values["flow"]))
+        """Read what `as_dict` gave; what older stores and bundles don't say is how these were made."""
+        flow = FlowSettings(**{"reduction": 1, **values["flow"]})
+        return cls(values["short_side"], flow, values.get("jpeg_quality"), values.get("frame_rate"))
 
 
 @dataclass(frozen=True)

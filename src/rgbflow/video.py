@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import av
 import numpy as np
@@ -20,9 +21,12 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
+from rgbflow import jpeg
 from rgbflow.atomic import replacing
 from rgbflow.errors import InputError
 
+Picture = TypeVar("Picture")
+SAME_TIME = 1e-6  # seconds; times closer than this differ by rounding only
 METADATA_TAG = "RGBFLOW"  # one JSON text holds all metadata, since Matroska upper-cases the names of tags
 BIT_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 MATROSKA_MAX_RATE = 500  # Matroska counts in milliseconds: far above this, two frames would get the same time
@@ -78,8 +82,10 @@ class VideoInfo:
 # Reading
 
 
-def decode(path: str | os.PathLike) -> Iterator[Frame]:
+def decode(path: str | os.PathLike, frame_rate: float | None = None) -> Iterator[Frame]:
     """Yield the frames of a video one after the other, in constant memory and one thread.
+
+    With a `frame_rate` (per second) they are what is shown at each multiple of its step, as `resample` says.
 
     The first video stream that is not a cover picture is read. Rotation and mirroring by quarter turns are
     applied; alpha is dropped; non-square pixels stay as stored; a stream that changes its size midway is
@@ -98,7 +104,7 @@ def decode(path: str | os.PathLike) -> Iterator[Frame]:
     """
     with _open(path) as (container, stream):
         layout, graph = None, None
-        for picture, seconds in _timed_pictures(path, container, stream):
+        for picture, seconds in resample(_timed_pictures(path, container, stream), frame_rate):
             if layout is None:
                 width, height, orientation = picture.width, picture.height, _orientation(picture)
             if layout != (layout := (picture.width, picture.height, picture.format.name)):
@@ -106,14 +112,43 @@ def decode(path: str | os.PathLike) -> Iterator[Frame]:
             yield Frame(_upright(_rgb(graph, picture), orientation), seconds)
 
 
-def count_frames(path: str | os.PathLike) -> int:
+def count_frames(path: str | os.PathLike, frame_rate: float | None = None) -> int:
     """Count the frames that `decode` yields, by decoding, never from the header.
 
     Raises:
         VideoError: as `decode`.
     """
     with _open(path) as (container, stream):
-        return sum(1 for _ in _timed_pictures(path, container, stream))
+        return sum(1 for _ in resample(_timed_pictures(path, container, stream), frame_rate))
+
+
+def resample(timed: Iterable[tuple[Picture, float]], frame_rate: float | None) -> Iterator[tuple[Picture, float]]:
+    """What is shown at the first picture's time and at each step of 1 / frame_rate after it.
+
+    A picture is shown until the next one comes, the last as long as the one before it. So a video with a higher rate
+    loses pictures and one with a lower rate repeats some.
+
+    Args:
+        timed: pictures of any kind, each with the second it is shown at; the seconds grow.
+        frame_rate: pictures per second of the result; None gives back what came.
+
+    >>> list(resample([("a", 0.0), ("b", 0.04), ("c", 0.08)], 12.5))
+    [('a', 0.0), ('c', 0.08)]
+    """
+    if frame_rate is None:
+        yield from timed
+        return
+    shown, first, last, step, given = None, 0.0, 0.0, 0.0, 0
+    for picture, seconds in timed:
+        if shown is None:
+            first = last = seconds
+        while shown is not None and first + given / frame_rate < seconds - SAME_TIME:
+            yield shown, first + given / frame_rate
+            given += 1
+        shown, last, step = picture, seconds, seconds - last
+    while shown is not None and (given == 0 or first + given / frame_rate < last + step - SAME_TIME):
+        yield shown, first + given / frame_rate
+        given += 1
 
 
 def probe(path: str | os.PathLike) -> VideoInfo:
@@ -363,8 +398,8 @@ def write_video(path: str | os.PathLike, frames: Iterable[np.ndarray], frames_pe
     return encoder.num_frames
 
 
-class LosslessWriter:
-    """Write frames that `LosslessReader` gives back exactly: FFV1 in Matroska, every frame a key frame.
+class IntraWriter:
+    """Write frames that `IntraReader` gives back one by one: Matroska in which every frame is a key frame.
 
     A context manager. The file appears under its name when the block ends well; after an error there is none.
     The same frames and metadata give the same bytes.
@@ -373,17 +408,25 @@ class LosslessWriter:
         path: the file (.mkv), replaced where it exists.
         frames_per_second: above 0, for players only; above 500 it is written as 500.
         metadata: any keys and texts.
+        jpeg_quality: 1 to 100 writes each frame as a JPEG (`rgbflow.jpeg`); None loses nothing (FFV1).
 
     Raises:
         InputError: if the file cannot be written (full disk, no permission) or gets no frames.
     """
 
-    def __init__(self, path: str | os.PathLike, frames_per_second: float, metadata: dict[str, str]):
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        frames_per_second: float,
+        metadata: dict[str, str],
+        jpeg_quality: int | None = None,
+    ):
         rate = min(_fraction(frames_per_second), Fraction(MATROSKA_MAX_RATE))
-        add_stream = partial(_add_ffv1, rate=rate, metadata=metadata)
-        self._block = _encoding(path, "matroska", {}, add_stream, _lossless_picture)
+        add_stream = partial(_add_intra, rate=rate, metadata=metadata, codec="mjpeg" if jpeg_quality else "ffv1")
+        coded = partial(_jpeg_packet, quality=jpeg_quality) if jpeg_quality else _lossless_picture
+        self._block = _encoding(path, "matroska", {}, add_stream, coded)
 
-    def __enter__(self) -> "LosslessWriter":
+    def __enter__(self) -> "IntraWriter":
         self._encoder = self._block.__enter__()
         return self
 
@@ -408,7 +451,7 @@ def _encoding(
     container_format: str,
     options: dict[str, str],
     add_stream: Callable[[av.container.OutputContainer], av.VideoStream],
-    to_picture: Callable[[np.ndarray, VideoReformatter], av.VideoFrame],
+    to_picture: Callable[[np.ndarray, VideoReformatter], av.VideoFrame | av.Packet],
 ) -> Iterator["_Encoder"]:
     """Open a new file with one video stream, complete it and give it its name when the block ends well."""
     options = {"fflags": "+bitexact", **options}
@@ -424,13 +467,16 @@ def _encoding(
 
 
 class _Encoder:
-    """The video stream of a new file, which takes its size from the first frame."""
+    """The video stream of a new file, which takes its size from the first frame.
+
+    `to_picture` makes of a frame a picture for the stream's encoder, or a packet that is coded already.
+    """
 
     def __init__(
         self,
         container: av.container.OutputContainer,
         stream: av.VideoStream,
-        to_picture: Callable[[np.ndarray, VideoReformatter], av.VideoFrame],
+        to_picture: Callable[[np.ndarray, VideoReformatter], av.VideoFrame | av.Packet],
     ):
         stream.codec_context.thread_count = 1  # with more, the bytes would depend on the machine
         self.container, self.stream, self.to_picture = container, stream, to_picture
@@ -439,13 +485,27 @@ class _Encoder:
     def write(self, pixels: np.ndarray) -> None:
         picture, stream = self.to_picture(pixels, self.reformatter), self.stream
         if self.shape is None:
-            self.shape = pixels.shape
-            stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, picture.format.name
+            self._start(pixels, picture)
         if pixels.shape != self.shape:
             raise ValueError(f"frame {self.num_frames} has shape {pixels.shape}, the first has {self.shape}")
         picture.pts, picture.time_base = self.num_frames, 1 / stream.codec_context.framerate
-        self.container.mux(stream.encode(picture))
+        if isinstance(picture, av.Packet):
+            picture.stream, picture.dts, picture.is_keyframe = stream, picture.pts, True
+            self.container.mux(picture)
+        else:
+            self.container.mux(stream.encode(picture))
         self.num_frames += 1
+
+    def _start(self, pixels: np.ndarray, picture: av.VideoFrame | av.Packet) -> None:
+        self.shape, stream = pixels.shape, self.stream
+        if isinstance(picture, av.Packet):
+            stream.height, stream.width = pixels.shape[:2]
+            return
+        stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, picture.format.name
+        if stream.codec_context.name == "ffv1":
+            # The least that FFmpeg takes for the size; each slice has its own checksum.
+            slices = "1" if picture.width <= 352 and picture.height <= 288 else "4"
+            stream.codec_context.options = {**stream.codec_context.options, "slices": slices}
 
 
 def _add_h264(container: av.container.OutputContainer, rate: Fraction, crf: int) -> av.VideoStream:
@@ -457,11 +517,14 @@ def _add_h264(container: av.container.OutputContainer, rate: Fraction, crf: int)
     return stream
 
 
-def _add_ffv1(container: av.container.OutputContainer, rate: Fraction, metadata: dict[str, str]) -> av.VideoStream:
+def _add_intra(
+    container: av.container.OutputContainer, rate: Fraction, metadata: dict[str, str], codec: str
+) -> av.VideoStream:
     container.metadata[METADATA_TAG] = json.dumps(metadata, sort_keys=True)
-    # Four slices is the least that FFmpeg takes for pictures above 352×288; each has its own checksum.
-    options = {"level": "3", "slices": "4", "slicecrc": "1", "flags": "+bitexact"}
-    stream = container.add_stream("ffv1", rate=rate, options=options)
+    own = {"level": "3", "slicecrc": "1"} if codec == "ffv1" else {}
+    stream = container.add_stream(codec, rate=rate, options={**own, "flags": "+bitexact"})
+    if codec == "mjpeg":
+        stream.pix_fmt = "yuvj444p"  # only for FFmpeg's encoder, which codes nothing: each JPEG tells its own
     stream.codec_context.gop_size = 1
     stream.codec_context.color_range = ColorRange.JPEG  # so that players do not stretch gray 16...235
     return stream
@@ -486,6 +549,10 @@ def _lossless_picture(pixels: np.ndarray, reformatter: VideoReformatter) -> av.V
     return reformatter.reformat(av.VideoFrame.from_ndarray(pixels, "rgb24"), format="bgr0", threads=1)
 
 
+def _jpeg_packet(pixels: np.ndarray, _: VideoReformatter, quality: int) -> av.Packet:
+    return av.Packet(jpeg.encode(pixels, quality))
+
+
 def _fraction(frames_per_second: float) -> Fraction:
     if not 1e-4 < frames_per_second < 1e6:
         raise VideoError(f"frames_per_second ({frames_per_second}) must be above 0: give the video's rate")
@@ -495,17 +562,17 @@ def _fraction(frames_per_second: float) -> Fraction:
 # Reading single frames
 
 
-class LosslessReader:
-    """Read any frames of a file made by `LosslessWriter`, decoding these only.
+class IntraReader:
+    """Read any frames of a file made by `IntraWriter`, reading and decoding these only.
 
     A context manager, for one thread and one process.
 
     Attributes:
         num_frames: frames in the file.
-        metadata: as given to `LosslessWriter`.
+        metadata: as given to `IntraWriter`.
 
     Raises:
-        VideoError: if the file cannot be read, is incomplete or was not made by `LosslessWriter`.
+        VideoError: if the file cannot be read, is incomplete or was not made by `IntraWriter`.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -517,11 +584,12 @@ class LosslessReader:
             self._times = [entry.timestamp for entry in self._stream.index_entries]
             self.close = stack.pop_all().close
         self._reformatter = VideoReformatter()
+        self._is_jpeg = self._stream.codec_context.name == "mjpeg"
         self._next = -1  # index of the frame that the next packet holds; -1: seek first
         self.metadata: dict[str, str] = json.loads(self._container.metadata[METADATA_TAG])
         self.num_frames = len(self._times)
 
-    def __enter__(self) -> "LosslessReader":
+    def __enter__(self) -> "IntraReader":
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -534,7 +602,7 @@ class LosslessReader:
             indices: N numbers from 0 to num_frames - 1, in any order, with repeats.
 
         Returns:
-            (N, H, W) or (N, H, W, 3) uint8, exactly what was written.
+            (N, H, W) or (N, H, W, 3) uint8: exactly what was written, or what JPEG leaves of it.
 
         Raises:
             IndexError: if an index is outside the file.
@@ -558,8 +626,11 @@ class LosslessReader:
 
     def _pixels(self, index: int) -> np.ndarray:
         try:
-            picture = self._picture(index)
-        except (av.FFmpegError, StopIteration, _DamageError) as error:
+            packet = self._packet(index)
+            if self._is_jpeg:
+                return jpeg.decode(bytes(packet))
+            picture = self._lossless(packet)
+        except (av.FFmpegError, StopIteration, ValueError, _DamageError) as error:
             self._next = -1
             where = f"video ({self._path}) is damaged at frame {index}"
             raise VideoError(f"{where}: prepare the clip again") from error
@@ -567,13 +638,15 @@ class LosslessReader:
             return picture.to_ndarray()
         return self._reformatter.reformat(picture, format="rgb24", threads=1).to_ndarray()
 
-    def _picture(self, index: int) -> av.VideoFrame:
-        """Decode one frame; the neighbour of the last one needs no seek."""
+    def _packet(self, index: int) -> av.Packet:
+        """One coded frame; the neighbour of the last one needs no seek."""
         if index != self._next:
             self._container.seek(self._times[index], stream=self._stream)
             self._packets = self._container.demux(self._stream)
-        packet = next(p for p in self._packets if p.pts == self._times[index])
         self._next = index + 1
+        return next(p for p in self._packets if p.pts == self._times[index])
+
+    def _lossless(self, packet: av.Packet) -> av.VideoFrame:
         if not _is_undamaged_slice(bytes(packet)):
             raise _DamageError
         return packet.decode()[0]

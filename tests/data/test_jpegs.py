@@ -20,7 +20,7 @@ from rgbflow.flow import FlowSettings
 from rgbflow.sampling import segment_starts
 from rgbflow.stream import Preparation, StreamSpec
 from rgbflow.transforms import evaluation_input
-from rgbflow.video import LosslessWriter, write_video
+from rgbflow.video import IntraWriter, write_video
 
 SAMPLE = Path(os.environ.get("RGBFLOW_DATA", Path(__file__).parents[3] / "shared" / "data")) / "jpeg-flow-sample"
 SPECS = (
@@ -85,7 +85,7 @@ def pixels_of(store, name):
 
 
 def write_lossless(path, pictures):
-    with LosslessWriter(path, 25, {}) as writer:
+    with IntraWriter(path, 25, {}) as writer:
         for picture in pictures:
             writer.write(np.ascontiguousarray(picture))
 
@@ -195,7 +195,7 @@ def test_sizes_may_differ_and_the_commonest_short_side_is_the_working_size(tmp_p
     for number, size in enumerate([(40, 30), (48, 32), (32, 56), (64, 32)]):
         write_together(tmp_path, f"jump/{number}", *plain_clip(size=size))
     store = JpegStore(tmp_path)
-    assert store.preparation == Preparation(32, FlowSettings("tvl1", "fast", 20.0))
+    assert store.preparation == Preparation(32, FlowSettings("tvl1", "fast", 20.0, reduction=1), jpeg_quality=None)
     assert store.clip("jump/0").read("rgb", np.array([0])).shape == (1, 3, 30, 40)
     assert store.clip("jump/2").read("flow", np.array([0])).shape == (1, 2, 56, 32)
 
@@ -203,7 +203,7 @@ def test_sizes_may_differ_and_the_commonest_short_side_is_the_working_size(tmp_p
 def test_a_settings_file_tells_how_the_flow_was_made(tmp_path):
     write_together(tmp_path, "jump/one", *plain_clip())
     (tmp_path / "rgbflow.json").write_text('{"flow": {"method": "farneback", "bound": 15}}')
-    assert JpegStore(tmp_path).preparation.flow == FlowSettings("farneback", "fast", 15.0)
+    assert JpegStore(tmp_path).preparation.flow == FlowSettings("farneback", "fast", 15.0, reduction=1)
 
 
 @pytest.mark.parametrize(
@@ -386,7 +386,7 @@ def test_split_train_and_evaluate_work_on_jpegs(tmp_path, moving_square):
     for stream in ("rgb", "flow"):
         train(store, split, stream, tmp_path / "bundle", config, report=lambda line: None)
     recognizer = Recognizer.load(tmp_path / "bundle", "cpu")
-    assert recognizer.bundle.preparation == Preparation(32, FlowSettings("tvl1"))
+    assert recognizer.bundle.preparation == Preparation(32, FlowSettings("tvl1", reduction=1), jpeg_quality=None)
     evaluation = evaluate(recognizer, store, split, num_snippets=2)
     assert [name.split("/")[0] for name in evaluation.names] == ["A", "B"]
     for clip, name in enumerate(evaluation.names):

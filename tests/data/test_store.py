@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import pairwise
 
 import cv2
@@ -10,12 +11,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from rgbflow.clip import resize_short_side
+from rgbflow.clip import as_stored, resize_short_side
 from rgbflow.data import store as store_module
 from rgbflow.data.layouts import read_class_folders
 from rgbflow.data.store import OK, Store, prepare, stored_file
 from rgbflow.errors import InputError
-from rgbflow.flow import FlowSettings, quantise
+from rgbflow.flow import FlowSettings, dequantise, from_pictures, quantise, to_picture
 from rgbflow.stream import Preparation
 from rgbflow.video import decode, write_video
 
@@ -37,19 +38,67 @@ def files_of(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_store_equals_direct_decoding(videos, tmp_path):
+@pytest.mark.parametrize("jpeg_quality", [None, 96])
+def test_the_store_equals_direct_decoding(videos, tmp_path, jpeg_quality):
     sources = read_class_folders(videos)
-    rows = prepare(sources, tmp_path / "store", PREPARATION)
+    rows = prepare(sources, tmp_path / "store", replace(PREPARATION, jpeg_quality=jpeg_quality))
     store = Store(tmp_path / "store")
     flow_method = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     for source, row in zip(sources, rows, strict=True):
         frames = [resize_short_side(frame.pixels, 48) for frame in decode(source.path)]
         clip = store.clip(source.name)
         assert row.frames == clip.num_frames == len(frames)
-        np.testing.assert_array_equal(clip.read("rgb", np.arange(len(frames))).transpose(0, 2, 3, 1), frames)
+        shown = [as_stored(frame, jpeg_quality) for frame in frames]
+        np.testing.assert_array_equal(clip.read("rgb", np.arange(len(frames))).transpose(0, 2, 3, 1), shown)
+        assert np.abs(np.int16(shown) - frames).mean() < (2 if jpeg_quality else 1e-9)
         gray = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
         fields = [flow_method.calc(a, b, None).transpose(2, 0, 1) for a, b in pairwise(gray)]
-        np.testing.assert_array_equal(clip.read("flow", np.arange(len(fields))), quantise(np.stack(fields), 8.0))
+        pictures = [as_stored(to_picture(quantise(field, 8.0)), jpeg_quality) for field in fields]
+        np.testing.assert_array_equal(clip.read("flow", np.arange(len(fields))), from_pictures(np.stack(pictures)))
+
+
+def test_flow_is_stored_at_a_quarter_and_errs_less_than_full_size_jpegs_of_quality_95(tmp_path, moving_square):
+    path = tmp_path / "videos" / "walk" / "clip.mp4"
+    path.parent.mkdir(parents=True)
+    write_video(path, moving_square(3, -2, frames=4, size=(320, 240)), 25)
+    prepare(read_class_folders(tmp_path / "videos"), tmp_path / "store", Preparation())
+    stored = Store(tmp_path / "store").clip("walk/clip").read("flow", np.arange(3))
+    assert stored.shape == (3, 2, 64, 85)
+    gray = [cv2.cvtColor(resize_short_side(frame.pixels, 256), cv2.COLOR_RGB2GRAY) for frame in decode(path)]
+    for field, (one, other) in zip(dequantise(stored, 20.0), pairwise(gray), strict=True):
+        full = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(one, other, None).transpose(2, 0, 1)
+        enlarged = np.stack([cv2.resize(plane, full.shape[:0:-1]) for plane in field])
+        jpegs = [cv2.imencode(".jpg", plane, [cv2.IMWRITE_JPEG_QUALITY, 95])[1] for plane in quantise(full, 20.0)]
+        usual = dequantise(np.stack([cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) for data in jpegs]), 20.0)
+        assert np.abs(enlarged - full).mean() <= np.abs(usual - full).mean()
+    size = stored_file(tmp_path / "store", "flow", "walk/clip").stat().st_size
+    assert size < 0.5 * 3 * sum(map(len, jpegs))  # the file's frame included, which three fields hardly pay for
+
+
+def test_a_store_of_before_the_reduction_is_still_read(videos, tmp_path):
+    old = Preparation(48, FlowSettings("dis", "fast", 8.0, reduction=1), jpeg_quality=None)
+    prepare(read_class_folders(videos), tmp_path / "store", old)
+    path = tmp_path / "store" / "manifest.parquet"
+    told = {"short_side": 48, "flow": {"method": "dis", "preset": "fast", "bound": 8.0}}  # all that it said then
+    pq.write_table(pq.read_table(path).replace_schema_metadata({"preparation": json.dumps(told)}), path)
+    store = Store(tmp_path / "store")
+    assert store.preparation == old
+    assert store.clip("left/clip0").read("flow", np.array([1])).shape == (1, 2, 48, 64)
+
+
+def test_the_frame_rate_is_changed_by_time(tmp_path, moving_square):
+    path = tmp_path / "videos" / "walk" / "clip.mp4"
+    path.parent.mkdir(parents=True)
+    write_video(path, moving_square(1, 0, frames=20, size=(64, 64)), 20)
+    expected = {10: list(range(0, 20, 2)), 8: [0, 2, 5, 7, 10, 12, 15, 17], 40: [n // 2 for n in range(40)]}
+    for rate, shown in expected.items():
+        preparation = replace(PREPARATION, frame_rate=float(rate), jpeg_quality=None)
+        (row,) = prepare(read_class_folders(tmp_path / "videos"), tmp_path / "store", preparation)
+        clip = Store(tmp_path / "store").clip("walk/clip")
+        assert (row.frames, row.frames_per_second, clip.end_seconds) == (len(shown), rate, 1.0)
+        frames = np.stack([resize_short_side(frame.pixels, 48) for frame in decode(path)])[shown]
+        stored = clip.read("rgb", np.arange(len(shown))).transpose(0, 2, 3, 1)
+        np.testing.assert_array_equal(stored, frames)
 
 
 def test_the_manifest_is_a_plain_table(videos, tmp_path):
@@ -170,10 +219,10 @@ def test_a_store_can_be_moved(videos, tmp_path):
 
 
 def test_stored_files_tell_what_they_were_made_from(videos, tmp_path):
-    from rgbflow.video import LosslessReader
+    from rgbflow.video import IntraReader
 
     rows = prepare(read_class_folders(videos), tmp_path / "store", PREPARATION)
-    with LosslessReader(stored_file(tmp_path / "store", "flow", "left/clip0")) as reader:
+    with IntraReader(stored_file(tmp_path / "store", "flow", "left/clip0")) as reader:
         told = reader.metadata
     assert told["source_sha256"] == rows[0].sha256
     assert json.loads(told["preparation"]) == PREPARATION.as_dict()

@@ -27,7 +27,7 @@ from rgbflow.flow import FlowSettings
 from rgbflow.stream import Preparation, Stream
 
 SETTINGS_FILE = "rgbflow.json"
-USUAL_FLOW = FlowSettings(method="tvl1", bound=20.0)  # what the published sets were made with
+USUAL_FLOW = FlowSettings(method="tvl1", bound=20.0, reduction=1)  # what the published sets were made with
 FRAMES_PER_SECOND = 25.0  # UCF101's; these layouts record no time
 EXPECTED_FORM = (
     "expected <folder>/<Class>/<clip>/img_00001.jpg, or the <clip> folders alone if they have UCF101's names"
@@ -135,7 +135,8 @@ class JpegStore:
         self.rows = {name: _make_row(clip, groups.get(name)) for name, clip in self._clips.items()}
         self.failed: list[Row] = []
         ((short_side, _),) = Counter(min(clip.size) for clip in self._clips.values()).most_common(1)
-        self.preparation = Preparation(short_side, _read_flow_settings(self.folder / SETTINGS_FILE))
+        flow = _read_flow_settings(self.folder / SETTINGS_FILE)
+        self.preparation = Preparation(short_side, flow, jpeg_quality=None)
 
     def clip(self, name: str) -> JpegClip:
         """One clip by its name, "<Class>/<clip>"."""

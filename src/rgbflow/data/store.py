@@ -1,10 +1,10 @@
-"""The prepared data set: per clip one lossless video of frames and one of flow, and a manifest of all clips.
+"""The prepared data set: per clip one video of frames and one of flow, and a manifest of all clips.
 
-    STORE/rgb/<Class>/<clip>.mkv     FFV1, the frames at the working size
-    STORE/flow/<Class>/<clip>.mkv    FFV1, gray: 8-bit u above 8-bit v, one picture per frame step
+    STORE/rgb/<Class>/<clip>.mkv     the frames at the working size
+    STORE/flow/<Class>/<clip>.mkv    gray: 8-bit u above 8-bit v, one picture per frame step
     STORE/manifest.parquet           one row per clip
 
-Every frame of these files is a key frame, so any of them can be read at once.
+The files are Motion JPEG, or FFV1 where nothing may be lost. Every frame is a key frame: any can be read at once.
 """
 
 import json
@@ -22,9 +22,10 @@ from rgbflow.atomic import remove_leftovers, replacing
 from rgbflow.clip import Clip, Preparer
 from rgbflow.data.layouts import SourceClip, file_sha256
 from rgbflow.errors import InputError, first_line
+from rgbflow.flow import from_pictures, to_picture
 from rgbflow.processes import map_in_processes
 from rgbflow.stream import STREAMS, Preparation, Stream
-from rgbflow.video import LosslessReader, LosslessWriter, VideoError, decode, probe
+from rgbflow.video import IntraReader, IntraWriter, VideoError, decode, probe
 
 MANIFEST = "manifest.parquet"
 OK = "ok"
@@ -39,7 +40,7 @@ class Row:
         label: the class; the column is called "class".
         group: the source the clip was cut from.
         frames: counted by decoding; flow has one field fewer.
-        frames_per_second: of the source.
+        frames_per_second: of the stored frames; the source's, unless the preparation has another frame rate.
         width, height: of the source, pixels.
         source: path of the source file when it was prepared.
         sha256: of the source file.
@@ -70,11 +71,11 @@ class StoredClip:
     flow_seconds: float = 0.0
 
     def read(self, stream: Stream, indices: np.ndarray) -> np.ndarray:
-        with LosslessReader(self.files[stream]) as reader:
+        with IntraReader(self.files[stream]) as reader:
             pictures = reader.read(indices)
         if stream == "rgb":
             return pictures.transpose(0, 3, 1, 2)
-        return pictures.reshape(len(pictures), 2, -1, pictures.shape[-1])
+        return from_pictures(pictures)
 
 
 @dataclass(frozen=True)
@@ -180,14 +181,15 @@ def prepare_clip(source: SourceClip, folder: Path, preparation: Preparation) -> 
     try:
         row = replace(row, sha256=file_sha256(source.path))
         info = probe(source.path)
+        rate = preparation.frame_rate or info.frames_per_second
         settings = json.dumps(preparation.as_dict(), sort_keys=True)
         made_from = {"source_sha256": row.sha256, "preparation": settings}
         frames = _frames_already_there(folder, source.name, made_from)
         if not frames:
-            frames = _write_streams(source, folder, preparation, info.frames_per_second, made_from)
+            frames = _write_streams(source, folder, preparation, rate, made_from)
     except (VideoError, OSError) as error:
         return replace(row, status=str(error))
-    return replace(row, frames=frames, frames_per_second=info.frames_per_second, width=info.width, height=info.height)
+    return replace(row, frames=frames, frames_per_second=rate, width=info.width, height=info.height)
 
 
 def _write_streams(
@@ -199,14 +201,14 @@ def _write_streams(
     remove_leftovers(flow_file)
     frames = 0
     with (
-        LosslessWriter(rgb_file, rate, made_from) as rgb,
-        LosslessWriter(flow_file, rate, made_from) as flow,
+        IntraWriter(rgb_file, rate, made_from, preparation.jpeg_quality) as rgb,
+        IntraWriter(flow_file, rate, made_from, preparation.jpeg_quality) as flow,
     ):
-        for decoded in decode(source.path):
+        for decoded in decode(source.path, preparation.frame_rate):
             frame, displacement = preparer.step(decoded.pixels)
             rgb.write(frame)
             if displacement is not None:
-                flow.write(displacement.reshape(-1, displacement.shape[-1]))
+                flow.write(to_picture(displacement))
             frames += 1
         if frames < 2:
             raise VideoError(f"{source.path} has {frames} frame: flow needs at least 2")
@@ -217,8 +219,8 @@ def _frames_already_there(folder: Path, clip: str, made_from: dict[str, str]) ->
     """How many frames the stored files of a clip have if both were made from this source in this way, else 0."""
     try:
         with (
-            LosslessReader(stored_file(folder, "rgb", clip)) as rgb,
-            LosslessReader(stored_file(folder, "flow", clip)) as flow,
+            IntraReader(stored_file(folder, "rgb", clip)) as rgb,
+            IntraReader(stored_file(folder, "flow", clip)) as flow,
         ):
             same = rgb.metadata == flow.metadata == made_from
             return rgb.num_frames if same and flow.num_frames == rgb.num_frames - 1 else 0
@@ -236,8 +238,15 @@ def _remove(path: Path) -> None:
 def _write_manifest(path: Path, rows: list[Row], preparation: Preparation) -> None:
     columns = [{("class" if name == "label" else name): value for name, value in asdict(row).items()} for row in rows]
     flow = preparation.flow
-    settings = {"flow_method": flow.method, "flow_preset": flow.preset, "flow_bound": flow.bound}
-    table = pa.Table.from_pylist([{**row, **settings, "short_side": preparation.short_side} for row in columns])
+    settings = {
+        "flow_method": flow.method,
+        "flow_preset": flow.preset,
+        "flow_bound": flow.bound,
+        "flow_reduction": preparation.flow_reduction,
+        "short_side": preparation.short_side,
+        "jpeg_quality": preparation.jpeg_quality,
+    }
+    table = pa.Table.from_pylist([{**row, **settings} for row in columns])
     table = table.replace_schema_metadata({"preparation": json.dumps(preparation.as_dict())})
     with replacing(path) as temporary:
         pq.write_table(table, temporary)

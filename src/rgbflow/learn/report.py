@@ -60,7 +60,7 @@ PALETTES = {
 
 @dataclass(frozen=True)
 class Example:
-    """A clip to show: (n, H, W, 3) uint8 RGB frames and, as many and as large, the pictures of their flow."""
+    """A clip to show: (n, H, W, 3) uint8 RGB frames and as many pictures of their flow, as large or smaller."""
 
     name: str
     label: str
