@@ -380,17 +380,19 @@ def fetch(
 
 
 def check(path: Annotated[Path, Positional, Flag(metavar="PATH")], json: bool = False) -> int:
-    """Decode everything and name what is broken, wrong or unlabelled.
+    """Read everything and name what is broken, wrong or unlabelled: of videos, or of a prepared data set.
 
     Args:
-        path: folder of class folders, or one video.
+        path: folder of class folders, or one video; prepared data set, or a folder in a published JPEG layout.
         json: print the findings as JSON.
     """
     from rgbflow.data.doctor import check
+    from rgbflow.data.inspection import check_store, is_store
     from rgbflow.progress import track
 
-    with track("checking", None, "files") as tracker:
-        diagnosis = check(path, progress=tracker.set)
+    examine, unit = (check_store, "clips") if is_store(path) else (check, "files")
+    with track("checking", None, unit) as tracker:
+        diagnosis = examine(path, progress=tracker.set)
     if json:
         show(diagnosis.as_dict(), True)
     else:

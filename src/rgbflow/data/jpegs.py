@@ -153,7 +153,7 @@ def open_store(folder: str | Path) -> AnyStore:
         InputError: if it is neither, or can't be used.
     """
     folder = Path(folder)
-    if folder.is_dir() and not (folder / MANIFEST).is_file() and _has_jpegs(folder):
+    if folder.is_dir() and not (folder / MANIFEST).is_file() and has_jpegs(folder):
         return JpegStore(folder)
     return Store(folder)
 
@@ -184,7 +184,8 @@ def _find_parts(folder: Path) -> tuple[_Part, ...]:
     )
 
 
-def _has_jpegs(folder: Path) -> bool:
+def has_jpegs(folder: Path) -> bool:
+    """Whether a folder has one of the two layouts."""
     frames = _find_parts(folder)[0]
     return frames.root != folder or any(frames.matches(_list_names(clip)) for clip in _find_clips(frames).values())
 

@@ -45,6 +45,7 @@ class Row:
         source: path of the source file when it was prepared.
         sha256: of the source file.
         status: "ok", or why the clip was set aside.
+        rgb_sha256, flow_sha256: of the stored files; empty for a clip set aside, and in older stores.
     """
 
     clip: str
@@ -57,6 +58,8 @@ class Row:
     source: str
     sha256: str
     status: str
+    rgb_sha256: str = ""
+    flow_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -189,7 +192,8 @@ def prepare_clip(source: SourceClip, folder: Path, preparation: Preparation) -> 
             frames = _write_streams(source, folder, preparation, rate, made_from)
     except (VideoError, OSError) as error:
         return replace(row, status=str(error))
-    return replace(row, frames=frames, frames_per_second=rate, width=info.width, height=info.height)
+    hashes = {f"{stream}_sha256": file_sha256(stored_file(folder, stream, source.name)) for stream in STREAMS}
+    return replace(row, frames=frames, frames_per_second=rate, width=info.width, height=info.height, **hashes)
 
 
 def _write_streams(
@@ -253,5 +257,5 @@ def _write_manifest(path: Path, rows: list[Row], preparation: Preparation) -> No
 
 
 def _row_from_columns(columns: dict) -> Row:
-    names = Row.__dataclass_fields__
-    return Row(**{name: columns["class" if name == "label" else name] for name in names})
+    columns = {"rgb_sha256": "", "flow_sha256": "", **columns}  # older stores have none
+    return Row(**{name: columns["class" if name == "label" else name] for name in Row.__dataclass_fields__})

@@ -1,0 +1,116 @@
+"""The examination of a prepared data set, or of a JPEG layout: what is damaged, missing, too much or labelled twice."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from rgbflow.data.doctor import Diagnosis, Finding
+from rgbflow.data.jpegs import JpegClip, JpegStore, has_jpegs, open_store
+from rgbflow.data.layouts import file_sha256
+from rgbflow.data.store import MANIFEST, Row, Store, stored_file
+from rgbflow.errors import InputError
+from rgbflow.stream import STREAMS, Stream
+from rgbflow.video import IntraReader, VideoError
+
+AGAIN = "run `rgbflow prepare --verify` again"
+
+
+def is_store(path: Path) -> bool:
+    """Whether a folder is a prepared data set, whole or not, or a JPEG layout."""
+    is_prepared = (path / MANIFEST).is_file() or all((path / stream).is_dir() for stream in STREAMS)
+    return path.is_dir() and (is_prepared or has_jpegs(path))
+
+
+def check_store(folder: Path, progress: Callable[[int, int], None] | None = None) -> Diagnosis:
+    """Read every file of a prepared data set, or every picture of a JPEG layout.
+
+    A file whose SHA-256 is the manifest's is whole; any other, and the files of stores that have none yet, are decoded.
+
+    Args:
+        folder: of `rgbflow prepare`, or in a JPEG layout.
+        progress: called with (clips done, clips in all) after each clip.
+
+    Raises:
+        InputError: if there is no manifest or it can't be read, or a JPEG layout is incomplete.
+    """
+    store = open_store(folder)
+    findings = [] if isinstance(store, JpegStore) else [*_find_set_aside(store), *_find_without_row(store)]
+    findings += _find_twins(list(store.rows.values()))
+    for done, row in enumerate(store.rows.values(), start=1):
+        findings += _check_jpegs(store.clip(row.clip)) if isinstance(store, JpegStore) else _check_clip(store, row)
+        if progress:
+            progress(done, len(store.rows))
+    rows = store.rows.values()
+    return Diagnosis(
+        files=2 * len(rows),
+        frames=sum(row.frames for row in rows),
+        seconds=sum(row.frames / row.frames_per_second for row in rows),
+        classes=len({row.label for row in rows}),
+        groups=len({row.group for row in rows}),
+        findings=tuple(findings),
+    )
+
+
+def _check_clip(store: Store, row: Row) -> Iterator[Finding]:
+    for stream in STREAMS:
+        path = stored_file(store.folder, stream, row.clip)
+        if not path.is_file():
+            yield Finding(path, "broken", f"is missing, but the manifest has its clip: {AGAIN}")
+        elif problem := _file_problem(path, stream, row):
+            yield Finding(path, "broken", f"{problem}: {AGAIN}")
+
+
+def _file_problem(path: Path, stream: Stream, row: Row) -> str | None:
+    """What is wrong with a stored file, in half a sentence."""
+    expected = row.rgb_sha256 if stream == "rgb" else row.flow_sha256
+    try:
+        is_changed = bool(expected) and file_sha256(path) != expected
+        with IntraReader(path) as reader:
+            wanted = row.frames - (stream == "flow")
+            if reader.num_frames != wanted:
+                things = "frames" if stream == "rgb" else "flow fields"
+                return f"holds {reader.num_frames} {things}, by the manifest it should be {wanted}"
+            if reader.metadata.get("source_sha256") != row.sha256:
+                return "was made from another source than the manifest says"
+            if is_changed or not expected:
+                for index in range(reader.num_frames):
+                    reader.read([index])
+    except (VideoError, OSError) as error:
+        return str(error).removeprefix(f"video ({path}) ").removesuffix(": prepare the clip again")
+    return "has changed since it was prepared" if is_changed else None
+
+
+def _find_set_aside(store: Store) -> Iterator[Finding]:
+    for row in store.failed:
+        yield Finding(Path(row.source), "note", f"was set aside: {row.status}")
+
+
+def _find_without_row(store: Store) -> Iterator[Finding]:
+    for stream in STREAMS:
+        for path in sorted((store.folder / stream).rglob("*.mkv")):
+            clip = path.relative_to(store.folder / stream).with_suffix("").as_posix()
+            if path.name.startswith("."):
+                yield Finding(path, "wrong", "is what a killed run left half-written: remove it")
+            elif clip not in store.rows:
+                yield Finding(path, "wrong", f"has no row in the manifest: {AGAIN}, or remove it")
+
+
+def _find_twins(rows: list[Row]) -> Iterator[Finding]:
+    first_with: dict[str, Row] = {}
+    for row in rows:
+        twin = first_with.setdefault(row.sha256, row) if row.sha256 else row
+        if twin.label != row.label:
+            yield Finding(Path(row.clip), "unlabelled", f"is the same video as {twin.clip}: keep it in one class")
+        elif twin is not row:
+            yield Finding(Path(row.clip), "note", f"is the same video as {twin.clip}: one of them is enough")
+
+
+def _check_jpegs(clip: JpegClip) -> Iterator[Finding]:
+    """The pictures of a clip that can't be decoded, the first of each stream."""
+    for stream, folder in (("rgb", clip.frames.folder), ("flow", clip.u.folder)):
+        try:
+            for index in range(clip.num_frames - (stream == "flow")):
+                clip.read(stream, np.array([index]))
+        except InputError as error:
+            yield Finding(folder, "broken", str(error))
