@@ -172,6 +172,40 @@ def test_prepare_sets_broken_clips_aside_and_says_so(rgbflow_command, tmp_path, 
     assert "set aside" in error
 
 
+def test_a_plan_tells_hours_and_gigabytes_and_writes_nothing(rgbflow_command, tmp_path, moving_square):
+    from rgbflow.video import write_video
+
+    for clip in range(3):
+        write_video(tmp_path / "videos" / "walk" / f"{clip}.mp4", moving_square(1, 0, size=(80, 60)), 25)
+    options = ["--out", tmp_path / "store", "--short-side", "48", "--plan"]
+    code, out, _ = rgbflow_command("prepare", tmp_path / "videos", *options, "--json")
+    planned = json.loads(out)
+    assert (code, planned["clips"], planned["measured"], planned["frames"]) == (0, 3, 3, 36)
+    assert planned["core_hours"] > 0
+    assert planned["gigabytes"] > 0
+    code, out, _ = rgbflow_command("prepare", tmp_path / "videos", *options)
+    assert (code, "3 clips, about 36 frames: " in out) == (0, True)
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--plan", "--verify"], "--plan measures on this machine and writes nothing"),
+        (["--plan", "--cluster", "auto"], "--plan measures on this machine and writes nothing"),
+        (["--workers", "2", "--cluster", "auto"], "--workers 2 is for this machine"),
+        (["--frame-rate", "0"], "frame_rate (0.0) must be above 0 frames per second"),
+        (["--jpeg-quality", "101"], "jpeg_quality (101) must be in 1…100, or None"),
+        (["--flow-reduction", "3"], "flow reduction (3) must be 1, 2 or 4"),
+    ],
+)
+def test_prepare_refuses_settings_that_cannot_be(rgbflow_command, tmp_path, options, message):
+    code, out, error = rgbflow_command("prepare", tmp_path, "--out", tmp_path / "store", *options)
+    assert (code, out) == (1, "")
+    assert error.startswith(f"rgbflow: {message}")
+    assert error.count("\n") == 1
+
+
 def test_check_names_what_is_broken(rgbflow_command, tmp_path, moving_square):
     write_video(tmp_path / "walk" / "good.mp4", moving_square(1, 0, 20, (64, 64)), 25)
     (tmp_path / "walk" / "bad.mp4").write_text("not a video")

@@ -33,6 +33,9 @@ def prepare(
     jpeg_quality: Annotated[int | None, Flag(metavar="1…100|None")] = Preparation.jpeg_quality,
     groups: Annotated[Path | None, Flag(metavar="PATH")] = None,
     workers: int = 0,
+    verify: bool = False,
+    plan: bool = False,
+    cluster: Annotated[str | None, Flag(metavar="ADDRESS")] = None,
     json: bool = False,
 ) -> int:
     """Prepare a folder of videos for training: frames and optical flow, once.
@@ -49,20 +52,50 @@ def prepare(
         jpeg_quality: of the stored frames and flow; None loses nothing and takes half as much space again.
         groups: table of groups, Class/clip.avi<TAB>group; VIDEOS/groups.tsv is found by itself.
         workers: processes; 0 is one per core.
+        verify: prepare every clip twice and compare what is read back; what differs is written again.
+        plan: measure a few clips, print what the whole takes in core-hours and gigabytes, and write nothing.
+        cluster: Ray cluster that does the work: auto, host:6379 or ray://host:10001; it sees the same paths.
         json: print the result as JSON.
     """
     from rgbflow.data.layouts import read_class_folders, read_groups
+    from rgbflow.data.plan import NUM_CLIPS
+    from rgbflow.data.plan import plan as measure
     from rgbflow.data.store import OK, prepare
-    from rgbflow.progress import track
+    from rgbflow.progress import Pace, track
 
     if flow != "dis" and preset != FlowSettings.preset:
         raise InputError(f"--preset {preset} is for --flow dis, not {flow}: leave it out")
     if workers < 0:
         raise InputError(f"--workers ({workers}) must not be negative: 0 is one per core")
-    sources = read_class_folders(videos, read_groups(groups) if groups else None)
+    if cluster and workers:
+        raise InputError(
+            f"--workers {workers} is for this machine, --cluster uses every core of its own: leave one out"
+        )
+    if plan and (verify or cluster):
+        raise InputError("--plan measures on this machine and writes nothing: leave --verify and --cluster out")
     preparation = Preparation(short_side, FlowSettings(flow, preset, bound, flow_reduction), jpeg_quality, frame_rate)
+    sources = read_class_folders(videos, read_groups(groups) if groups else None)
+    if plan:
+        with track("measuring", min(NUM_CLIPS, len(sources)), "clips") as tracker:
+            planned = measure(sources, preparation, on_clip=lambda row: tracker.advance())
+        show(
+            planned.as_dict(),
+            json,
+            "{clips} clips, about {frames} frames: {core_hours:.2g} core-hours (± {error_percent:.0f} %), "
+            "{gigabytes:.2g} GB; measured on {measured} clips, of which {failed} failed",
+        )
+        return 0
     with track("preparing", len(sources), "clips") as tracker:
-        rows = prepare(sources, out, preparation, workers or os.cpu_count() or 1, on_clip=lambda row: tracker.advance())
+        pace = Pace()
+        rows = prepare(
+            sources,
+            out,
+            preparation,
+            workers or os.cpu_count() or 1,
+            on_clip=lambda row: tracker.advance(pace.note(row.frames, row.status != OK)),
+            verify=verify,
+            cluster=cluster,
+        )
     failed = [row for row in rows if row.status != OK]
     result = {
         "store": str(out),

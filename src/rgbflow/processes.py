@@ -1,13 +1,16 @@
-"""Work shared out among processes, with the results in order."""
+"""Work shared out among processes of this machine or of a cluster, with the results in order."""
 
 import multiprocessing
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
-from rgbflow.errors import InputError
+from rgbflow.errors import InputError, first_line
 
+RETRIES = 5  # of a task whose node died; a task that raises is not tried again
+TASKS_AHEAD = 4  # for each core of the cluster, so that none waits for a slow one
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
@@ -30,3 +33,54 @@ def map_in_processes(function: Callable[[Item], Result], items: Iterable[Item], 
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def map_on_cluster(function: Callable[[Item], Result], items: Iterable[Item], address: str) -> Iterator[Result]:
+    """`map` by a Ray cluster, one task and one core for each item; a task whose node dies is done again elsewhere.
+
+    Args:
+        function: importable on every node; what it does may be done twice.
+        items: of any number.
+        address: of the cluster as `ray.init` takes it: "auto" on one of its machines, "host:6379" or "ray://host:10001".
+
+    Raises:
+        InputError: if Ray isn't installed, the cluster can't be reached, or a task's nodes die again and again.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise InputError(
+            "--cluster needs Ray: pip install 'rgbflow[cluster]' on every machine of the cluster"
+        ) from error
+    try:
+        ray.init(address, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"--cluster {address} can't be reached ({first_line(error)}): start one by `ray start`"
+        ) from error
+    try:
+        yield from _map_by_ray(function, items)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error
+    except ray.exceptions.RayError as error:
+        raise InputError(f"--cluster {address} failed ({first_line(error)}): the same command goes on") from error
+    finally:
+        ray.shutdown()
+
+
+def _map_by_ray(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    import ray
+
+    task = ray.remote(num_cpus=1, max_retries=RETRIES)(_apply)
+    ahead = TASKS_AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
+    waiting: deque = deque()
+    for item in items:
+        waiting.append(task.remote(function, item))
+        if len(waiting) >= ahead:
+            yield ray.get(waiting.popleft())
+    while waiting:
+        yield ray.get(waiting.popleft())
+
+
+def _apply(function: Callable[[Item], Result], item: Item) -> Result:
+    return function(item)

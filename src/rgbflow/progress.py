@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import (
@@ -23,11 +24,12 @@ class Tracker:
     """Counts the steps of one piece of work and shows them: a bar on a terminal, lines elsewhere."""
 
     def __init__(self, bar: Progress, task: TaskID):
-        self._bar, self._task, self._told = bar, task, time.monotonic()
+        self._bar, self._task = bar, task
+        self._began = self._told = time.monotonic()
 
-    def advance(self) -> None:
-        """One more step is done."""
-        self._bar.advance(self._task)
+    def advance(self, note: str = "") -> None:
+        """One more step is done; `note` is shown beside the bar, or in the line."""
+        self._bar.update(self._task, advance=1, note=note)
         self._tell()
 
     def set(self, done: int, total: int, note: str = "") -> None:
@@ -45,8 +47,24 @@ class Tracker:
         self._told = time.monotonic()
         task = self._bar.tasks[self._task]
         of_all = f" of {task.total:g}" if task.total else ""
-        line = f"{task.description}: {task.completed:g}{of_all} {task.fields['unit']}"
-        console.print(line, highlight=False, markup=False)
+        parts = [f"{task.completed:g}{of_all} {task.fields['unit']}", task.fields["note"]]
+        if task.total and task.completed:
+            seconds = (time.monotonic() - self._began) * (task.total / task.completed - 1)
+            parts.append(f"{timedelta(seconds=round(seconds))} left")
+        console.print(f"{task.description}: {', '.join(filter(None, parts))}", highlight=False, markup=False)
+
+
+class Pace:
+    """How fast clips are done, and how many failed so far."""
+
+    def __init__(self):
+        self._began, self._clips, self._frames, self._failed = time.monotonic(), 0, 0, 0
+
+    def note(self, frames: int, failed: bool) -> str:
+        """Count a clip of so many frames; the text to show beside the bar."""
+        self._clips, self._frames, self._failed = self._clips + 1, self._frames + frames, self._failed + failed
+        seconds = max(time.monotonic() - self._began, 1e-9)
+        return f"{self._clips / seconds:.3g} clips/s, {self._frames / seconds:.0f} frames/s, {self._failed} failed"
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import sys
 import time
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,7 +19,7 @@ from rgbflow.data.store import OK, Store, prepare, stored_file
 from rgbflow.errors import InputError
 from rgbflow.flow import FlowSettings, dequantise, from_pictures, quantise, to_picture
 from rgbflow.stream import Preparation
-from rgbflow.video import decode, write_video
+from rgbflow.video import IntraReader, IntraWriter, decode, write_video
 
 PREPARATION = Preparation(short_side=48, flow=FlowSettings("dis", "fast", bound=8.0))
 
@@ -219,10 +220,58 @@ def test_a_store_can_be_moved(videos, tmp_path):
 
 
 def test_stored_files_tell_what_they_were_made_from(videos, tmp_path):
-    from rgbflow.video import IntraReader
-
     rows = prepare(read_class_folders(videos), tmp_path / "store", PREPARATION)
     with IntraReader(stored_file(tmp_path / "store", "flow", "left/clip0")) as reader:
         told = reader.metadata
     assert told["source_sha256"] == rows[0].sha256
     assert json.loads(told["preparation"]) == PREPARATION.as_dict()
+
+
+def test_verifying_finds_and_mends_a_changed_frame_that_nothing_else_would_show(videos, tmp_path):
+    """As a machine with bad memory would leave it: the stored file is sound in itself."""
+    sources, folder = read_class_folders(videos), tmp_path / "store"
+    prepare(sources, folder, PREPARATION, verify=True)
+    whole = files_of(folder)
+    with IntraReader(stored_file(folder, "rgb", "left/clip1")) as reader:
+        frames, metadata = reader.read(range(reader.num_frames)), reader.metadata
+    frames[3, 10:20, 10:20] ^= 64
+    with IntraWriter(stored_file(folder, "rgb", "left/clip1"), 20, metadata, 96) as writer:
+        for frame in frames:
+            writer.write(frame)
+    changed = files_of(folder)
+    prepare(sources, folder, PREPARATION)
+    assert {name for name in whole if files_of(folder)[name] != whole[name]} >= {Path("rgb/left/clip1.mkv")}
+    assert changed != whole
+    prepare(sources, folder, PREPARATION, verify=True)
+    assert files_of(folder) == whole
+
+
+def test_a_clip_that_is_read_back_otherwise_is_set_aside(videos, tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "_is_as_prepared", lambda source, *_: source.name != "left/clip0")
+    rows = prepare(read_class_folders(videos), tmp_path / "store", PREPARATION, verify=True)
+    assert [row.status == OK for row in rows] == [False, True, True, True]
+    assert "is read back otherwise than it was written: check the disk and memory" in rows[0].status
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system has no /proc to read the peak from")
+def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path, moving_square):
+    """Peak resident size, MiB, of a process that prepares a video of 100, and one of 4,000 frames."""
+    frames = moving_square(1, 0, frames=50, size=(96, 72))
+    code = (
+        "import re, sys; from pathlib import Path; from rgbflow.data.layouts import SourceClip\n"
+        "from rgbflow.data.store import prepare_clip; from rgbflow.stream import Preparation\n"
+        "path = Path(sys.argv[1])\n"
+        "row = prepare_clip(SourceClip('a/' + path.stem, 'a', 'g', path), Path(sys.argv[2]), Preparation(72))\n"
+        "peak = re.search(r'VmHWM:\\s+(\\d+) kB', Path('/proc/self/status').read_text())[1]\n"
+        "print(row.frames, int(peak) / 1024)"
+    )
+    peaks = {}
+    for length in (100, 4000):
+        path = tmp_path / f"{length}.mp4"
+        write_video(path, (frame for _ in range(length // 50) for frame in frames), 25)
+        command = [sys.executable, "-c", code, path, tmp_path / "store"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        counted, peaks[length] = map(float, done.stdout.split())
+        assert counted == length
+    assert peaks[4000] < peaks[100] + 16  # its frames alone would be 80
+    assert peaks[4000] < 400

@@ -8,7 +8,7 @@ The files are Motion JPEG, or FFV1 where nothing may be lost. Every frame is a k
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rgbflow.atomic import remove_leftovers, replacing
-from rgbflow.clip import Clip, Preparer
+from rgbflow.clip import Clip, Preparer, as_stored
 from rgbflow.data.layouts import SourceClip, file_sha256
 from rgbflow.errors import InputError, first_line
 from rgbflow.flow import from_pictures, to_picture
-from rgbflow.processes import map_in_processes
+from rgbflow.processes import map_in_processes, map_on_cluster
 from rgbflow.stream import STREAMS, Preparation, Stream
 from rgbflow.video import IntraReader, IntraWriter, VideoError, decode, probe
 
@@ -146,6 +146,8 @@ def prepare(
     preparation: Preparation,
     workers: int = 1,
     on_clip: Callable[[Row], None] = lambda row: None,
+    verify: bool = False,
+    cluster: str | None = None,
 ) -> list[Row]:
     """Write the store of a list of clips; clips that are there already, made the same way, are kept.
 
@@ -158,26 +160,30 @@ def prepare(
         preparation: working size and flow settings.
         workers: processes; each uses one thread.
         on_clip: called with each row as it is done.
+        verify: prepares each clip a second time and compares what is stored with it, bit by bit.
+        cluster: address of a Ray cluster that does the work instead of processes of this machine; every node sees
+            the sources and the store under the same paths.
 
     Returns:
         The rows of the manifest, in the order of `sources`.
 
     Raises:
-        InputError: if the store can't be written.
+        InputError: if the store can't be written, or the cluster can't be reached.
     """
-    task = partial(prepare_clip, folder=folder, preparation=preparation)
+    task = partial(prepare_clip, folder=folder, preparation=preparation, verify=verify)
     rows = []
     Preparer(preparation)  # refuses wrong settings before anything is changed
+    results = map_on_cluster(task, sources, cluster) if cluster else map_in_processes(task, sources, workers)
     # Until all clips are done, the old manifest may speak of files that are being replaced.
     _remove(folder / MANIFEST)
-    for row in map_in_processes(task, sources, workers):
+    for row in results:
         on_clip(row)
         rows.append(row)
     _write_manifest(folder / MANIFEST, rows, preparation)
     return rows
 
 
-def prepare_clip(source: SourceClip, folder: Path, preparation: Preparation) -> Row:
+def prepare_clip(source: SourceClip, folder: Path, preparation: Preparation, verify: bool = False) -> Row:
     """Prepare one clip: the same on one core, in a process pool and on a cluster."""
     cv2.setNumThreads(1)
     row = Row(source.name, source.label, source.group, 0, 0.0, 0, 0, str(source.path), "", OK)
@@ -188,18 +194,29 @@ def prepare_clip(source: SourceClip, folder: Path, preparation: Preparation) -> 
         settings = json.dumps(preparation.as_dict(), sort_keys=True)
         made_from = {"source_sha256": row.sha256, "preparation": settings}
         frames = _frames_already_there(folder, source.name, made_from)
+        if frames and verify and not _is_as_prepared(source, folder, preparation):
+            frames = 0
         if not frames:
             frames = _write_streams(source, folder, preparation, rate, made_from)
+            if verify and not _is_as_prepared(source, folder, preparation):
+                raise VideoError(f"{source.path} is read back otherwise than it was written: check the disk and memory")
     except (VideoError, OSError) as error:
         return replace(row, status=str(error))
     hashes = {f"{stream}_sha256": file_sha256(stored_file(folder, stream, source.name)) for stream in STREAMS}
     return replace(row, frames=frames, frames_per_second=rate, width=info.width, height=info.height, **hashes)
 
 
+def _pictures(source: SourceClip, preparation: Preparation) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """The working frames of a clip, each with the picture of the flow that leads to it."""
+    preparer = Preparer(preparation)
+    for decoded in decode(source.path, preparation.frame_rate):
+        frame, field = preparer.step(decoded.pixels)
+        yield frame, None if field is None else to_picture(field)
+
+
 def _write_streams(
     source: SourceClip, folder: Path, preparation: Preparation, rate: float, made_from: dict[str, str]
 ) -> int:
-    preparer = Preparer(preparation)
     rgb_file, flow_file = (stored_file(folder, stream, source.name) for stream in STREAMS)
     remove_leftovers(rgb_file)
     remove_leftovers(flow_file)
@@ -208,15 +225,34 @@ def _write_streams(
         IntraWriter(rgb_file, rate, made_from, preparation.jpeg_quality) as rgb,
         IntraWriter(flow_file, rate, made_from, preparation.jpeg_quality) as flow,
     ):
-        for decoded in decode(source.path, preparation.frame_rate):
-            frame, displacement = preparer.step(decoded.pixels)
+        for frame, field in _pictures(source, preparation):
             rgb.write(frame)
-            if displacement is not None:
-                flow.write(to_picture(displacement))
+            if field is not None:
+                flow.write(field)
             frames += 1
         if frames < 2:
             raise VideoError(f"{source.path} has {frames} frame: flow needs at least 2")
     return frames
+
+
+def _is_as_prepared(source: SourceClip, folder: Path, preparation: Preparation) -> bool:
+    """Whether the stored files give back, to the last bit, what the source gives when it is prepared again."""
+    quality, frames = preparation.jpeg_quality, 0
+    try:
+        with (
+            IntraReader(stored_file(folder, "rgb", source.name)) as rgb,
+            IntraReader(stored_file(folder, "flow", source.name)) as flow,
+        ):
+            for index, (frame, field) in enumerate(_pictures(source, preparation)):
+                same = np.array_equal(rgb.read([index])[0], as_stored(frame, quality))
+                if field is not None:
+                    same = same and np.array_equal(flow.read([index - 1])[0], as_stored(field, quality))
+                if not same:
+                    return False
+                frames += 1
+            return rgb.num_frames == flow.num_frames + 1 == frames
+    except (VideoError, IndexError):
+        return False
 
 
 def _frames_already_there(folder: Path, clip: str, made_from: dict[str, str]) -> int:

@@ -1,0 +1,84 @@
+"""What preparing a data set will cost: a few of its clips are prepared and measured."""
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rgbflow.data.layouts import SourceClip
+from rgbflow.data.store import OK, Row, prepare_clip, stored_file
+from rgbflow.errors import InputError
+from rgbflow.stream import STREAMS, Preparation
+
+NUM_CLIPS = 8  # that are measured
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cost of a data set, in the ratio of its bytes to those of the measured clips.
+
+    Attributes:
+        clips: of the data set.
+        measured: clips that were prepared to know; `failed` of them could not be.
+        frames: of the data set; an estimate, as all below.
+        core_hours: on one core as busy as now; N processes on N free cores take 1/N of it.
+        gigabytes: of the store, 10^9 bytes.
+        error_percent: standard error of core_hours, from how much the measured clips differ.
+    """
+
+    clips: int
+    measured: int
+    failed: int
+    frames: int
+    core_hours: float
+    gigabytes: float
+    error_percent: float
+
+    def as_dict(self) -> dict:
+        """A form for JSON."""
+        return asdict(self)
+
+
+def plan(
+    sources: Sequence[SourceClip], preparation: Preparation, on_clip: Callable[[Row], None] = lambda row: None
+) -> Plan:
+    """Prepare a few evenly chosen clips into a temporary folder and extrapolate.
+
+    Args:
+        sources: the data set.
+        preparation: as it will be prepared.
+        on_clip: called with the row of each measured clip.
+
+    Raises:
+        InputError: if none of the chosen clips can be prepared.
+    """
+    chosen = [sources[index] for index in np.unique(np.linspace(0, len(sources) - 1, NUM_CLIPS).astype(int))]
+    costs = []  # source bytes, frames, seconds, stored bytes
+    with tempfile.TemporaryDirectory() as folder:
+        for source in chosen:
+            began = time.perf_counter()
+            row = prepare_clip(source, Path(folder), preparation)
+            seconds = time.perf_counter() - began
+            on_clip(row)
+            if row.status == OK:
+                stored = sum(stored_file(Path(folder), stream, row.clip).stat().st_size for stream in STREAMS)
+                costs.append((source.path.stat().st_size, row.frames, seconds, stored))
+    if not costs:
+        raise InputError(
+            f"none of {len(chosen)} chosen clips can be prepared, the last {row.status}: try `rgbflow check`"
+        )
+    return _extrapolate(np.array(costs, float), sources, len(chosen))
+
+
+def _extrapolate(costs: np.ndarray, sources: Sequence[SourceClip], num_chosen: int) -> Plan:
+    """Ratio estimate (Cochran 1977, chapter 6): cost and size of a clip are taken for proportional."""
+    whole = sum(source.path.stat().st_size for source in sources)
+    size, frames, seconds, stored = costs.T
+    frames_, seconds_, stored_ = (whole * values.sum() / size.sum() for values in (frames, seconds, stored))
+    rest = seconds - size * seconds.sum() / size.sum()
+    error = np.sqrt(np.square(rest).sum() * len(costs) / max(1, len(costs) - 1)) / seconds.sum()
+    failed = num_chosen - len(costs)
+    return Plan(len(sources), num_chosen, failed, round(frames_), seconds_ / 3600, stored_ / 1e9, 100 * error)

@@ -1,0 +1,76 @@
+"""Work shared out among processes, and among the nodes of a Ray cluster of which one dies."""
+
+import time
+
+import pytest
+
+from rgbflow.data.layouts import read_class_folders
+from rgbflow.data.store import Store, prepare
+from rgbflow.errors import InputError
+from rgbflow.processes import map_in_processes, map_on_cluster
+from rgbflow.stream import Preparation
+from rgbflow.video import write_video
+
+
+def square(number):
+    return number * number
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_results_come_in_order(workers):
+    assert list(map_in_processes(square, range(7), workers)) == [0, 1, 4, 9, 16, 25, 36]
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """A head with one core and a second node with two, on this machine."""
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'rgbflow[cluster]'")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    from ray.cluster_utils import Cluster
+
+    memory = {"object_store_memory": 80 * 2**20}
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, **memory})
+    made.second = made.add_node(num_cpus=2, **memory)
+    yield made
+    made.shutdown()
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_a_node_dies_midway_and_the_store_is_the_same_to_the_last_byte(cluster, tmp_path, moving_square):
+    for clip in range(10):
+        pixels = moving_square(clip % 5 - 2, 1, frames=60, size=(256, 192), seed=clip)
+        write_video(tmp_path / "videos" / "ab"[clip % 2] / f"{clip}.mp4", pixels, 25)
+    sources, preparation = read_class_folders(tmp_path / "videos"), Preparation(192)
+    prepare(sources, tmp_path / "alone", preparation)
+    killed = []
+
+    def kill_second_node(row):
+        deadline = time.monotonic() + 30
+        # Three cores work: where two clips are being written, one of them is on the second node.
+        while not killed and len(list((tmp_path / "shared" / "rgb").rglob(".*.mkv"))) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        if not killed:
+            cluster.remove_node(cluster.second, allow_graceful=False)
+            killed.append(row.clip)
+
+    rows = prepare(sources, tmp_path / "shared", preparation, on_clip=kill_second_node, cluster=cluster.address)
+    assert killed == ["a/0"]
+    assert len(rows) == len(Store(tmp_path / "shared").rows) == 10
+    alone, shared = (
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        for folder in (tmp_path / "alone", tmp_path / "shared")
+    )
+    assert shared == alone
+
+
+@pytest.mark.timeout(120)
+def test_a_cluster_that_is_not_there_is_one_line(monkeypatch):
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'rgbflow[cluster]'")
+    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "1")
+    with pytest.raises(
+        InputError, match=r"--cluster no-such-cluster can't be reached \(.*\): start one by `ray start`"
+    ):
+        list(map_on_cluster(square, range(3), "no-such-cluster"))
