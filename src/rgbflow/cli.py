@@ -1,18 +1,20 @@
 """The command line: a table from command to function. What takes long to import is imported inside the functions."""
 
+import argparse
 import os
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import tyro
 
 from rgbflow.errors import InputError
-from rgbflow.learn.config import TrainConfig, load_config
+from rgbflow.learn.config import TrainConfig, load_config, with_algorithm
+from rgbflow.paper.presets import PRESETS, PresetName
 from rgbflow.printing import print_evaluation, print_figures, show, show_prediction, show_timeline
-from rgbflow.stream import DisPreset, FlowMethod, FlowSettings, Preparation
+from rgbflow.stream import Algorithm, DisPreset, FlowMethod, FlowSettings, Preparation
 
 Flag = tyro.conf.arg
 Positional = tyro.conf.Positional
@@ -127,6 +129,7 @@ def train(
     stream: Literal["rgb", "flow"],
     out: Path,
     settings: Annotated[TrainConfig, Flag(name="")],
+    preset: PresetName | None = None,
     config: Annotated[Path | None, Flag(metavar="PATH")] = None,
     replace: bool = False,
     json: bool = False,
@@ -139,7 +142,8 @@ def train(
         stream: which network; train both into one bundle for the fusion.
         out: the bundle's folder.
         settings: every field of TrainConfig.
-        config: TOML file with fields of TrainConfig; flags win over it.
+        preset: settings to start from; paper: Table I of the paper and nothing else.
+        config: TOML file with fields of TrainConfig; it wins over the preset, flags win over both.
         replace: train a stream anew that the bundle holds already.
         json: print the result as JSON.
     """
@@ -500,10 +504,12 @@ def _clips_of_store(store: Path, groups: Path | None) -> list:
 
 
 def _config_from(arguments: list[str]) -> TrainConfig:
-    """The settings of `--config FILE`, which the other flags then change; the defaults without it."""
-    for position, argument in enumerate(arguments):
-        if argument == "--config" and position + 1 < len(arguments):
-            return load_config(Path(arguments[position + 1]))
-        if argument.startswith("--config="):
-            return load_config(Path(argument.removeprefix("--config=")))
-    return TrainConfig()
+    """The settings that the flags then change: the preset's, changed to the algorithm and by `--config FILE`."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ("--preset", "--stream", "--algorithm", "--config"):
+        parser.add_argument(name, nargs="?")  # what is wrong with them is said by the real command line
+    flags, _ = parser.parse_known_args(arguments)
+    config = PRESETS[flags.preset](flags.stream) if flags.preset in PRESETS else TrainConfig()
+    if flags.algorithm in get_args(Algorithm):
+        config = with_algorithm(config, flags.algorithm)
+    return load_config(Path(flags.config), config) if flags.config else config

