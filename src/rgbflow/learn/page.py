@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+PAGE_INCHES = 11  # width of a figure across the whole page
+
 PALETTES = {
     "light": {
         "paper": "#fdfdfb", "ink": "#1c2126", "soft": "#626b75", "line": "#e2e3de", "track": "#ebece7",
@@ -152,6 +154,10 @@ td,tbody th{padding:7px 0;border-bottom:1px solid var(--line);vertical-align:bas
 .figures td.interval{padding-left:12px;font-size:13px}
 .figures thead th{text-align:right;padding-left:44px}
 .figures tbody th{color:var(--ink);font-weight:650;font-size:15px;padding-right:16px}
+.grid{font-size:13px;margin-bottom:18px}
+.grid td,.grid th{padding:6px 22px 6px 0;white-space:nowrap}
+.grid tbody th{color:var(--ink);font-weight:650}
+.grid strong{font-size:15px}
 .dot{display:inline-block;width:9px;height:9px;border-radius:50%;background:var(--own);margin-right:9px}
 .legend{list-style:none;display:flex;flex-wrap:wrap;gap:4px 22px;margin:0 0 14px;padding:0;font-size:13px}
 .legend span{color:var(--soft);margin-left:.3em}

@@ -14,7 +14,7 @@ import numpy as np
 
 from rgbflow.atomic import write_atomically
 from rgbflow.learn.metrics import DECISIONS, Figures, confusion, deciding_stream, measure
-from rgbflow.learn.page import interval_text, page, provenance_section, section, themed
+from rgbflow.learn.page import PAGE_INCHES, interval_text, page, provenance_section, section, themed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +27,6 @@ PARTS = {"test": "test", "val": "validation"}
 MOST_WRONG_CLIPS = 50
 MOST_NAMED_CLASSES = 30  # a confusion matrix with more classes carries no names
 MOST_COUNTED_CLASSES = 12  # with more, none but colour fits into its cells
-PAGE_INCHES = 11  # width of a figure across the whole page
 PICTURE_WIDTH = 360  # px; the widest a sample frame is shown, twice over for dense screens
 
 DECISION_WORDS = {

@@ -31,7 +31,7 @@ from rgbflow.data.dataset import ClipDataset, EpochSampler
 from rgbflow.data.jpegs import AnyStore
 from rgbflow.data.splits import Split, SplitClip, check_split
 from rgbflow.errors import InputError
-from rgbflow.learn.config import TrainConfig
+from rgbflow.learn.config import RESULT_NEUTRAL, TrainConfig
 from rgbflow.learn.optimizers import learning_rate_factor, make_optimizer
 from rgbflow.model import StreamNet, check_input, choose_device, has_fast_bf16, image_statistics, initialise
 from rgbflow.origin import describe_origin
@@ -40,7 +40,6 @@ from rgbflow.sampling import segment_starts
 from rgbflow.stream import SNIPPET_FRAMES, Stream, StreamSpec
 from rgbflow.transforms import read_snippets
 
-VALIDATION_SEGMENTS = 3
 CURVES = "curves.csv"
 Curve = list[dict[str, float]]
 
@@ -87,7 +86,7 @@ class StreamTraining(L.LightningModule):
         return self._loader("train", self.config.batch_size)
 
     def val_dataloader(self) -> list[DataLoader]:
-        batch_size = max(1, self.config.batch_size // VALIDATION_SEGMENTS)
+        batch_size = max(1, self.config.batch_size // validation_segments(self.config))
         return [self._loader(part, batch_size) for part in self.watched_parts]
 
     @property
@@ -216,6 +215,11 @@ def train(
     return TrainResult(stream, best_epoch, curve[best_epoch - 1]["val_top1"], curve, seconds, resumed_epoch)
 
 
+def validation_segments(config: TrainConfig) -> int:
+    """Snippets of a clip that are looked at after each epoch; those of c3d and lrcn are 16 frames long."""
+    return 3 if config.algorithm == "two-stream" else 1
+
+
 @contextmanager
 def _only_one(work: Path) -> Iterator[None]:
     """Keep a second training of the same stream out of the folder; the processes of one training count as one."""
@@ -249,7 +253,8 @@ def _make_module(
         )
     }
     for part in watched:
-        parts[part] = ClipDataset(store, getattr(split, part), split.classes, spec, VALIDATION_SEGMENTS, augment=False)
+        clips = getattr(split, part)
+        parts[part] = ClipDataset(store, clips, split.classes, spec, validation_segments(config), augment=False)
     torch.manual_seed(config.seed)
     network = StreamNet(spec, len(split.classes))
     report(f"{spec.stream}: {config.backbone}, {initialise(network, spec, config.weights)}")
@@ -285,8 +290,14 @@ def _fit(
 
 def make_spec(store: AnyStore, clips: tuple[SplitClip, ...], stream: Stream, config: TrainConfig) -> StreamSpec:
     """The stream's record: RGB statistics from the backbone, flow statistics from the training part."""
+    spec = form_of_input(stream, config)
+    return spec if stream == "rgb" else replace(spec, std=(flow_spread(store, clips, spec),) * 2)
+
+
+def form_of_input(stream: Stream, config: TrainConfig) -> StreamSpec:
+    """The stream's record as far as it is known without data: flow has no scale yet."""
     length = config.stack_length if stream == "flow" else 1
-    spec = StreamSpec(
+    return StreamSpec(
         stream,
         config.backbone,
         config.input_size,
@@ -296,7 +307,6 @@ def make_spec(store: AnyStore, clips: tuple[SplitClip, ...], stream: Stream, con
         dropout=config.dropout,
         algorithm=config.algorithm,
     )
-    return spec if stream == "rgb" else replace(spec, std=(flow_spread(store, clips, spec),) * 2)
 
 
 def flow_spread(store: AnyStore, clips: tuple[SplitClip, ...], spec: StreamSpec, num_clips: int = 64) -> float:
@@ -461,8 +471,7 @@ def _find_checkpoint(
     work: Path, split: Split, watched: tuple[str, ...], spec: StreamSpec, config: TrainConfig
 ) -> tuple[Path | None, int]:
     """The checkpoint to go on from and its number of finished epochs; (None, 0) for a fresh start."""
-    result_neutral = ("workers", "device", "licence")
-    changing = {name: value for name, value in asdict(config).items() if name not in result_neutral}
+    changing = {name: value for name, value in asdict(config).items() if name not in RESULT_NEUTRAL}
     about = {"split": split.sha256, "watched": watched, "spec": asdict(spec), "config": changing}
     settings = json.dumps(about, indent=2)
     path, last = work / "settings.json", work / "last.ckpt"
