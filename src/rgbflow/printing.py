@@ -7,14 +7,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rgbflow.processes import is_first_process
+
 if TYPE_CHECKING:
     from rgbflow.learn.evaluate import Evaluation
     from rgbflow.learn.metrics import Figures
+    from rgbflow.paper.fig4 import Figure4
+    from rgbflow.paper.plan import Plan
+    from rgbflow.paper.table2 import Table2
     from rgbflow.recognizer import Prediction, Timeline
 
 
 def show(result: dict, as_json: bool, line: str = "") -> None:
-    """Print a result: as JSON, or as a line with its values filled in."""
+    """Print a result: as JSON, or as a line with its values filled in. Of many processes only the first prints it."""
+    if not is_first_process():
+        return
     print(json.dumps(result, ensure_ascii=False) if as_json else line.format(**result))
 
 
@@ -55,6 +62,69 @@ def print_evaluation(evaluation: Evaluation) -> None:
     print_figures(f"{len(evaluation.names)} clips of the {evaluation.part} part", evaluation.figures())
     leak = f"{evaluation.leak_percent:.1f} % of these clips share a group with a training clip"
     print(f"protocol {evaluation.protocol}: {leak}")
+
+
+def print_plan(plan: Plan) -> None:
+    """Print what a figure or table of the paper will cost."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for name in ("training", "images", "forward only", "s a step", "hours", "GiB memory", "GiB disk"):
+        table.add_column(name, justify="left" if name == "training" else "right")
+    for cost in plan.costs:
+        counts = f"{cost.images:,}", f"{cost.measured_images:,}"
+        costs = f"{cost.step_seconds:.2f}", f"{cost.hours:.2f}", f"{cost.memory_gib:.1f}", f"{cost.disk_gib:.2f}"
+        table.add_row(cost.name, *counts, *costs)
+    Console().print(table)
+    total = plan.as_dict()["total"]
+    print(
+        f"an estimate from a few steps on {plan.machine}: {total['images']:,} images, {total['hours']:.1f} hours with "
+        f"{plan.devices} training(s) side by side, {total['disk_gib']:.1f} GiB of weights"
+    )
+
+
+def print_fig4(result: Figure4, out: Path) -> None:
+    """Print where each optimizer of the paper's Figure 4 ended, and where the figure lies."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for name in ("stream", "optimizer", "final test loss", "final test top-1 %", "95 % interval"):
+        table.add_column(name, justify="right" if "final" in name else "left")
+    for curve in result.curves:
+        low, high = curve.final_interval
+        loss, top1 = f"{curve.columns['test_loss'][-1]:.3f}", f"{curve.final_test_top1:.1f}"
+        table.add_row(curve.stream, curve.optimizer, loss, top1, f"{low:.1f} – {high:.1f}")
+    Console().print(table)
+    print(f"the paper: {result.paper_says}")
+    _print_origin(result, out, "fig4.png", "fig4.json")
+
+
+def print_table2(result: Table2, out: Path) -> None:
+    """Print the paper's Table II beside what was measured here, and where it lies."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for name in ("", "paper top-1 %", "top-1 %", "95 % interval", "two-stream ahead by", "hours"):
+        table.add_column(name, justify="right" if name else "left")
+    for row in result.rows:
+        low, high = row.top1_interval
+        figures = f"{row.paper_top1:.2f}", f"{row.top1:.1f}", f"{low:.1f} – {high:.1f}"
+        ahead = ""
+        if row.behind is not None:
+            ahead = f"{row.behind:+.1f} ({row.behind_interval[0]:.1f} – {row.behind_interval[1]:.1f})"
+        table.add_row(row.name, *figures, ahead, f"{row.hours:.2f}")
+    Console().print(table)
+    _print_origin(result, out, "table2.html", "table2.json")
+
+
+def _print_origin(result: Figure4 | Table2, out: Path, *files: str) -> None:
+    for split in result.splits:
+        print(f"{split['split']}: protocol {split['protocol']}, leak {split['leak %']} %, {split['test']} test clips")
+    for name in files:
+        print(out / name)
 
 
 def print_figures(title: str, figures: Mapping[str, Figures]) -> None:

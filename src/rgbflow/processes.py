@@ -1,6 +1,7 @@
-"""Work shared out among processes of this machine or of a cluster, with the results in order."""
+"""Work shared out among processes of this machine or of a cluster, results in order; and who is the first of many."""
 
 import multiprocessing
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -12,6 +13,14 @@ from rgbflow.errors import InputError, first_line
 RETRIES = 5  # of a task whose node died; a task that raises is not tried again
 TASKS_AHEAD = 4  # for each core of the cluster, so that none waits for a slow one
 Item, Result = TypeVar("Item"), TypeVar("Result")
+
+
+def is_first_process() -> bool:
+    """Whether this process is the first, or only one, of those that torchrun, SLURM or Lightning have started.
+
+    The first one prints and writes; the others compute.
+    """
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
 
 
 def map_in_processes(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:

@@ -16,8 +16,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from rgbflow.processes import is_first_process
+
 SECONDS_BETWEEN_LINES = 30
-console = Console(stderr=True)  # standard output is for results
+console = Console(stderr=True, quiet=not is_first_process())  # standard output is for results
 
 
 class Tracker:

@@ -114,7 +114,7 @@ class Recognizer:
         self.bundle = bundle
         self.device = choose_device(device)
         self.networks = {
-            stream: network.to(self.device, memory_format=torch.channels_last).eval()
+            stream: network.to(self.device, memory_format=network.memory_format).eval()
             for stream, network in networks.items()
         }
         self.precision = torch.autocast(

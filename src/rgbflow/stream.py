@@ -15,6 +15,9 @@ DisPreset = Literal["ultrafast", "fast", "medium"]
 # half the size tells as much as JPEG does (docs/data.md).
 OWN_REDUCTION = {"dis ultrafast": 4, "dis fast": 4, "dis medium": 2, "farneback": 2, "tvl1": 2}
 SMALLEST_FIELD = 48  # pixels of the shorter side; a smaller field is not reduced so far
+# The paper's network of one stream sees single frames or short stacks; the networks it compares with see 16 frames.
+Algorithm = Literal["two-stream", "c3d", "lrcn"]
+SNIPPET_FRAMES = 16  # of c3d and lrcn (Tran et al. 2015, section 3.2; Donahue et al. 2015, section 4.1)
 STACK_LENGTH = 10  # L of flow, unless a training says otherwise (Simonyan and Zisserman 2014, section 4.1)
 
 
@@ -81,15 +84,21 @@ class StreamSpec:
     stream: Stream
     backbone: str
     input_size: int  # pixels; the network sees input_size × input_size
-    stack_length: int  # L; 1 for rgb
+    stack_length: int  # L; 1 for rgb, 16 for both streams of c3d and lrcn
     mean: tuple[float, ...]  # per plane, of values scaled to 0…1
     std: tuple[float, ...]
     crop_fraction: float = 0.875  # side of the centre square that is shown, as a share of the short side
     dropout: float = 0.0  # before the classifier
+    algorithm: Algorithm = "two-stream"
 
     def __post_init__(self):
         planes = PLANES[self.stream]
-        if self.stream == "rgb" and self.stack_length != 1:
+        if self.algorithm not in get_args(Algorithm):
+            choices = ", ".join(get_args(Algorithm))
+            raise InputError(f"algorithm {self.algorithm!r} is unknown to this rgbflow: use one of {choices}")
+        if self.algorithm != "two-stream" and self.stack_length != SNIPPET_FRAMES:
+            raise InputError(f"stack_length ({self.stack_length}) must be {SNIPPET_FRAMES} for {self.algorithm}")
+        if self.algorithm == "two-stream" and self.stream == "rgb" and self.stack_length != 1:
             raise InputError(f"stack_length ({self.stack_length}) must be 1 for rgb: only flow is stacked")
         if self.input_size < 16:
             raise InputError(f"input_size ({self.input_size}) must be at least 16 pixels: 224 is usual")
@@ -100,7 +109,7 @@ class StreamSpec:
 
     @property
     def channels(self) -> int:
-        """Input channels of the network: 3, or 2L in the order u0 v0 u1 v1 ..."""
+        """Input channels of the network: 3L in the order r0 g0 b0 r1 ..., or 2L in the order u0 v0 u1 v1 ..."""
         return PLANES[self.stream] * self.stack_length
 
     def num_items(self, num_frames: int) -> int:

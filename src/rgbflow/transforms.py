@@ -58,8 +58,8 @@ def read_snippets(clip: Clip, spec: StreamSpec, starts: np.ndarray) -> torch.Ten
         starts: (S,) int64, from `sampling.segment_starts`.
 
     Returns:
-        (S, C, H, W) uint8, the size of the frames, or of the flow fields, which may be smaller; C is 3 for rgb, 2L
-        for flow in the order u0, v0, u1, v1, ... (Simonyan and Zisserman 2014, section 3.1).
+        (S, C, H, W) uint8, the size of the frames, or of the flow fields, which may be smaller; C is 3L for rgb,
+        2L for flow in the order u0, v0, u1, v1, ... (Simonyan and Zisserman 2014, section 3.1).
     """
     indices = snippet_indices(starts, spec.stack_length)
     planes = torch.from_numpy(clip.read(spec.stream, indices.ravel()))
@@ -72,7 +72,7 @@ def to_input(snippets: torch.Tensor, crop: Crop, spec: StreamSpec) -> torch.Tens
     Args:
         snippets: (S, C, H, W) uint8, from `read_snippets`.
         crop: the part to show; the same for all snippets of a clip.
-        spec: the stream; its mean and std are repeated for each flow field of a stack.
+        spec: the stream; its mean and std are repeated for each frame or flow field of a snippet.
 
     Returns:
         (S, C, input_size, input_size) float32, channels last in memory, on the device of the snippets. A mirrored

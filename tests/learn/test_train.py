@@ -239,7 +239,7 @@ def test_a_split_for_another_store_is_refused(world, tmp_path):
     ("text", "message"),
     [
         ("epoch = 3", "unknown key 'epoch': did you mean 'epochs'"),
-        ("zebra = 3", "unknown key 'zebra': the keys are backbone"),
+        ("zebra = 3", "unknown key 'zebra': the keys are algorithm"),
         ('epochs = "three"', "epochs = 'three' must be a int, such as 50"),
         ("epochs = 0", r"epochs \(0\) must be above 0: the default is 50"),
         ("dropout = 1.0", r"dropout \(1.0\) must be in \[0, 1\)"),

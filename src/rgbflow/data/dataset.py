@@ -68,11 +68,19 @@ class ClipDataset(Dataset):
 class EpochSampler(DistributedSampler):
     """The order of a data set in one epoch, as (epoch, index); shuffled by seed and epoch, shared out among processes.
 
-    Lightning calls `set_epoch`.
+    Shuffled, every process gets as many clips, a few of them twice where they do not come out even; in order, as for
+    measuring, every clip comes once. Lightning calls `set_epoch`.
     """
 
     def __init__(self, dataset: ClipDataset, shuffle: bool, seed: int, replicas: int = 1, rank: int = 0):
         super().__init__(dataset, num_replicas=replicas, rank=rank, shuffle=shuffle, seed=seed)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        return ((self.epoch, index) for index in super().__iter__())
+        order = super().__iter__() if self.shuffle else self._own()
+        return ((self.epoch, index) for index in order)
+
+    def __len__(self) -> int:
+        return super().__len__() if self.shuffle else len(self._own())
+
+    def _own(self) -> range:
+        return range(self.rank, len(self.dataset), self.num_replicas)

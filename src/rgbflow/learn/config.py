@@ -4,13 +4,14 @@ import dataclasses
 import difflib
 import math
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
 from rgbflow.errors import InputError
-from rgbflow.stream import STACK_LENGTH
+from rgbflow.stream import STACK_LENGTH, Algorithm
 
+Optimizer = Literal["sgd-momentum", "sgd", "asgd", "adam"]
 Schedule = Literal["cosine", "exponential", "constant"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -19,8 +20,11 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 class TrainConfig:
     """How one stream is trained."""
 
+    algorithm: Algorithm = "two-stream"
+    """The paper's network of one stream, or one that it compares with: c3d, or lrcn (an LSTM). These two read 16 frames
+    in a row, c3d has a backbone, a size and a dropout of its own."""
     backbone: str = "resnet101"
-    """An image classifier of timm."""
+    """An image classifier of timm; for c3d: c3d, c3d_half or c3d_quarter."""
     weights: str = "imagenet"
     """Starting weights: none, imagenet, or a .safetensors or .pth file."""
     input_size: int = 224
@@ -28,14 +32,15 @@ class TrainConfig:
     crop_fraction: float = 0.875
     """Side of the centre square that is shown outside training, as a share of the short side."""
     stack_length: int = STACK_LENGTH
-    """Flow fields in a snippet (L); the paper's single pair (u,v) is 1. Not used by rgb."""
+    """Flow fields in a snippet (L); the paper's single pair (u,v) is 1. Not used by rgb, c3d and lrcn."""
     num_segments: int = 1
     """Snippets of a clip per training step (S); their consensus is trained."""
     epochs: int = 50
     batch_size: int = 16
     """Clips per step and process."""
+    optimizer: Optimizer = "sgd-momentum"
     learning_rate: float = 0.005
-    """Of SGD at the start, after the warm-up."""
+    """At the start, after the warm-up."""
     schedule: Schedule = "cosine"
     """Cosine to zero; exponential by decay per epoch; or constant."""
     decay: float = 0.95
@@ -43,6 +48,7 @@ class TrainConfig:
     warmup_epochs: float = 1.0
     """The learning rate rises linearly from zero over these epochs."""
     momentum: float = 0.9
+    """Of sgd-momentum."""
     weight_decay: float = 5e-4
     label_smoothing: float = 0.0
     dropout: float = 0.0
@@ -80,13 +86,38 @@ class TrainConfig:
         for name in ("label_smoothing", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} ({getattr(self, name)}) must be in [0, 1): the default is {_default(name)}")
-        for name, choices in (("schedule", Schedule), ("precision", Precision)):
-            if getattr(self, name) not in get_args(choices):
-                raise InputError(f"{name} ({getattr(self, name)!r}) must be one of {', '.join(get_args(choices))}")
+        choices = {"algorithm": Algorithm, "optimizer": Optimizer, "schedule": Schedule, "precision": Precision}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in get_args(allowed):
+                raise InputError(f"{name} ({getattr(self, name)!r}) must be one of {', '.join(get_args(allowed))}")
 
 
-def load_config(path: Path) -> TrainConfig:
-    """Read a TrainConfig from a TOML file whose keys are its fields; fields it leaves out keep their defaults.
+RESULT_NEUTRAL = ("workers", "device", "licence")  # fields that change nothing of what a training comes to
+
+# What an algorithm changes in any base, unless flags or a file say otherwise.
+OF_ALGORITHM = {
+    "two-stream": {},
+    "c3d": {"backbone": "c3d", "weights": "none", "input_size": 112, "dropout": 0.5},  # Tran et al. 2015, section 3
+    "lrcn": {"dropout": 0.5},
+}
+
+
+def with_algorithm(base: TrainConfig, algorithm: Algorithm) -> TrainConfig:
+    """The base, changed to what the algorithm is usually trained with.
+
+    Raises:
+        InputError: if there is no such algorithm.
+    """
+    return replace(base, algorithm=algorithm, **OF_ALGORITHM.get(algorithm, {}))
+
+
+def load_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:
+    """Read a TrainConfig from a TOML file whose keys are its fields.
+
+    Args:
+        path: the file.
+        base: gives the fields that the file leaves out, the defaults if None; changed to the file's algorithm where
+            it names one.
 
     Raises:
         InputError: if the file is missing or no TOML, a key is unknown (the nearest right one is named) or a value
@@ -105,7 +136,10 @@ def load_config(path: Path) -> TrainConfig:
             hint = f"did you mean {nearest[0]!r}?" if nearest else f"the keys are {', '.join(fields)}"
             raise InputError(f"--config {path}: unknown key {key!r}: {hint}")
         values[key] = _as_type_of(fields[key].default, key, value, path)
-    return TrainConfig(**values)
+    base = base or TrainConfig()
+    if "algorithm" in values:
+        base = with_algorithm(base, values["algorithm"])
+    return replace(base, **values)
 
 
 def _as_type_of(default: object, key: str, value: object, path: Path) -> object:

@@ -1,17 +1,11 @@
-"""The report of an evaluation: one HTML file that holds everything it shows.
-
-It needs no network, no script and no second file. It follows the reader's light or dark setting and prints in
-light.
-"""
+"""The report of an evaluation: one self-contained HTML file."""
 
 from __future__ import annotations
 
 import base64
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +14,7 @@ import numpy as np
 
 from rgbflow.atomic import write_atomically
 from rgbflow.learn.metrics import DECISIONS, Figures, confusion, deciding_stream, measure
+from rgbflow.learn.page import PAGE_INCHES, interval_text, page, provenance_section, section, themed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +27,6 @@ PARTS = {"test": "test", "val": "validation"}
 MOST_WRONG_CLIPS = 50
 MOST_NAMED_CLASSES = 30  # a confusion matrix with more classes carries no names
 MOST_COUNTED_CLASSES = 12  # with more, none but colour fits into its cells
-PAGE_INCHES = 11  # width of a figure across the whole page
 PICTURE_WIDTH = 360  # px; the widest a sample frame is shown, twice over for dense screens
 
 DECISION_WORDS = {
@@ -43,19 +37,6 @@ DECISION_WORDS = {
     "wrong": "wrong",
 }
 CURVES = ("train_loss", "val_loss", "val_top1")
-
-PALETTES = {
-    "light": {
-        "paper": "#fdfdfb", "ink": "#1c2126", "soft": "#626b75", "line": "#e2e3de", "track": "#ebece7",
-        "both": "#55616d", "rgb": "#c65f30", "flow": "#2f7cac", "fusion": "#4c9067", "deep": "#16395a",
-        "warn": "#8c2f14", "warn-paper": "#fcf0ea",
-    },
-    "dark": {
-        "paper": "#14171a", "ink": "#e6e8e9", "soft": "#98a1aa", "line": "#2b3036", "track": "#262b30",
-        "both": "#98a6b3", "rgb": "#e28b5f", "flow": "#6bb0da", "fusion": "#82c398", "deep": "#a5d3f2",
-        "warn": "#f3b59c", "warn-paper": "#35201a",
-    },
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -151,15 +132,9 @@ def render(report: Report) -> str:
         _decisions(report),
         _confusions(report),
         _wrong_clips(report),
-        _provenance(report.provenance),
+        provenance_section(report.provenance),
     ]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(report.title)}</title>\n<style>{_style()}</style>\n</head>\n"
-        f"<body>\n<main>\n{''.join(sections)}</main>\n</body>\n</html>\n"
-    )
+    return page(report.title, sections)
 
 
 def _header(report: Report, figures: Mapping[str, Figures]) -> str:
@@ -195,7 +170,7 @@ def _tile(key: str, figures: Figures) -> str:
         f'<span class="big">{figures.top1:.1f}<small>%</small></span>'
         f'<span class="whisker"><i style="left:{low:.2f}%;width:{high - low:.2f}%"></i>'
         f'<b style="left:{figures.top1:.2f}%"></b></span>'
-        f'<span class="interval">top-1, 95&nbsp;% interval {_interval(figures.top1_interval)}</span></div>\n'
+        f'<span class="interval">top-1, 95&nbsp;% interval {interval_text(figures.top1_interval)}</span></div>\n'
     )
 
 
@@ -231,7 +206,7 @@ def _examples(examples: list[Example]) -> str:
         return ""
     note = "Each frame above its flow: the colour tells the direction of the motion, its strength the speed."
     body = f'<div class="examples">\n{"".join(map(_example, examples))}</div>\n'
-    return _section("Frames and their flow", note, body)
+    return section("Frames and their flow", note, body)
 
 
 def _example(example: Example) -> str:
@@ -262,9 +237,9 @@ def _curves(curves: Mapping[str, Rows]) -> str:
     shown = {stream: rows for stream, rows in curves.items() if any(_column(rows, key)[1] for key in CURVES)}
     if not shown:
         return ""
-    pictures = _themed(lambda palette: _draw_curves(shown, palette), "Training curves of each stream")
+    pictures = themed(lambda palette: _draw_curves(shown, palette), "Training curves of each stream")
     note = "Loss of each stream and its top-1 on the validation clips, by epoch."
-    return _section("Training", note, pictures)
+    return section("Training", note, pictures)
 
 
 def _column(rows: Rows, key: str) -> tuple[list[float], list[float]]:
@@ -312,17 +287,17 @@ def _table(report: Report, figures: Mapping[str, Figures]) -> str:
         '<tr><th></th><th colspan="2">Top-1</th><th colspan="2">Top-5</th>'
         f"<th>Mean class accuracy</th></tr></thead><tbody>{rows}</tbody></table></div>\n"
     )
-    return _section("Figures", note, table)
+    return section("Figures", note, table)
 
 
 def _table_row(key: str, figures: Figures, num_classes: int) -> str:
     if num_classes > 5:
-        top5, top5_interval = f"{figures.top5:.1f}", _interval(figures.top5_interval)
+        top5, top5_interval = f"{figures.top5:.1f}", interval_text(figures.top5_interval)
     else:
         top5, top5_interval = "&ndash;", ""
     return (
         f'<tr class="{SCORERS[key]}"><th scope="row"><i class="dot"></i>{SCORERS[key]}</th>'
-        f'<td>{figures.top1:.1f}</td><td class="interval">{_interval(figures.top1_interval)}</td>'
+        f'<td>{figures.top1:.1f}</td><td class="interval">{interval_text(figures.top1_interval)}</td>'
         f'<td>{top5}</td><td class="interval">{top5_interval}</td>'
         f"<td>{figures.mean_class_accuracy:.1f}</td></tr>\n"
     )
@@ -344,7 +319,7 @@ def _decisions(report: Report) -> str:
     if len(kinds) > 1:
         heading = "Which stream decided"
         note = "The right answers of each class, by the stream that gives them alone; best classes first."
-    return _section(
+    return section(
         heading,
         note,
         f'{_legend(decided, kinds)}<div class="bars{columns}">\n{bars}</div>\n',
@@ -383,14 +358,14 @@ def _bar(name: str, counts: Mapping[str, int], total: int) -> str:
 
 def _confusions(report: Report) -> str:
     counts = {key: confusion(report.scores[key], report.labels) for key in report.scorers}
-    pictures = _themed(
+    pictures = themed(
         lambda palette: _draw_confusions(counts, report.classes, palette),
         f"Confusion matrices of {', '.join(SCORERS[key] for key in counts)}; rows are the true classes",
     )
     note = "Rows: truth. Columns: answer. The stronger the colour, the greater the share of the class."
     if len(report.classes) > MOST_NAMED_CLASSES:
         note += " Classes in the order of the class list, from the top and from the left."
-    return _section("Confusion", note, pictures + _frequent_mistakes(counts, report.classes))
+    return section("Confusion", note, pictures + _frequent_mistakes(counts, report.classes))
 
 
 def _draw_confusions(counts: Mapping[str, np.ndarray], classes: tuple[str, ...], palette: Mapping[str, str]) -> Figure:
@@ -469,7 +444,7 @@ def _wrong_clips(report: Report) -> str:
     answers = report.answers(first)
     wrong = np.flatnonzero(answers != report.labels)
     if not len(wrong):
-        return _section("Wrong clips", "None: every clip was named right.", "")
+        return section("Wrong clips", "None: every clip was named right.", "")
     sureness = np.asarray(report.scores[first])[wrong, answers[wrong]]
     listed = wrong[np.argsort(-sureness, kind="stable")][:MOST_WRONG_CLIPS]
     note = f"All {len(wrong)}" if len(listed) == len(wrong) else f"The {len(listed)} surest of {len(wrong)}"
@@ -480,7 +455,7 @@ def _wrong_clips(report: Report) -> str:
         f"<tr><th>clip</th><th>truth</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>\n"
     )
     note += ", the surest mistake first; each answer with its score in percent, right ones marked."
-    return _section("Wrong clips", note, table)
+    return section("Wrong clips", note, table)
 
 
 def _wrong_row(report: Report, clip: int) -> str:
@@ -495,147 +470,3 @@ def _wrong_row(report: Report, clip: int) -> str:
         f'<tr><td class="clip">{escape(report.names[clip])}</td><td>{escape(report.classes[truth])}</td>'
         f"{''.join(cells)}</tr>\n"
     )
-
-
-def _provenance(provenance: Mapping[str, str]) -> str:
-    if not provenance:
-        return ""
-    entries = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in provenance.items())
-    return _section("Where the figures come from", "", f"<dl>{entries}</dl>\n")
-
-
-def _section(heading: str, note: str, body: str) -> str:
-    """A section of the page; heading, note and body are HTML."""
-    note = f'<p class="note">{note}</p>\n' if note else ""
-    return f"<section>\n<h2>{heading}</h2>\n{note}{body}</section>\n"
-
-
-def _interval(interval: tuple[float, float]) -> str:
-    return f"{interval[0]:.1f}&ndash;{interval[1]:.1f}"
-
-
-def _themed(draw: Callable[[Mapping[str, str]], Figure], alt: str) -> str:
-    """A figure drawn for light and for dark paper; print takes the light one."""
-    light, dark = (_svg(draw, PALETTES[theme]) for theme in ("light", "dark"))
-    return (
-        f'<div class="wide"><picture><source media="screen and (prefers-color-scheme: dark)" srcset="{dark}">'
-        f'<img src="{light}" alt="{escape(alt)}"></picture></div>\n'
-    )
-
-
-def _svg(draw: Callable[[Mapping[str, str]], Figure], palette: Mapping[str, str]) -> str:
-    """The figure that `draw(palette)` returns as a data URI; the same figure always gives the same bytes."""
-    import matplotlib
-
-    settings = {
-        "svg.fonttype": "none",  # the reader's fonts know more alphabets than ours
-        "svg.hashsalt": "rgbflow",
-        "font.size": 8.5,
-        "axes.titlesize": 9.5,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "grid.color": palette["line"],
-        "grid.linewidth": 0.6,
-        "axes.axisbelow": True,
-        "axes.edgecolor": palette["line"],
-        "text.color": palette["ink"],
-        "axes.titlecolor": palette["ink"],
-        "axes.labelcolor": palette["soft"],
-        "xtick.color": palette["soft"],
-        "ytick.color": palette["soft"],
-    }
-    buffer = BytesIO()
-    with matplotlib.rc_context(settings), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # measured with a font that may lack the letter
-        draw(palette).savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def _style() -> str:
-    light, dark = (_variables(PALETTES[theme]) for theme in ("light", "dark"))
-    return f":root{{{light}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n{STYLE}"
-
-
-def _variables(palette: Mapping[str, str]) -> str:
-    return "".join(f"--{name}:{colour};" for name, colour in palette.items())
-
-
-STYLE = """
-*{box-sizing:border-box}
-html{color-scheme:light dark;-webkit-text-size-adjust:100%}
-body{margin:0;background:var(--paper);color:var(--ink);font-variant-numeric:tabular-nums;
- font:15px/1.5 system-ui,"Segoe UI","Helvetica Neue","DejaVu Sans",sans-serif;
- -webkit-print-color-adjust:exact;print-color-adjust:exact}
-main{max-width:1120px;margin:0 auto;padding:56px 28px 72px}
-h1,.headline{font-family:"Iowan Old Style",Charter,"Bitstream Charter",Georgia,"DejaVu Serif",serif}
-h1{font-size:15px;font-weight:400;font-style:italic;color:var(--soft);margin:0 0 10px}
-.headline{font-size:30px;line-height:1.28;letter-spacing:-.01em;max-width:30em;margin:0 0 30px;
- text-wrap:balance}
-h2{font-size:17px;font-weight:650;margin:0 0 2px}
-section{border-top:1px solid var(--line);padding-top:22px;margin-top:40px}
-.note,.basis,.lead{color:var(--soft);margin:0 0 16px;max-width:68em}
-.lead{margin:14px 0 4px;font-size:13px}
-.basis{margin:18px 0 0}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(220px,1fr));gap:32px}
-.tile{max-width:360px}
-.tile span{display:block}
-.tile .name{font-weight:650;color:var(--own)}
-.tile .big{font-size:46px;line-height:1.15;font-weight:300;letter-spacing:-.02em}
-.tile small{font-size:22px;margin-left:.18em;color:var(--soft)}
-.tile .whisker{position:relative;height:6px;margin:8px 0 6px;background:var(--track);border-radius:3px}
-.whisker i,.whisker b{position:absolute;top:0;height:6px;border-radius:3px;background:var(--own)}
-.whisker i{opacity:.38}
-.whisker b{width:4px;height:14px;top:-4px;margin-left:-2px;box-shadow:0 0 0 1.5px var(--paper)}
-.interval{color:var(--soft);font-size:13px}
-.fusion{--own:var(--fusion)}.rgb{--own:var(--rgb)}.flow{--own:var(--flow)}
-.both{--own:var(--both)}.wrong{--own:var(--track)}
-.warning{margin:18px 0 0;padding:12px 16px;border-left:3px solid var(--warn);
- background:var(--warn-paper);color:var(--warn)}
-.examples{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(460px,100%),1fr));gap:26px 32px}
-figure{margin:0;break-inside:avoid}
-.strip{display:grid;gap:3px}
-.strip img{width:100%;display:block;border-radius:2px;box-shadow:0 0 0 1px var(--line)}
-figcaption{font-size:13px;color:var(--soft);margin-top:6px;overflow-wrap:anywhere}
-figcaption strong{color:var(--ink);font-weight:650;margin-right:.6em}
-.wide{overflow-x:auto}
-.wide img{display:block;max-width:none}
-table{border-collapse:collapse}
-th{font-weight:400;color:var(--soft);font-size:13px;text-align:left}
-thead th{border-bottom:1px solid var(--line);padding:4px 0 6px}
-td,tbody th{padding:7px 0;border-bottom:1px solid var(--line);vertical-align:baseline}
-.figures td,.figures th{white-space:nowrap}
-.figures td{text-align:right;padding-left:44px;font-size:17px}
-.figures td.interval{padding-left:12px;font-size:13px}
-.figures thead th{text-align:right;padding-left:44px}
-.figures tbody th{color:var(--ink);font-weight:650;font-size:15px;padding-right:16px}
-.dot{display:inline-block;width:9px;height:9px;border-radius:50%;background:var(--own);margin-right:9px}
-.legend{list-style:none;display:flex;flex-wrap:wrap;gap:4px 22px;margin:0 0 14px;padding:0;font-size:13px}
-.legend span{color:var(--soft);margin-left:.3em}
-.swatch{display:inline-block;width:18px;height:9px;border-radius:2px;background:var(--own);margin-right:7px}
-.bars.two{columns:2;column-gap:44px}
-.bar{display:grid;grid-template-columns:11em 1fr 3.4em;align-items:center;gap:12px;font-size:13px;
- line-height:23px;break-inside:avoid}
-.bar .class{overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
-.bar .track{display:flex;gap:1px;height:13px;background:var(--track);border-radius:2px;overflow:hidden}
-.bar .track i{background:var(--own)}
-.bar .count{color:var(--soft);text-align:right}
-.mistakes{font-size:13px;width:100%;min-width:620px}
-.mistakes td,.mistakes th{padding:5px 18px 5px 0}
-.mistakes .clip{overflow-wrap:anywhere;color:var(--soft)}
-.mistakes .score{text-align:right;color:var(--soft);padding-right:26px;width:1%}
-.mistakes .right{color:var(--fusion);font-weight:650}
-.mistakes .right::after{content:" ✓"}
-dl{display:grid;grid-template-columns:max-content 1fr;gap:6px 24px;margin:14px 0 0;font-size:13px}
-dt{color:var(--soft)}
-dd{margin:0;overflow-wrap:anywhere;
- font-family:ui-monospace,"SF Mono",Menlo,Consolas,"DejaVu Sans Mono",monospace}
-@media (max-width:700px){main{padding:28px 16px}.headline{font-size:23px}.bars.two{columns:1}
- .bar{grid-template-columns:8em 1fr 3em}
- .figures td,.figures thead th{padding-left:20px}}
-@media print{@page{margin:14mm}body{font-size:11px}main{max-width:none;padding:0}
- section{margin-top:22px;padding-top:12px}
- h2{break-after:avoid}tr,.wide{break-inside:avoid}.headline{font-size:22px}.wide img{max-width:100%}
- .tiles{grid-template-columns:repeat(3,1fr)}.examples{grid-template-columns:1fr 1fr;gap:14px 22px}
- .mistakes{min-width:0}}
-"""

@@ -4,11 +4,12 @@ import csv
 import json
 import logging
 import math
+import os
 import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -16,9 +17,11 @@ import lightning as L
 import numpy as np
 import torch
 import torch.nn.functional as F
+from filelock import FileLock, Timeout
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor
+from lightning.pytorch.plugins.environments import SLURMEnvironment
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -28,14 +31,15 @@ from rgbflow.data.dataset import ClipDataset, EpochSampler
 from rgbflow.data.jpegs import AnyStore
 from rgbflow.data.splits import Split, SplitClip, check_split
 from rgbflow.errors import InputError
-from rgbflow.learn.config import TrainConfig
+from rgbflow.learn.config import RESULT_NEUTRAL, TrainConfig
+from rgbflow.learn.optimizers import learning_rate_factor, make_optimizer
 from rgbflow.model import StreamNet, check_input, choose_device, has_fast_bf16, image_statistics, initialise
 from rgbflow.origin import describe_origin
+from rgbflow.processes import is_first_process
 from rgbflow.sampling import segment_starts
-from rgbflow.stream import Stream, StreamSpec
+from rgbflow.stream import SNIPPET_FRAMES, Stream, StreamSpec
 from rgbflow.transforms import read_snippets
 
-VALIDATION_SEGMENTS = 3
 CURVES = "curves.csv"
 Curve = list[dict[str, float]]
 
@@ -48,8 +52,9 @@ class TrainResult:
         stream: which network.
         best_epoch: counted from 1; the one whose weights the bundle holds, chosen on the validation part alone.
         val_top1: percent, of that epoch.
-        curve: a row per epoch: epoch, train_loss, val_loss, val_top1, learning_rate.
-        seconds: of this run, without the time before a resume.
+        curve: a row per epoch: epoch, learning_rate, and loss and top1 (percent) of each part: train_loss, train_top1,
+            val_loss, ... The training part's are those of the epoch's steps, augmented, with dropout.
+        seconds: of all whole epochs, before a resume and after it.
         resumed_epoch: the epoch an earlier run had finished, 0 for a fresh start.
     """
 
@@ -67,19 +72,27 @@ class StreamTraining(L.LightningModule):
     Args:
         network: with its starting weights.
         config: the run's settings.
-        parts: training and validation data.
+        parts: "train" and "val" data; also "test" for a curve of it, which decides nothing.
     """
 
     def __init__(self, network: StreamNet, config: TrainConfig, parts: dict[str, ClipDataset]):
         super().__init__()
         self.network, self.config, self.parts = network, config, parts
-        self.val_top1 = MulticlassAccuracy(num_classes=network.backbone.num_classes, average="micro")
+        self.top1 = nn.ModuleDict(
+            {f"{part}_top1": MulticlassAccuracy(num_classes=network.num_classes, average="micro") for part in parts}
+        )
 
     def train_dataloader(self) -> DataLoader:
         return self._loader("train", self.config.batch_size)
 
-    def val_dataloader(self) -> DataLoader:
-        return self._loader("val", max(1, self.config.batch_size // VALIDATION_SEGMENTS))
+    def val_dataloader(self) -> list[DataLoader]:
+        batch_size = max(1, self.config.batch_size // validation_segments(self.config))
+        return [self._loader(part, batch_size) for part in self.watched_parts]
+
+    @property
+    def watched_parts(self) -> list[str]:
+        """The parts measured after each epoch: "val", perhaps "test"."""
+        return [part for part in self.parts if part != "train"]
 
     def _loader(self, part: str, batch_size: int) -> DataLoader:
         dataset, training = self.parts[part], part == "train"
@@ -103,46 +116,43 @@ class StreamTraining(L.LightningModule):
 
     def on_train_batch_start(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         # Dropout draws from the global generator: seeded per step, a resumed run draws what the whole run drew.
-        torch.manual_seed(self.config.seed * 1_000_003 + self.global_step)
+        torch.manual_seed(self.config.seed * 1_000_003 + self.global_step + 1_000_000_007 * self.global_rank)
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         inputs, labels = batch
-        loss = F.cross_entropy(self.network(inputs), labels, label_smoothing=self.config.label_smoothing)
-        self.log("train_loss", loss, on_epoch=True, on_step=False, batch_size=len(labels))
+        logits = self.network(inputs)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
+        self._log("train", loss, logits, labels)
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+    def validation_step(self, batch: tuple[Tensor, Tensor], _: int, dataloader_idx: int = 0) -> None:
         inputs, labels = batch
         logits = self.network(inputs)
-        self.val_top1(logits, labels)
-        self.log("val_loss", F.cross_entropy(logits, labels), batch_size=len(labels), sync_dist=True)
-        self.log("val_top1", self.val_top1, on_epoch=True, batch_size=len(labels))
+        self._log(self.watched_parts[dataloader_idx], F.cross_entropy(logits, labels), logits, labels)
+
+    def _log(self, part: str, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Keep loss and top-1 of a part for its mean over the epoch and over all processes."""
+        top1 = self.top1[f"{part}_top1"]
+        top1.update(logits.detach(), labels)
+        options = {"on_step": False, "on_epoch": True, "batch_size": len(labels), "add_dataloader_idx": False}
+        self.log(f"{part}_loss", loss.detach(), sync_dist=True, **options)
+        self.log(f"{part}_top1", top1, **options)
 
     def on_validation_epoch_end(self) -> None:
         if self.trainer.sanity_checking:
             return
         # Small validation parts tie often; among equal top-1 the lower loss is the better epoch.
-        rank = self.val_top1.compute() - self.trainer.callback_metrics["val_loss"] / 1000
+        rank = self.top1["val_top1"].compute() - self.trainer.callback_metrics["val_loss"] / 1000
         self.log("val_rank", rank, sync_dist=True)
 
     def configure_optimizers(self) -> dict:
         config = self.config
-        optimizer = torch.optim.SGD(
-            self.parameters(), config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
-        )
+        optimizer = make_optimizer(self.parameters(), config)
         steps_per_epoch = max(1, self.trainer.estimated_stepping_batches // config.epochs)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate_factor(config, step / steps_per_epoch)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def learning_rate_factor(config: TrainConfig, epoch: float) -> float:
-    """The share of the learning rate at a moment, counted in (partial) epochs from 0."""
-    warmup = min(1.0, (epoch + 1e-2) / config.warmup_epochs) if config.warmup_epochs else 1.0
-    if config.schedule == "cosine":
-        return warmup * 0.5 * (1 + math.cos(math.pi * min(1.0, epoch / config.epochs)))
-    return warmup * (config.decay ** int(epoch) if config.schedule == "exponential" else 1.0)
 
 
 def train(
@@ -154,79 +164,110 @@ def train(
     report: Callable[[str], None] = print,
     on_step: Callable[[int, int, str], None] = lambda done, total, note: None,
     replace_stream: bool = False,
+    test_curve: bool = False,
 ) -> TrainResult:
     """Train one stream and put it into the bundle at `folder`; a killed run continues from its last whole epoch.
 
     Args:
         store: the prepared data set.
-        split: its train part trains, its val part chooses the epoch, its test part isn't looked at.
+        split: its train part trains, its val part chooses the epoch, its test part isn't looked at (see test_curve).
         stream: which network.
         folder: the bundle; made if missing. Logs go to `folder/training/<stream>`.
         config: the run's settings.
         report: told one line about each thing worth knowing.
         on_step: told (steps done, all steps, a note on the last epoch) after each step.
         replace_stream: whether a stream that the bundle holds already is trained anew.
+        test_curve: measure the test part after each epoch too, for a figure; nothing is chosen by it.
+
+    One process of many (torchrun, SLURM) is told nothing of what the first one is told, and leaves the writing to it.
 
     Returns:
         The chosen epoch, its figure and the curves.
 
     Raises:
         InputError: if the split is for another store or has an empty part, a clip is too short or broken, the bundle
-            holds something else, an unfinished run with other settings is there, or the loss becomes infinite.
+            holds something else, an unfinished run with other settings is there, another process trains the same
+            stream into it, or the loss becomes infinite.
     """
-    began = time.perf_counter()
+    if not is_first_process():
+        report, on_step = (lambda line: None), (lambda done, total, note: None)
     choose_device(config.device)
     check_split(split, store.rows)
-    _check_parts(split)
+    watched = ("val", "test") if test_curve else ("val",)
+    _check_parts(split, ("train", *watched))
     spec = make_spec(store, split.train, stream, config)
     addition = make_bundle(store, split, spec, config)
     with_stream(_existing_bundle(folder, stream, replace_stream), addition)  # refuse before the work, not after it
-    module = _make_module(store, split, spec, config, report)
-
+    module = _make_module(store, split, watched, spec, config, report)
     work = folder / "training" / stream
-    checkpoint, resumed_epoch = _find_checkpoint(work, split, spec, config)
-    if resumed_epoch:
-        report(f"{stream}: going on after epoch {resumed_epoch} of {config.epochs}")
-    curve, best_epoch = _fit(module, work, checkpoint, on_step)
-    module.trainer.strategy.barrier()  # every process has read the best epoch
-    if module.trainer.is_global_zero:
-        addition.origin[stream] = {**describe_origin(), "epoch": best_epoch, "config": asdict(config)}
-        save_stream(folder, addition, stream, module.network.state_dict())
-        for name in ("best.ckpt", "last.ckpt"):
-            (work / name).unlink(missing_ok=True)
-    val_top1 = curve[best_epoch - 1]["val_top1"]
-    return TrainResult(stream, best_epoch, val_top1, curve, time.perf_counter() - began, resumed_epoch)
+    with _only_one(work):
+        checkpoint, resumed_epoch = _find_checkpoint(work, split, watched, spec, config)
+        if resumed_epoch:
+            report(f"{stream}: going on after epoch {resumed_epoch} of {config.epochs}")
+        curve, best_epoch, seconds = _fit(module, work, checkpoint, on_step)
+        module.trainer.strategy.barrier()  # every process has read the best epoch
+        if module.trainer.is_global_zero:
+            origin = {**describe_origin(), "epoch": best_epoch, "seconds": round(seconds, 1), "config": asdict(config)}
+            addition.origin[stream] = origin
+            save_stream(folder, addition, stream, module.network.state_dict())
+            for name in ("best.ckpt", "last.ckpt"):
+                (work / name).unlink(missing_ok=True)
+    return TrainResult(stream, best_epoch, curve[best_epoch - 1]["val_top1"], curve, seconds, resumed_epoch)
+
+
+def validation_segments(config: TrainConfig) -> int:
+    """Snippets of a clip that are looked at after each epoch; those of c3d and lrcn are 16 frames long."""
+    return 3 if config.algorithm == "two-stream" else 1
+
+
+@contextmanager
+def _only_one(work: Path) -> Iterator[None]:
+    """Keep a second training of the same stream out of the folder; the processes of one training count as one."""
+    work.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(work / ".lock", timeout=0) if is_first_process() else nullcontext():
+            yield
+    except Timeout as error:
+        raise InputError(f"{work} is being trained by another process: wait for it, or choose another --out") from error
 
 
 def _make_module(
-    store: AnyStore, split: Split, spec: StreamSpec, config: TrainConfig, report: Callable[[str], None]
+    store: AnyStore,
+    split: Split,
+    watched: tuple[str, ...],
+    spec: StreamSpec,
+    config: TrainConfig,
+    report: Callable[[str], None],
 ) -> StreamTraining:
     """The network with its starting weights, and its data."""
-    train_part = ClipDataset(
-        store,
-        split.train,
-        split.classes,
-        spec,
-        config.num_segments,
-        augment=True,
-        flip=config.flip,
-        seed=config.seed,
-    )
-    val_part = ClipDataset(store, split.val, split.classes, spec, VALIDATION_SEGMENTS, augment=False)
+    parts = {
+        "train": ClipDataset(
+            store,
+            split.train,
+            split.classes,
+            spec,
+            config.num_segments,
+            augment=True,
+            flip=config.flip,
+            seed=config.seed,
+        )
+    }
+    for part in watched:
+        clips = getattr(split, part)
+        parts[part] = ClipDataset(store, clips, split.classes, spec, validation_segments(config), augment=False)
     torch.manual_seed(config.seed)
     network = StreamNet(spec, len(split.classes))
     report(f"{spec.stream}: {config.backbone}, {initialise(network, spec, config.weights)}")
     if config.flip and (sided := [name for name in split.classes if _names_a_side(name)]):
         report(f"note: {', '.join(sided)} name a side, and a mirrored clip shows the other: consider --no-flip")
     check_input(network, spec)
-    network = network.to(memory_format=torch.channels_last).train()
-    return StreamTraining(network, config, {"train": train_part, "val": val_part})
+    return StreamTraining(network.to(memory_format=network.memory_format).train(), config, parts)
 
 
 def _fit(
     module: StreamTraining, work: Path, checkpoint: Path | None, on_step: Callable[[int, int, str], None]
-) -> tuple[Curve, int]:
-    """Train to the end and give the module the weights of the best epoch; returns the curve and that epoch, from 1."""
+) -> tuple[Curve, int, float]:
+    """Train to the end and give the module the weights of the best epoch; returns the curve, that epoch, seconds."""
     keeper = ModelCheckpoint(work, "best", monitor="val_rank", mode="max", save_last=True, enable_version_counter=False)
     curve = _CurveKeeper(work)
     with _quiet_lightning():
@@ -244,21 +285,28 @@ def _fit(
         raise KeyboardInterrupt
     best = torch.load(work / "best.ckpt", map_location="cpu", weights_only=True)
     module.load_state_dict(best["state_dict"])
-    return curve.rows, best["epoch"] + 1
+    return curve.rows, best["epoch"] + 1, curve.seconds
 
 
 def make_spec(store: AnyStore, clips: tuple[SplitClip, ...], stream: Stream, config: TrainConfig) -> StreamSpec:
     """The stream's record: RGB statistics from the backbone, flow statistics from the training part."""
-    spec = StreamSpec(
+    spec = form_of_input(stream, config)
+    return spec if stream == "rgb" else replace(spec, std=(flow_spread(store, clips, spec),) * 2)
+
+
+def form_of_input(stream: Stream, config: TrainConfig) -> StreamSpec:
+    """The stream's record as far as it is known without data: flow has no scale yet."""
+    length = config.stack_length if stream == "flow" else 1
+    return StreamSpec(
         stream,
         config.backbone,
         config.input_size,
-        config.stack_length if stream == "flow" else 1,
-        *(image_statistics(config.backbone) if stream == "rgb" else ((0.5, 0.5), (1.0, 1.0))),
+        length if config.algorithm == "two-stream" else SNIPPET_FRAMES,
+        *(image_statistics(config.backbone, config.algorithm) if stream == "rgb" else ((0.5, 0.5), (1.0, 1.0))),
         crop_fraction=config.crop_fraction,
         dropout=config.dropout,
+        algorithm=config.algorithm,
     )
-    return spec if stream == "rgb" else replace(spec, std=(flow_spread(store, clips, spec),) * 2)
 
 
 def flow_spread(store: AnyStore, clips: tuple[SplitClip, ...], spec: StreamSpec, num_clips: int = 64) -> float:
@@ -303,6 +351,11 @@ class _CurveKeeper(L.Callback):
     def __init__(self, work: Path):
         self.work = work
         self.rows: Curve = []
+        self.seconds = 0.0  # of all whole epochs
+        self._began = 0.0  # the epoch
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: StreamTraining) -> None:
+        self._began = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: StreamTraining) -> None:
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
@@ -312,15 +365,12 @@ class _CurveKeeper(L.Callback):
             raise InputError(
                 f"the training diverged in epoch {trainer.current_epoch + 1}: lower learning_rate ({rate})"
             )
-        self.rows.append(
-            {
-                "epoch": trainer.current_epoch + 1,
-                "train_loss": metrics["train_loss"],
-                "val_loss": metrics["val_loss"],
-                "val_top1": 100 * metrics["val_top1"],
-                "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
-            }
-        )
+        row = {"epoch": trainer.current_epoch + 1}
+        for part in module.parts:
+            row[f"{part}_loss"] = metrics[f"{part}_loss"]
+            row[f"{part}_top1"] = 100 * metrics[f"{part}_top1"]
+        self.rows.append({**row, "learning_rate": trainer.optimizers[0].param_groups[0]["lr"]})
+        self.seconds += time.perf_counter() - self._began
         if trainer.is_global_zero:
             with replacing(self.work / CURVES) as temporary, temporary.open("w", newline="") as file:
                 writer = csv.DictWriter(file, list(self.rows[0]))
@@ -328,10 +378,10 @@ class _CurveKeeper(L.Callback):
                 writer.writerows(self.rows)
 
     def state_dict(self) -> dict:
-        return {"rows": self.rows}
+        return {"rows": self.rows, "seconds": self.seconds}
 
     def load_state_dict(self, state: dict) -> None:
-        self.rows = state["rows"]
+        self.rows, self.seconds = state["rows"], state["seconds"]
 
 
 class _StepTeller(L.Callback):
@@ -361,9 +411,13 @@ def _make_trainer(config: TrainConfig, work: Path, callbacks: list[L.Callback]) 
         precision = "bf16" if has_fast_bf16(device) else "fp32"
     if precision == "fp16" and device.type == "cpu":
         raise InputError("precision fp16 needs a GPU: use bf16, fp32 or auto")
+    devices, nodes = launched_processes()
+    if devices is None:
+        devices = 1 if device.type != "cuda" else "auto" if device.index is None else [device.index]
     return L.Trainer(
         accelerator="gpu" if device.type == "cuda" else device.type,
-        devices=("auto" if device.index is None else [device.index]) if device.type == "cuda" else 1,
+        devices=devices,
+        num_nodes=nodes,
         precision={"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[precision],
         max_epochs=config.epochs,
         gradient_clip_val=config.gradient_clip or None,
@@ -377,6 +431,18 @@ def _make_trainer(config: TrainConfig, work: Path, callbacks: list[L.Callback]) 
     )
 
 
+def launched_processes() -> tuple[int | None, int]:
+    """How torchrun or SLURM has started this run: (processes on each machine, machines); (None, 1) if neither has."""
+    environment = os.environ
+    if "TORCHELASTIC_RUN_ID" in environment:
+        here = int(environment["LOCAL_WORLD_SIZE"])
+        return here, int(environment["WORLD_SIZE"]) // here
+    if SLURMEnvironment.detect():
+        nodes = int(environment.get("SLURM_NNODES", 1))
+        return int(environment["SLURM_NTASKS"]) // nodes, nodes
+    return None, 1
+
+
 def _existing_bundle(folder: Path, stream: Stream, replace_stream: bool) -> Bundle | None:
     if not (folder / RECORD).is_file():
         return None
@@ -388,19 +454,26 @@ def _existing_bundle(folder: Path, stream: Stream, replace_stream: bool) -> Bund
     return bundle
 
 
-def _check_parts(split: Split) -> None:
-    for part in ("train", "val"):
-        if not getattr(split, part):
+def _check_parts(split: Split, parts: tuple[str, ...]) -> None:
+    devices, nodes = launched_processes()
+    processes = nodes * (devices or 1)
+    for part in parts:
+        clips = len(getattr(split, part))
+        if not clips:
             raise InputError(f"the {part} part of the split is empty: make a split with such a part")
+        if clips < processes:
+            raise InputError(f"the {part} part has {clips} clips for {processes} processes: start fewer")
     if len(split.classes) < 2:
         raise InputError(f"the split has one class ({split.classes[0]}): there is nothing to tell apart")
 
 
-def _find_checkpoint(work: Path, split: Split, spec: StreamSpec, config: TrainConfig) -> tuple[Path | None, int]:
+def _find_checkpoint(
+    work: Path, split: Split, watched: tuple[str, ...], spec: StreamSpec, config: TrainConfig
+) -> tuple[Path | None, int]:
     """The checkpoint to go on from and its number of finished epochs; (None, 0) for a fresh start."""
-    result_neutral = ("workers", "device", "licence")
-    changing = {name: value for name, value in asdict(config).items() if name not in result_neutral}
-    settings = json.dumps({"split": split.sha256, "spec": asdict(spec), "config": changing}, indent=2)
+    changing = {name: value for name, value in asdict(config).items() if name not in RESULT_NEUTRAL}
+    about = {"split": split.sha256, "watched": watched, "spec": asdict(spec), "config": changing}
+    settings = json.dumps(about, indent=2)
     path, last = work / "settings.json", work / "last.ckpt"
     if last.is_file() and (not path.is_file() or path.read_text(encoding="utf-8") != settings):
         raise InputError(

@@ -1,0 +1,77 @@
+"""C3D, the 3D convolutional network that the paper compares with (Tran et al. 2015)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rgbflow.errors import InputError
+from rgbflow.stream import SNIPPET_FRAMES
+
+WIDTHS = {"c3d": 64, "c3d_half": 32, "c3d_quarter": 16}  # channels of the first convolution; c3d is the published one
+HIDDEN = 64  # neurons of fc6 and fc7 for each channel of the first convolution: 4096 in the published network
+STATISTICS = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)  # mean and std of RGB in 0…1; random weights expect no other
+SMALLEST_INPUT = 32  # pixels; below, the pools leave nothing
+
+
+class C3D(nn.Module):
+    """Eight 3×3×3 convolutions, five max pools, two hidden layers and a classifier (Tran et al. 2015, section 3.3).
+
+    The first pool leaves time alone, the last is padded, so that 16 frames of 112×112 become 512×1×4×4. There is no
+    batch norm. The layers have the names of the published network.
+
+    Args:
+        backbone: a key of `WIDTHS`.
+        planes: 3 for rgb, 2 for flow.
+        input_size: pixels; 112 in the paper.
+        num_classes: K.
+        dropout: after fc6 and fc7; 0.5 in the published training.
+    """
+
+    def __init__(self, backbone: str, planes: int, input_size: int, num_classes: int, dropout: float):
+        super().__init__()
+        if backbone not in WIDTHS:
+            raise InputError(f"backbone {backbone!r} is not one of c3d's: use {', '.join(WIDTHS)}")
+        if input_size < SMALLEST_INPUT:
+            raise InputError(f"input_size ({input_size}) must be at least {SMALLEST_INPUT} for c3d: 112 is usual")
+        width = WIDTHS[backbone]
+        self.pretrained_cfg = {"classifier": "fc8", "first_conv": "conv1"}  # as timm's models say it
+        self.conv1 = _convolution(planes, width)
+        self.conv2 = _convolution(width, 2 * width)
+        self.conv3a = _convolution(2 * width, 4 * width)
+        self.conv3b = _convolution(4 * width, 4 * width)
+        self.conv4a = _convolution(4 * width, 8 * width)
+        self.conv4b = _convolution(8 * width, 8 * width)
+        self.conv5a = _convolution(8 * width, 8 * width)
+        self.conv5b = _convolution(8 * width, 8 * width)
+        side = (input_size // 16 + 2) // 2  # after four pools, and a fifth that is padded by one
+        self.fc6 = nn.Linear(8 * width * side * side, HIDDEN * width)
+        self.fc7 = nn.Linear(HIDDEN * width, HIDDEN * width)
+        self.fc8 = nn.Linear(HIDDEN * width, num_classes)
+        self.dropout = nn.Dropout(dropout)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv3d | nn.Linear):  # without batch norm, torch's own start lets the signal fade
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, snippets: Tensor) -> Tensor:
+        """Class logits of snippets.
+
+        Args:
+            snippets: (N, 16 · planes, H, W) float32, frame after frame, each with its planes.
+
+        Returns:
+            (N, K) logits.
+        """
+        x = snippets.unflatten(1, (SNIPPET_FRAMES, -1)).transpose(1, 2)  # (N, planes, 16, H, W)
+        x = F.max_pool3d(self.conv1(x).relu(), (1, 2, 2))
+        x = F.max_pool3d(self.conv2(x).relu(), 2)
+        x = F.max_pool3d(self.conv3b(self.conv3a(x).relu()).relu(), 2)
+        x = F.max_pool3d(self.conv4b(self.conv4a(x).relu()).relu(), 2)
+        x = self.conv5b(self.conv5a(x).relu()).relu()
+        x = F.max_pool3d(F.pad(x, (1, 1, 1, 1)), 2)  # what is padded is 0, the least a relu gives
+        x = self.dropout(self.fc6(torch.flatten(x, 1)).relu())
+        return self.fc8(self.dropout(self.fc7(x).relu()))
+
+
+def _convolution(channels: int, out: int) -> nn.Conv3d:
+    return nn.Conv3d(channels, out, kernel_size=3, padding=1)

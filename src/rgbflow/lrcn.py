@@ -1,0 +1,39 @@
+"""LRCN, the recurrent network that the paper compares with as LSTM (Donahue et al. 2015)."""
+
+from torch import Tensor, nn
+
+from rgbflow.stream import SNIPPET_FRAMES
+
+HIDDEN = 256  # units of the LSTM on RGB frames (Donahue et al. 2015, section 4.1)
+
+
+class LRCN(nn.Module):
+    """Features of each frame, an LSTM over the frames, and the mean of its answers (Donahue et al. 2015, section 4).
+
+    Args:
+        features: an image network without its classifier; gives (N, F) for (N, planes, H, W).
+        feature_size: F.
+        num_classes: K.
+        dropout: of the LSTM's answers, before the classifier.
+    """
+
+    def __init__(self, features: nn.Module, feature_size: int, num_classes: int, dropout: float):
+        super().__init__()
+        self.features = features
+        self.lstm = nn.LSTM(feature_size, HIDDEN, batch_first=True)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(HIDDEN, num_classes)
+
+    def forward(self, snippets: Tensor) -> Tensor:
+        """Class logits of snippets: the mean over the frames, each of which has heard all before it.
+
+        Args:
+            snippets: (N, 16 · planes, H, W) float32, frame after frame, each with its planes.
+
+        Returns:
+            (N, K) logits.
+        """
+        frames = snippets.unflatten(1, (SNIPPET_FRAMES, -1))  # (N, 16, planes, H, W)
+        features = self.features(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+        answers, _ = self.lstm(features)
+        return self.classifier(self.dropout(answers)).mean(dim=1)

@@ -1,0 +1,216 @@
+"""What a figure or table of the paper will cost: images, hours and gigabytes, from a few steps on this machine."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from rgbflow.data.dataset import ClipDataset
+from rgbflow.data.jpegs import open_store
+from rgbflow.data.splits import Split, load_split
+from rgbflow.learn.optimizers import make_optimizer
+from rgbflow.learn.train import form_of_input, validation_segments
+from rgbflow.model import StreamNet, choose_device, has_fast_bf16
+from rgbflow.origin import describe_machine
+from rgbflow.paper.tasks import Evaluating, Training, free_devices
+from rgbflow.stream import StreamSpec
+
+CLIPS_READ = 8
+STEPS = 3  # measured after one that warms up
+MEASURED_BATCH = 2  # clips; a step with the real batch takes as long for each clip, or less
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one training, and the measuring of its bundle's stream, costs.
+
+    Attributes:
+        name: of the training.
+        images: frames or flow stacks that go through the network in training.
+        measured_images: those that go through it forward only: val after each epoch, and the test.
+        step_seconds: of a step with the real batch.
+        computing_hours: all of these images.
+        reading_hours: of the clips, in the worker processes, beside the computing; None where there are no clips.
+        memory_gib: of a step, for weights, gradients, optimizer and what the backward pass needs of the images.
+        disk_gib: of the weights that stay.
+    """
+
+    name: str
+    images: int
+    measured_images: int
+    step_seconds: float
+    computing_hours: float
+    reading_hours: float | None
+    memory_gib: float
+    disk_gib: float
+
+    @property
+    def hours(self) -> float:
+        """The longer of computing and reading, which go on side by side."""
+        return max(self.computing_hours, self.reading_hours or 0.0)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The costs of all trainings of a figure or table; an estimate.
+
+    Attributes:
+        costs: of each training.
+        devices: how many trainings run side by side.
+        machine: the one that was measured.
+    """
+
+    costs: list[Cost]
+    devices: int
+    machine: str
+
+    @property
+    def hours(self) -> float:
+        """Of all trainings, shared out evenly among the devices."""
+        return sum(cost.hours for cost in self.costs) / self.devices
+
+    def as_dict(self) -> dict:
+        """A form for JSON."""
+        total = {
+            "images": sum(cost.images + cost.measured_images for cost in self.costs),
+            "hours": self.hours,
+            "disk_gib": sum(cost.disk_gib for cost in self.costs),
+            "memory_gib": max(cost.memory_gib for cost in self.costs),
+        }
+        costs = [{**asdict(cost), "hours": cost.hours} for cost in self.costs]
+        return {"estimate": True, "total": total, "devices": self.devices, "machine": self.machine, "trainings": costs}
+
+
+@dataclass(frozen=True)
+class _Speed:
+    """Of one network: images in a snippet, seconds and bytes for each snippet, and bytes whatever their number."""
+
+    images: int
+    train_snippet: float
+    forward_snippet: float
+    read_snippet: float | None
+    fixed_bytes: int
+    snippet_bytes: int
+    weight_bytes: int
+
+
+def make_plan(trainings: Sequence[Training], evaluations: Sequence[Evaluating], device: str = "auto") -> Plan:
+    """Estimate what the trainings and evaluations cost, by a few steps with random pixels and, if there are clips, by
+    reading some.
+
+    Args:
+        trainings: all of them, done or not.
+        evaluations: of their bundles.
+        device: where they will run.
+    """
+    speeds: dict[StreamSpec, _Speed] = {}
+    snippets = {task.folder: task.snippets for task in evaluations}
+    costs = []
+    for task in trainings:
+        split, spec = load_split(task.split), form_of_input(task.stream, task.config)
+        if spec not in speeds:
+            speeds[spec] = _measure(task, split, spec, choose_device(device))
+        costs.append(_cost(task, split, snippets.get(task.folder, 0), speeds[spec]))
+    return Plan(costs, min(len(free_devices(device)), len(trainings)), describe_machine())
+
+
+def _cost(task: Training, split: Split, test_snippets: int, speed: _Speed) -> Cost:
+    config = task.config
+    clips = config.epochs * len(split.train) * config.num_segments
+    watched = len(split.val) + (len(split.test) if task.test_curve else 0)
+    forward = config.epochs * watched * validation_segments(config) + len(split.test) * test_snippets
+    batch = config.batch_size * config.num_segments
+    reading = None if speed.read_snippet is None else (clips + forward) * speed.read_snippet / max(1, config.workers)
+    return Cost(
+        name=task.name,
+        images=clips * speed.images,
+        measured_images=forward * speed.images,
+        step_seconds=batch * speed.train_snippet,
+        computing_hours=(clips * speed.train_snippet + forward * speed.forward_snippet) / 3600,
+        reading_hours=None if reading is None else reading / 3600,
+        memory_gib=(speed.fixed_bytes + batch * speed.snippet_bytes) / GIB,
+        disk_gib=speed.weight_bytes / GIB,
+    )
+
+
+def _measure(task: Training, split: Split, spec: StreamSpec, device: torch.device) -> _Speed:
+    """Train and look at random pixels; read a few clips."""
+    network = StreamNet(spec, len(split.classes))
+    network.to(device, memory_format=network.memory_format).train()
+    optimizer = make_optimizer(network.parameters(), task.config)
+    snippets = torch.randn(MEASURED_BATCH, 1, spec.channels, spec.input_size, spec.input_size, device=device)
+    labels = torch.zeros(MEASURED_BATCH, dtype=torch.int64, device=device)
+    precision = torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_fast_bf16(device))
+
+    def step() -> None:
+        with precision:
+            loss = F.cross_entropy(network(snippets), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    def look() -> None:
+        with torch.inference_mode(), precision:
+            network(snippets)
+
+    kept = _bytes_kept(lambda: network(snippets), precision)
+    train_seconds = _median_seconds(step, device)
+    forward_seconds = _median_seconds(look, device)
+    weights = sum(value.nbytes for value in network.state_dict().values())
+    states = [
+        value for state in optimizer.state.values() for value in state.values() if isinstance(value, torch.Tensor)
+    ]
+    return _Speed(
+        images=spec.stack_length if task.config.algorithm != "two-stream" else 1,
+        train_snippet=train_seconds / MEASURED_BATCH,
+        forward_snippet=forward_seconds / MEASURED_BATCH,
+        read_snippet=None if is_lists(task.store) else _reading_seconds(task, split, spec),
+        fixed_bytes=2 * weights + sum(state.nbytes for state in states),
+        snippet_bytes=kept // MEASURED_BATCH,
+        weight_bytes=weights,
+    )
+
+
+def _median_seconds(function: Callable[[], None], device: torch.device) -> float:
+    seconds = []
+    for _ in range(1 + STEPS):
+        began = time.perf_counter()
+        function()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds[1:])
+
+
+def _bytes_kept(forward: Callable[[], torch.Tensor], precision: torch.autocast) -> int:
+    """Bytes that a forward pass keeps for the backward pass, counting each storage once, weights too."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), precision:
+        forward()
+    return sum(kept.values())
+
+
+def _reading_seconds(task: Training, split: Split, spec: StreamSpec) -> float:
+    """Seconds to read, crop and scale one snippet of a training clip, in one process."""
+    clips = split.train[:CLIPS_READ]
+    data = ClipDataset(open_store(task.store), clips, split.classes, spec, num_segments=1, augment=True)
+    data[0, 0]  # the first one loads libraries
+    began = time.perf_counter()
+    for index in range(len(clips)):
+        data[1, index]
+    return (time.perf_counter() - began) / len(clips)
+
+
+def is_lists(store: Path) -> bool:
+    """Whether a folder holds UCF101's lists, of which there are no clips to read."""
+    return (store / "classInd.txt").is_file()

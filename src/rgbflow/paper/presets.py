@@ -1,0 +1,89 @@
+"""The paper's settings, for training at its own scale or at a smaller one."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from rgbflow.learn.config import TrainConfig, with_algorithm
+from rgbflow.stream import Algorithm, Stream
+
+PresetName = Literal["paper"]
+
+# Table I, and below the line what the paper leaves open: docs/paper.md gives the reason for each.
+TABLE_I = TrainConfig(
+    backbone="resnet101",
+    input_size=224,
+    epochs=100,
+    batch_size=16,  # of the spatial network; MOTION_BATCH_SIZE for the motion network
+    optimizer="sgd-momentum",
+    learning_rate=5e-4,
+    schedule="exponential",
+    stack_length=1,  # one (u, v) pair
+    # ---
+    decay=0.95,
+    momentum=0.9,
+    weight_decay=0.0,
+    warmup_epochs=0.0,
+    weights="imagenet",
+    num_segments=1,
+    flip=True,
+    label_smoothing=0.0,
+    dropout=0.0,
+    gradient_clip=0.0,
+)
+MOTION_BATCH_SIZE = 12
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What to change of the paper's scale; what is None stays as the paper has it."""
+
+    backbone: str | None = None
+    """Of both streams and of the LSTM's features; resnet101."""
+    weights: str | None = None
+    """Their starting weights: none, imagenet or a file; imagenet."""
+    input_size: int | None = None
+    """Pixels of their input; 224."""
+    c3d_backbone: str | None = None
+    """c3d, or c3d_half or c3d_quarter with fewer channels; c3d."""
+    c3d_input_size: int | None = None
+    """Pixels of C3D's input; 112."""
+    stack_length: int | None = None
+    """Flow fields the flow network sees (L); 1, a single pair (u,v)."""
+    epochs: int | None = None
+    """Of every training; 100, for fig4 30."""
+    batch_size: int | None = None
+    """Of every training; 16, of the flow stream 12."""
+    learning_rate: float | None = None
+    """At the start, of every training; 0.0005."""
+    flip: bool = True
+    """Mirror half of the clips. Wrong for classes that differ in left and right."""
+    device: str = "auto"
+    """auto, cpu, cuda or mps; auto uses every GPU there is, a training on each."""
+    workers: int = 1
+    """Processes that read clips, of each training."""
+
+
+def table_i(stream: Stream) -> TrainConfig:
+    """Table I of the paper for one of its two networks."""
+    return replace(TABLE_I, batch_size=MOTION_BATCH_SIZE) if stream == "flow" else TABLE_I
+
+
+PRESETS: dict[PresetName, Callable[[Stream], TrainConfig]] = {"paper": table_i}
+
+
+def scaled(stream: Stream, algorithm: Algorithm, scale: Scale, seed: int) -> TrainConfig:
+    """Table I for a network of the paper or one that it compares with, at another scale."""
+    base = with_algorithm(table_i(stream), algorithm)
+    is_c3d = algorithm == "c3d"
+    changes = {
+        "backbone": scale.c3d_backbone if is_c3d else scale.backbone,
+        "weights": None if is_c3d else scale.weights,
+        "input_size": scale.c3d_input_size if is_c3d else scale.input_size,
+        "stack_length": scale.stack_length,
+        "epochs": scale.epochs,
+        "batch_size": scale.batch_size,
+        "learning_rate": scale.learning_rate,
+    }
+    given = {name: value for name, value in changes.items() if value is not None}
+    return replace(base, **given, flip=scale.flip, device=scale.device, workers=scale.workers, seed=seed)

@@ -1,0 +1,178 @@
+"""The trainings and evaluations that a figure or a table is made of: done once, each where a device is free."""
+
+import multiprocessing
+import os
+import queue
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+
+from rgbflow.bundle import RECORD, Bundle, load_bundle
+from rgbflow.data.jpegs import open_store
+from rgbflow.data.splits import load_split
+from rgbflow.errors import InputError
+from rgbflow.learn.config import RESULT_NEUTRAL, TrainConfig
+from rgbflow.learn.evaluate import evaluate, record_figures
+from rgbflow.learn.train import read_curve, train
+from rgbflow.progress import track
+from rgbflow.recognizer import Recognizer
+from rgbflow.stream import Stream
+
+SCORES = "scores.npz"
+
+
+@dataclass(frozen=True)
+class Training:
+    """One stream trained into a bundle.
+
+    Attributes:
+        name: for messages, such as "two-stream rgb, run 1".
+        store: folder of the data set.
+        split: file of the split.
+        stream: which network.
+        folder: the bundle.
+        config: the settings.
+        test_curve: whether the test part is measured after each epoch.
+    """
+
+    name: str
+    store: Path
+    split: Path
+    stream: Stream
+    folder: Path
+    config: TrainConfig
+    test_curve: bool = False
+
+    def is_done(self) -> bool:
+        """Whether the bundle holds the stream, trained with these settings.
+
+        Raises:
+            InputError: if it was trained with others.
+        """
+        bundle = _bundle_at(self.folder)
+        if not bundle or self.stream not in bundle.streams:
+            return False
+        trained = bundle.origin[self.stream]["config"]
+        wanted = asdict(self.config)
+        other = [name for name in wanted if name not in RESULT_NEUTRAL and trained.get(name) != wanted[name]]
+        if bundle.split["sha256"] != load_split(self.split).sha256:
+            other.append("split")
+        if self.test_curve and "test_top1" not in next(iter(read_curve(self.folder, self.stream)), {}):
+            other.append("curve of the test part")
+        if other:
+            raise InputError(f"{self.folder} was trained with another {other[0]}: choose another --out, or delete it")
+        return True
+
+    def run(self, device: str) -> None:
+        """Train, from where an earlier run was stopped."""
+        config = replace(self.config, device=device)
+        store, split = open_store(self.store), load_split(self.split)
+
+        def report(line: str) -> None:
+            print(f"{self.name}: {line}", file=sys.stderr)
+
+        with track(self.name, None, "steps") as tracker:
+            train(store, split, self.stream, self.folder, config, report, tracker.set, test_curve=self.test_curve)
+
+
+@dataclass(frozen=True)
+class Evaluating:
+    """A bundle measured on the test part of its split; the scores go to a file in it.
+
+    Attributes:
+        name, store, split, folder: as those of `Training`.
+        snippets: of each clip and stream.
+    """
+
+    name: str
+    store: Path
+    split: Path
+    folder: Path
+    snippets: int
+
+    @property
+    def scores(self) -> Path:
+        """The file of the scores."""
+        return self.folder / SCORES
+
+    def is_done(self) -> bool:
+        """Whether the scores are there, of these streams and as many snippets."""
+        bundle = _bundle_at(self.folder)
+        measured = bundle.measured.get("test", {}) if bundle else {}
+        return self.scores.is_file() and measured.get("snippets") == self.snippets
+
+    def run(self, device: str) -> None:
+        """Measure."""
+        store, split = open_store(self.store), load_split(self.split)
+        recognizer = Recognizer.load(self.folder, device)
+        with track(f"{self.name}: test", len(split.test), "clips") as tracker:
+            evaluation = evaluate(
+                recognizer, store, split, num_snippets=self.snippets, on_clip=lambda prediction: tracker.advance()
+            )
+        evaluation.save_scores(self.scores)
+        record_figures(self.folder, evaluation)
+
+
+Task = Training | Evaluating
+
+
+def free_devices(device: str) -> list[str]:
+    """The devices that tasks may run on side by side: every GPU for "auto" and "cuda", else the one that is named."""
+    if device in ("auto", "cuda") and torch.cuda.device_count() > 1:
+        return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    return [device]
+
+
+def run_tasks(tasks: Sequence[Task], devices: Sequence[str]) -> None:
+    """Run the tasks that are not done, in this process for one device, else each in a process of its own.
+
+    Raises:
+        InputError: if one fails, or was done with other settings.
+    """
+    missing = [task for task in tasks if not task.is_done()]
+    if len(devices) == 1:
+        for task in missing:
+            task.run(devices[0])
+        return
+    free: queue.SimpleQueue[str] = queue.SimpleQueue()
+    for device in devices:
+        free.put(device)
+
+    def run(task: Task) -> None:
+        device = free.get()
+        process = multiprocessing.get_context("spawn").Process(target=_run_as_child, args=(task, device))
+        process.start()
+        process.join()
+        free.put(device)
+        if process.exitcode:
+            raise InputError(f"{task.name} failed on {device} with exit code {process.exitcode}: see above")
+
+    with ThreadPoolExecutor(len(devices)) as pool:
+        try:
+            list(pool.map(run, missing))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _run_as_child(task: Task, device: str) -> None:
+    """Run a task in a process that ends with its parent, even if that one is killed."""
+
+    def end_with_parent() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    try:
+        task.run(device)
+    except InputError as error:
+        print(f"rgbflow: {task.name}: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _bundle_at(folder: Path) -> Bundle | None:
+    return load_bundle(folder) if (folder / RECORD).is_file() else None
