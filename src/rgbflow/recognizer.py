@@ -162,9 +162,10 @@ class Recognizer:
         for stream, network in self.networks.items():
             began = time.perf_counter()
             spec = self.bundle.streams[stream]
-            inputs = evaluation_input(clip, spec, self._starts(stream, clip.num_frames, clip.name, num_snippets))
+            starts = self._starts(stream, clip.num_frames, clip.name, num_snippets)
+            inputs = evaluation_input(clip, spec, starts, self.device)
             with self.precision:
-                logits[stream] = network(inputs[None].to(self.device))[0].cpu().numpy()
+                logits[stream] = network(inputs[None])[0].cpu().numpy()
             seconds[f"{stream} network"] = time.perf_counter() - began
         began = time.perf_counter()
         stream_scores = {stream: fusion.probabilities(values) for stream, values in logits.items()}

@@ -97,11 +97,13 @@ def to_input(snippets: torch.Tensor, crop: Crop, spec: StreamSpec) -> torch.Tens
     return values.contiguous(memory_format=torch.channels_last)
 
 
-def evaluation_input(clip: Clip, spec: StreamSpec, starts: np.ndarray) -> torch.Tensor:
+def evaluation_input(
+    clip: Clip, spec: StreamSpec, starts: np.ndarray, device: torch.device | str = "cpu"
+) -> torch.Tensor:
     """What the network sees of a clip outside training: the centre crop of the given snippets.
 
     Returns:
-        (S, C, input_size, input_size) float32.
+        (S, C, input_size, input_size) float32, made on the device: the snippets travel there in 8 bits.
     """
-    snippets = read_snippets(clip, spec, starts)
+    snippets = read_snippets(clip, spec, starts).to(device)
     return to_input(snippets, centre_crop(*snippets.shape[-2:], spec.crop_fraction), spec)

@@ -1,7 +1,12 @@
+import os
+import pickle
+from pathlib import Path
+
 import pytest
 import torch
+from torch.utils.data import DataLoader, default_collate
 
-from rgbflow.data.dataset import ClipDataset, EpochSampler
+from rgbflow.data.dataset import ClipDataset, DrawnDataset, EpochSampler, collate, collate_drawn, finish
 from rgbflow.data.layouts import read_class_folders
 from rgbflow.data.splits import SplitClip
 from rgbflow.data.store import Store, prepare
@@ -29,7 +34,7 @@ def part_of(store):
 def batches(dataset, epoch, workers):
     sampler = EpochSampler(dataset, shuffle=True, seed=5)
     sampler.set_epoch(epoch)
-    return list(torch.utils.data.DataLoader(dataset, 2, sampler=sampler, num_workers=workers))
+    return list(DataLoader(dataset, 2, sampler=sampler, num_workers=workers, collate_fn=collate))
 
 
 def test_what_is_drawn_depends_on_seed_and_epoch_not_on_the_workers(store):
@@ -58,3 +63,69 @@ def test_a_clip_too_short_for_the_stack_is_named_before_training_starts(store):
     long = StreamSpec("flow", "test_resnet", 32, 10, (0.5,) * 2, (0.1,) * 2)
     with pytest.raises(InputError, match=r"stack_length \(10\) needs 11 frames, but a/0 has 9: use a longer video"):
         ClipDataset(store, part_of(store), ("a", "b"), long, 1, augment=False)
+
+
+RGB = StreamSpec("rgb", "test_resnet", 32, 1, (0.4, 0.5, 0.6), (0.2,) * 3)
+
+
+@pytest.mark.parametrize("spec", [RGB, FLOW], ids=lambda spec: spec.stream)
+@pytest.mark.parametrize("augment", [False, True])
+def test_inputs_made_on_the_device_are_those_made_by_the_workers(store, spec, augment):
+    """On the CPU as the device, to the last bit: the same functions, called later."""
+    dataset = ClipDataset(store, part_of(store), ("a", "b"), spec, 2, augment=augment, flip=True, seed=5)
+    keys = [(1, index) for index in range(6)]
+    drawn = DataLoader(DrawnDataset(dataset), 3, sampler=keys, collate_fn=collate_drawn, num_workers=1)
+    made = DataLoader(dataset, 3, sampler=keys, collate_fn=collate)
+    for batch, (inputs, labels) in zip(drawn, made, strict=True):
+        assert {one.dtype for one in batch[0]} == {torch.uint8}
+        on_device = finish(batch, spec, torch.device("cpu"))
+        assert torch.equal(on_device[0], inputs)
+        assert torch.equal(on_device[1], labels)
+
+
+def test_a_batch_is_its_items_channels_last_in_memory(store):
+    dataset = ClipDataset(store, part_of(store), ("a", "b"), FLOW, 2, augment=True, seed=5)
+    items = [dataset[0, index] for index in range(4)]
+    inputs, labels = collate(items)
+    plain = default_collate(items)
+    assert torch.equal(inputs, plain[0])
+    assert torch.equal(labels, plain[1])
+    assert inputs.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_store_travels_to_a_worker_as_its_folder(store):
+    assert len(store.rows) == 6
+    sent = pickle.dumps(store)
+    assert len(sent) < 300
+    received = pickle.loads(sent)
+    assert received.preparation == store.preparation
+    assert received.rows == store.rows
+    dataset = ClipDataset(store, part_of(store), ("a", "b"), FLOW, 1, augment=True)
+    assert torch.equal(pickle.loads(pickle.dumps(dataset))[2, 3][0], dataset[2, 3][0])
+
+
+def test_only_the_wanted_pictures_are_read(store, monkeypatch):
+    from rgbflow import jpeg
+
+    decoded = []
+    decode = jpeg.decode
+    monkeypatch.setattr(jpeg, "decode", lambda data: decoded.append(len(data)) or decode(data))
+    for spec, wanted in ((FLOW, 2 * 3), (RGB, 2)):
+        decoded.clear()
+        ClipDataset(store, part_of(store), ("a", "b"), spec, 2, augment=False)[0, 0]
+        assert len(decoded) == wanted
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system has no /proc to count pages in")
+def test_reading_leaks_neither_memory_nor_files(store):
+    def resident_mib():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    datasets = [ClipDataset(store, part_of(store), ("a", "b"), spec, 1, augment=True) for spec in (RGB, FLOW)]
+    for epoch in range(400):
+        if epoch == 100:
+            before, files = resident_mib(), len(os.listdir("/proc/self/fd"))
+        for dataset in datasets:
+            dataset[epoch, epoch % 6]
+    assert resident_mib() < before + 4  # 600 readers kept open would take 50
+    assert len(os.listdir("/proc/self/fd")) == files

@@ -3,15 +3,19 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 from torch.utils.data.distributed import DistributedSampler
 
 from rgbflow.data.jpegs import AnyStore
 from rgbflow.data.splits import SplitClip
 from rgbflow.sampling import segment_starts
 from rgbflow.stream import StreamSpec
-from rgbflow.transforms import evaluation_input, random_crop, read_snippets, to_input
+from rgbflow.transforms import Crop, centre_crop, random_crop, read_snippets, to_input
+
+Drawn = tuple[Tensor, Crop, int]  # snippets, (S, C, H, W) uint8; the crop to show; the label
+DrawnBatch = tuple[list[Tensor], list[Crop], Tensor]
 
 
 class ClipDataset(Dataset):
@@ -28,7 +32,8 @@ class ClipDataset(Dataset):
         seed: with the epoch and the clip's index it fixes every drawn number, whatever the number of workers.
 
     An item is asked for by (epoch, index), so that no hidden state decides what is drawn, and gives
-    ((S, C, H, W) float32, label).
+    ((S, C, H, W) float32, label); `collate` makes a batch of them. What travels to a worker process is small: names,
+    labels, and of a prepared data set its folder.
     """
 
     def __init__(
@@ -42,27 +47,68 @@ class ClipDataset(Dataset):
         flip: bool = False,
         seed: int = 0,
     ):
-        self.store, self.clips, self.spec, self.num_segments = store, clips, spec, num_segments
+        self.store, self.spec, self.num_segments = store, spec, num_segments
         self.augment, self.flip, self.seed = augment, flip, seed
+        self.names = [clip.name for clip in clips]
         self.labels = [classes.index(clip.label) for clip in clips]
         for clip in clips:
             spec.require_frames(store.rows[clip.name].frames, clip.name)
 
     def __len__(self) -> int:
-        return len(self.clips)
+        return len(self.names)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
+        snippets, crop, label = self.draw(key)
+        return to_input(snippets, crop, self.spec), label
+
+    def draw(self, key: tuple[int, int]) -> Drawn:
+        """What an item is made from: its snippets, (S, C, H, W) uint8, the crop to show of them, and the label."""
         epoch, index = key
-        clip = self.store.clip(self.clips[index].name)
+        clip = self.store.clip(self.names[index])
         num_items, length = self.spec.num_items(clip.num_frames), self.spec.stack_length
         if not self.augment:
-            starts = segment_starts(num_items, self.num_segments, length)
-            return evaluation_input(clip, self.spec, starts), self.labels[index]
+            snippets = read_snippets(clip, self.spec, segment_starts(num_items, self.num_segments, length))
+            return snippets, centre_crop(*snippets.shape[-2:], self.spec.crop_fraction), self.labels[index]
         rng = np.random.default_rng((self.seed, epoch, index))
         starts = segment_starts(num_items, self.num_segments, length, rng.random(self.num_segments))
         snippets = read_snippets(clip, self.spec, starts)
-        crop = random_crop(*snippets.shape[-2:], self.flip, rng)
-        return to_input(snippets, crop, self.spec), self.labels[index]
+        return snippets, random_crop(*snippets.shape[-2:], self.flip, rng), self.labels[index]
+
+
+class DrawnDataset(Dataset):
+    """The same items before `to_input`, a fifth of their bytes or less: for a device that makes the inputs itself.
+
+    `collate_drawn` makes a batch of them, `finish` its inputs.
+    """
+
+    def __init__(self, dataset: ClipDataset):
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: tuple[int, int]) -> Drawn:
+        return self.dataset.draw(key)
+
+
+def collate(items: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
+    """A batch of items: (B, S, C, H, W) float32, channels last in memory as `to_input` gives them, and labels (B)."""
+    inputs, labels = default_collate([(inputs.movedim(1, -1), label) for inputs, label in items])
+    return inputs.movedim(-1, 2), labels
+
+
+def collate_drawn(items: list[Drawn]) -> DrawnBatch:
+    """A batch of drawn items; their snippets differ in height and width, so they stay a list."""
+    snippets, crops, labels = zip(*items, strict=True)
+    return list(snippets), list(crops), torch.tensor(labels)
+
+
+def finish(batch: DrawnBatch, spec: StreamSpec, device: torch.device) -> tuple[Tensor, Tensor]:
+    """What `collate` gives, made on the device: only 8-bit snippets travel there."""
+    snippets, crops, labels = batch
+    moved = [one.to(device, non_blocking=True) for one in snippets]
+    inputs = [to_input(one, crop, spec) for one, crop in zip(moved, crops, strict=True)]
+    return collate(list(zip(inputs, labels.to(device), strict=True)))
 
 
 class EpochSampler(DistributedSampler):

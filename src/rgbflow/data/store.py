@@ -9,8 +9,9 @@ The files are Motion JPEG, or FFV1 where nothing may be lost. Every frame is a k
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import cv2
@@ -106,10 +107,15 @@ def read_ahead(clip: Clip, wanted: Mapping[Stream, np.ndarray]) -> ClipAhead:
 
 
 class Store:
-    """A prepared data set, open for reading.
+    """A prepared data set, open for reading; to another process travels its folder alone.
 
     Args:
         folder: what `rgbflow prepare --out` made.
+
+    Attributes:
+        preparation: how it was made.
+        rows: of the clips that can be used, by name.
+        failed: rows of the clips that were set aside.
 
     Raises:
         InputError: if the folder holds no readable manifest.
@@ -117,23 +123,43 @@ class Store:
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
-        path = self.folder / MANIFEST
-        if not path.is_file():
+        if not (self.folder / MANIFEST).is_file():
             raise InputError(f"{folder} is no prepared data set: it has no {MANIFEST}; run `rgbflow prepare` first")
+        with self._reading() as path:
+            self.preparation = Preparation.from_dict(json.loads(pq.read_schema(path).metadata[b"preparation"]))
+            lengths = pq.read_table(path, columns=["clip", "frames", "frames_per_second"], memory_map=True).to_pydict()
+            pairs = zip(lengths["frames"], lengths["frames_per_second"], strict=True)
+            self._lengths = dict(zip(lengths["clip"], pairs, strict=True))  # all that reading a clip needs
+
+    def __reduce__(self) -> tuple:
+        return Store, (self.folder,)
+
+    @cached_property
+    def rows(self) -> dict[str, Row]:
+        return {row.clip: row for row in self._all_rows if row.status == OK}
+
+    @cached_property
+    def failed(self) -> list[Row]:
+        return [row for row in self._all_rows if row.status != OK]
+
+    @cached_property
+    def _all_rows(self) -> list[Row]:
+        with self._reading() as path:
+            return [_row_from_columns(columns) for columns in pq.read_table(path, memory_map=True).to_pylist()]
+
+    @contextmanager
+    def _reading(self) -> Iterator[Path]:
+        path = self.folder / MANIFEST
         try:
-            table = pq.read_table(path)
-            self.preparation = Preparation.from_dict(json.loads(table.schema.metadata[b"preparation"]))
-            rows = [_row_from_columns(columns) for columns in table.to_pylist()]
+            yield path
         except (pa.ArrowException, OSError, KeyError, TypeError) as error:
             raise InputError(f"{path} can't be read ({first_line(error)}): run `rgbflow prepare` again") from error
-        self.rows = {row.clip: row for row in rows if row.status == OK}
-        self.failed = [row for row in rows if row.status != OK]
 
     def clip(self, name: str) -> StoredClip:
         """One clip by its name, "<Class>/<file stem>"."""
-        row = self.rows[name]
+        frames, frames_per_second = self._lengths[name]
         files = {stream: stored_file(self.folder, stream, name) for stream in STREAMS}
-        return StoredClip(name, files, row.frames, 0.0, row.frames / row.frames_per_second)
+        return StoredClip(name, files, frames, 0.0, frames / frames_per_second)
 
 
 def stored_file(folder: Path, stream: Stream, clip: str) -> Path:

@@ -27,7 +27,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from rgbflow.atomic import replacing, write_atomically
 from rgbflow.bundle import RECORD, Bundle, load_bundle, save_stream, with_stream
-from rgbflow.data.dataset import ClipDataset, EpochSampler
+from rgbflow.data.dataset import ClipDataset, DrawnDataset, EpochSampler, collate, collate_drawn, finish
 from rgbflow.data.jpegs import AnyStore
 from rgbflow.data.splits import Split, SplitClip, check_split
 from rgbflow.errors import InputError
@@ -104,15 +104,22 @@ class StreamTraining(L.LightningModule):
             rank=self.trainer.global_rank,
         )
         sampler.set_epoch(self.trainer.current_epoch)  # Lightning draws a resumed run's first order before it says so
+        on_device = self.device.type != "cpu"  # a CPU's inputs are made by the workers
         return DataLoader(
-            dataset,
+            DrawnDataset(dataset) if on_device else dataset,
             batch_size,
+            collate_fn=collate_drawn if on_device else collate,
             sampler=sampler,
             drop_last=training and len(sampler) > batch_size and len(sampler) % batch_size == 1,  # breaks batch norm
             num_workers=self.config.workers,
             persistent_workers=self.config.workers > 0,
             pin_memory=self.device.type == "cuda",
         )
+
+    def transfer_batch_to_device(self, batch: tuple, device: torch.device, dataloader_idx: int) -> tuple:
+        if len(batch) == 3:  # 8-bit snippets, crops, labels
+            return finish(batch, self.parts["train"].spec, device)
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def on_train_batch_start(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         # Dropout draws from the global generator: seeded per step, a resumed run draws what the whole run drew.
