@@ -73,4 +73,4 @@ def test_a_cluster_that_is_not_there_is_one_line(monkeypatch):
     with pytest.raises(
         InputError, match=r"--cluster no-such-cluster can't be reached \(.*\): start one by `ray start`"
     ):
-        list(map_on_cluster(square, range(3), "no-such-cluster"))
+        map_on_cluster(square, range(3), "no-such-cluster")  # at once, before anything is changed

@@ -45,7 +45,9 @@ def map_in_processes(function: Callable[[Item], Result], items: Iterable[Item], 
 
 
 def map_on_cluster(function: Callable[[Item], Result], items: Iterable[Item], address: str) -> Iterator[Result]:
-    """`map` by a Ray cluster, one task and one core for each item; a task whose node dies is done again elsewhere.
+    """`map` by a Ray cluster, a task and a core for each item; a task whose node dies is done again elsewhere.
+
+    The cluster is reached at once, the work begins when the first result is asked for.
 
     Args:
         function: importable on every node; what it does may be done twice.
@@ -67,8 +69,14 @@ def map_on_cluster(function: Callable[[Item], Result], items: Iterable[Item], ad
         raise InputError(
             f"--cluster {address} can't be reached ({first_line(error)}): start one by `ray start`"
         ) from error
+    return _map_by_ray(function, items, address)
+
+
+def _map_by_ray(function: Callable[[Item], Result], items: Iterable[Item], address: str) -> Iterator[Result]:
+    import ray
+
     try:
-        yield from _map_by_ray(function, items)
+        yield from _in_order(function, items)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error
     except ray.exceptions.RayError as error:
@@ -77,7 +85,7 @@ def map_on_cluster(function: Callable[[Item], Result], items: Iterable[Item], ad
         ray.shutdown()
 
 
-def _map_by_ray(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+def _in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     import ray
 
     task = ray.remote(num_cpus=1, max_retries=RETRIES)(_apply)

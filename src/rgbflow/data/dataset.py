@@ -76,7 +76,7 @@ class ClipDataset(Dataset):
 
 
 class DrawnDataset(Dataset):
-    """The same items before `to_input`, a fifth of their bytes or less: for a device that makes the inputs itself.
+    """The same items before `to_input`, in 8 bits and flow at its own size: for a device that makes the inputs itself.
 
     `collate_drawn` makes a batch of them, `finish` its inputs.
     """

@@ -8,7 +8,7 @@ import numpy as np
 from rgbflow.data.doctor import Diagnosis, Finding
 from rgbflow.data.jpegs import JpegClip, JpegStore, has_jpegs, open_store
 from rgbflow.data.layouts import file_sha256
-from rgbflow.data.store import MANIFEST, Row, Store, stored_file
+from rgbflow.data.store import MANIFEST, Row, Store, StoredClip, stored_file
 from rgbflow.errors import InputError
 from rgbflow.stream import STREAMS, Stream
 from rgbflow.video import IntraReader, VideoError
@@ -43,13 +43,17 @@ def check_store(folder: Path, progress: Callable[[int, int], None] | None = None
             progress(done, len(store.rows))
     rows = store.rows.values()
     return Diagnosis(
-        files=2 * len(rows),
+        files=sum(map(_num_files, map(store.clip, store.rows))),
         frames=sum(row.frames for row in rows),
         seconds=sum(row.frames / row.frames_per_second for row in rows),
         classes=len({row.label for row in rows}),
         groups=len({row.group for row in rows}),
         findings=tuple(findings),
     )
+
+
+def _num_files(clip: StoredClip | JpegClip) -> int:
+    return len(STREAMS) if isinstance(clip, StoredClip) else clip.frames.count + clip.u.count + clip.v.count
 
 
 def _check_clip(store: Store, row: Row) -> Iterator[Finding]:

@@ -128,8 +128,8 @@ class Store:
         with self._reading() as path:
             self.preparation = Preparation.from_dict(json.loads(pq.read_schema(path).metadata[b"preparation"]))
             lengths = pq.read_table(path, columns=["clip", "frames", "frames_per_second"], memory_map=True).to_pydict()
-            pairs = zip(lengths["frames"], lengths["frames_per_second"], strict=True)
-            self._lengths = dict(zip(lengths["clip"], pairs, strict=True))  # all that reading a clip needs
+            columns = zip(*lengths.values(), strict=True)
+            self._lengths = {clip: (frames, rate) for clip, frames, rate in columns if frames}  # all that reading needs
 
     def __reduce__(self) -> tuple:
         return Store, (self.folder,)
@@ -196,15 +196,16 @@ def prepare(
     Raises:
         InputError: if the store can't be written, or the cluster can't be reached.
     """
-    task = partial(prepare_clip, folder=folder, preparation=preparation, verify=verify)
-    rows = []
     Preparer(preparation)  # refuses wrong settings before anything is changed
-    results = map_on_cluster(task, sources, cluster) if cluster else map_in_processes(task, sources, workers)
+    task = partial(prepare_clip, folder=folder.absolute(), preparation=preparation, verify=verify)
+    placed = [replace(source, path=source.path.absolute()) for source in sources]  # nodes have folders of their own
+    results = map_on_cluster(task, placed, cluster) if cluster else map_in_processes(task, placed, workers)
     # Until all clips are done, the old manifest may speak of files that are being replaced.
     _remove(folder / MANIFEST)
-    for row in results:
-        on_clip(row)
-        rows.append(row)
+    rows = []
+    for source, row in zip(sources, results, strict=True):
+        rows.append(replace(row, source=str(source.path)))
+        on_clip(rows[-1])
     _write_manifest(folder / MANIFEST, rows, preparation)
     return rows
 
