@@ -27,13 +27,25 @@ def cluster(monkeypatch):
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'rgbflow[cluster]'")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    from ray.cluster_utils import Cluster
-
-    memory = {"object_store_memory": 80 * 2**20}
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, **memory})
-    made.second = made.add_node(num_cpus=2, **memory)
+    made = _start_cluster()
     yield made
     made.shutdown()
+
+
+def _start_cluster(attempts=3):
+    """On a busy machine a node may take longer to start than Ray waits for it."""
+    from ray.cluster_utils import Cluster
+
+    memory, made = {"object_store_memory": 80 * 2**20}, Cluster()
+    try:
+        made.add_node(num_cpus=1, include_dashboard=False, **memory)
+        made.second = made.add_node(num_cpus=2, **memory)
+        return made
+    except Exception:
+        made.shutdown()
+        if attempts == 1:
+            raise
+        return _start_cluster(attempts - 1)
 
 
 @pytest.mark.timeout(180)

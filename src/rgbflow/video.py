@@ -581,13 +581,13 @@ class IntraReader:
             self._container, self._stream = stack.enter_context(_open(path))
             self._check_is_ours_and_whole()
             self._container.seek(0, stream=self._stream)  # only now FFmpeg reads the index
-            self._times = [entry.timestamp for entry in self._stream.index_entries]
+            self._index = self._stream.index_entries  # a view: only the wanted entries are looked at
             self.close = stack.pop_all().close
         self._reformatter = VideoReformatter()
         self._is_jpeg = self._stream.codec_context.name == "mjpeg"
         self._next = -1  # index of the frame that the next packet holds; -1: seek first
         self.metadata: dict[str, str] = json.loads(self._container.metadata[METADATA_TAG])
-        self.num_frames = len(self._times)
+        self.num_frames = len(self._index)
 
     def __enter__(self) -> "IntraReader":
         return self
@@ -640,11 +640,12 @@ class IntraReader:
 
     def _packet(self, index: int) -> av.Packet:
         """One coded frame; the neighbour of the last one needs no seek."""
+        time = self._index[index].timestamp
         if index != self._next:
-            self._container.seek(self._times[index], stream=self._stream)
+            self._container.seek(time, stream=self._stream)
             self._packets = self._container.demux(self._stream)
         self._next = index + 1
-        return next(p for p in self._packets if p.pts == self._times[index])
+        return next(packet for packet in self._packets if packet.pts == time)
 
     def _lossless(self, packet: av.Packet) -> av.VideoFrame:
         if not _is_undamaged_slice(bytes(packet)):
