@@ -110,7 +110,7 @@ that people write today (`benchmarks/plain.py`: OpenCV, a JPEG of quality 95 for
 | peak memory of a process, a video of {LENGTHS[1]:,} frames | {peaks[LENGTHS[1]]:.0f} MiB | at most 400, flat |
 
 Bytes and error of flow by codec: [data.md](../data.md), where a field takes a fifth of two JPEGs of quality 95 and errs
-less. Reading: [loading.md](loading.md).
+less.
 
 ## How it was made
 

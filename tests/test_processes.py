@@ -41,14 +41,16 @@ def _start_cluster(attempts=3):
         made.add_node(num_cpus=1, include_dashboard=False, **memory)
         made.second = made.add_node(num_cpus=2, **memory)
         return made
-    except Exception:
+    except Exception as error:
         made.shutdown()
-        if attempts == 1:
+        if "timed out during startup" not in str(error):
             raise
+        if attempts == 1:
+            pytest.skip("the machine is too busy to start a Ray cluster of its own")
         return _start_cluster(attempts - 1)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_a_node_dies_midway_and_the_store_is_the_same_to_the_last_byte(cluster, tmp_path, moving_square):
     for clip in range(10):
