@@ -130,6 +130,33 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return made
 
 
+@dataclass(frozen=True)
+class LongWorld:
+    """A store of two classes, left and right, whose clips have frames enough for the networks that read 16, and its
+    split; nothing in it may be changed."""
+
+    store: Path
+    split: Path
+
+
+@pytest.fixture(scope="session")
+def long_world(tmp_path_factory: pytest.TempPathFactory) -> LongWorld:
+    """Film, prepare and split once for all tests."""
+    from rgbflow.cli import main
+    from rgbflow.video import write_video
+
+    folder = tmp_path_factory.mktemp("long")
+    for label in ("left", "right"):
+        for group in range(15):
+            pixels = _moving_square(*LOOKS[label][0], frames=18, size=(48, 48), seed=group)
+            write_video(folder / "videos" / label / f"v_{label}_g{group + 1:02d}_c01.mp4", pixels, 25)
+    made = LongWorld(folder / "store", folder / "split.json")
+    options = ["--short-side", "48", "--bound", "8", "--out", str(made.store)]
+    assert main(["prepare", str(folder / "videos"), *options]) == 0
+    assert main(["split", str(made.store), "--out", str(made.split)]) == 0
+    return made
+
+
 @pytest.fixture(scope="session")
 def evaluation(world: World):
     """The answers of the world's bundle for its test part."""
