@@ -1,5 +1,6 @@
 """Videos whose motion is known; no video is kept in git."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,6 +129,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         options = ["--split", split, "--stream", stream, "--out", bundle, "--config", str(made.config)]
         assert main(["train", store, *options]) == 0
     return made
+
+
+@pytest.fixture(scope="session")
+def ucf101_lists() -> Path:
+    """Folder of UCF101's official lists."""
+    data = Path(os.environ.get("RGBFLOW_DATA", Path(__file__).parents[1] / "../shared/data"))
+    if not (data / "ucf101-lists/classInd.txt").is_file():
+        pytest.skip("UCF101's lists are not there: set RGBFLOW_DATA")
+    return data / "ucf101-lists"
 
 
 @dataclass(frozen=True)

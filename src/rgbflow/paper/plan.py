@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from rgbflow.data.dataset import ClipDataset
 from rgbflow.data.jpegs import open_store
 from rgbflow.data.splits import Split, load_split
+from rgbflow.learn.config import Optimizer
 from rgbflow.learn.optimizers import make_optimizer
 from rgbflow.learn.train import form_of_input, validation_segments
 from rgbflow.model import StreamNet, choose_device, has_fast_bf16
@@ -108,14 +109,15 @@ def make_plan(trainings: Sequence[Training], evaluations: Sequence[Evaluating], 
         evaluations: of their bundles.
         device: where they will run.
     """
-    speeds: dict[StreamSpec, _Speed] = {}
+    speeds: dict[tuple[StreamSpec, Optimizer], _Speed] = {}
     snippets = {task.folder: task.snippets for task in evaluations}
     costs = []
     for task in trainings:
         split, spec = load_split(task.split), form_of_input(task.stream, task.config)
-        if spec not in speeds:
-            speeds[spec] = _measure(task, split, spec, choose_device(device))
-        costs.append(_cost(task, split, snippets.get(task.folder, 0), speeds[spec]))
+        kind = (spec, task.config.optimizer)
+        if kind not in speeds:
+            speeds[kind] = _measure(task, split, spec, choose_device(device))
+        costs.append(_cost(task, split, snippets.get(task.folder, 0), speeds[kind]))
     return Plan(costs, min(len(free_devices(device)), len(trainings)), describe_machine())
 
 
