@@ -3,8 +3,8 @@
     python benchmarks/paper_small.py DATA [--runs runs/paper-small]
 
 DATA holds weizmann/ and ut-interaction/, class folders with a groups.tsv. Every clip is tested once: the persons, or
-the sequences, are dealt out to three folds by the alphabet. A stopped run goes on. It writes docs/results/paper-small.md
-and, beside it, paper-small/ with the plots and the figures as JSON. The settings were chosen on the validation part of
+the sequences, are dealt out to three folds by the alphabet. A stopped run goes on. It writes the page of the results
+and, beside it, a folder with the plots and the figures as JSON. The settings were chosen on the validation part of
 Weizmann's first fold.
 """
 
@@ -66,11 +66,8 @@ def make_folds(data: DataSet, videos: Path, runs: Path) -> tuple[list[str], list
         rgbflow(commands[-1])
     names = sorted({clip.group for clip in read_class_folders(videos)})
     size = len(names) // 3
-    folds = (
-        [names[(k + 2) % 3 :: 3] for k in range(3)]
-        if data.dealt
-        else [names[k * size : (k + 1) * size] for k in range(3)]
-    )
+    blocks = [names[start : start + size] for start in (0, size, 2 * size)]
+    folds = [names[start::3] for start in (2, 0, 1)] if data.dealt else blocks
     for index, fold in enumerate(folds):
         commands.append(f"split {store} --holdout {' '.join(fold)} --out {runs}/fold{index}.json")
         rgbflow(commands[-1])
@@ -161,17 +158,18 @@ def page(sections: list[str], runs: Path) -> str:
     return f"""# The paper at small scale
 
 Table II and Figure 4 of the paper ([paper.md](../paper.md)) by `rgbflow paper`, as they are but for the scale: the
-paper trains ResNet101 on 224×224 pixels for 100 epochs on 7,992 clips; here EfficientNet-Lite0 (ImageNet weights, which
-need no network) sees 80×80 pixels for 30 epochs of 40 to 66 clips, C3D has a quarter of its channels and sees 56×56, and
-batches are of 8. Figure 4 keeps Table I's learning rate of 0.0005; Table II takes 0.01, since a training has only 150 to
-270 steps (the paper's has 50,000). Figures are percentages of whole videos; an interval is Wilson's over the clips,
-that of a difference takes a person or sequence as one observation. Every fold has a seed of its own.
+paper trains ResNet101 on 224×224 pixels for 100 epochs on 7,992 clips; here EfficientNet-Lite0 (from ImageNet
+weights, at hand without a network) sees 80×80 pixels for 30 epochs of 40 to 66 clips, C3D has a quarter of its
+channels and sees 56×56, and batches are of 8. Figure 4 keeps Table I's learning rate of 0.0005; Table II takes 0.01,
+since a training has only 150 to 270 steps (the paper's has 50,000). Figures are percentages of whole videos; an
+interval is Wilson's over the clips, that of a difference takes a person or sequence as one observation. Every fold has
+a seed of its own.
 
 {chr(10).join(sections)}
 ## How it was made
 
-Trained at commit {trained}, written at {origin["commit"]}; {origin["machine"]}; {origin["date"]}. `make paper-small` runs
-the commands above and writes this page; a stopped run goes on.
+Trained at commit {trained}, written at {origin["commit"]}; {origin["machine"]}; {origin["date"]}.
+`make paper-small` runs the commands above and writes this page; a stopped run goes on.
 
 {reading()}"""
 
