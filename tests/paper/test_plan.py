@@ -1,13 +1,12 @@
 import json
+import re
 
 import pytest
 
 from rgbflow import cli
 from rgbflow.data.splits import load_split
 
-FLAGS = (
-    "--backbone test_resnet --weights none --input-size 32 --c3d-backbone c3d_quarter --c3d-input-size 32 --device cpu"
-)
+FLAGS = "--backbone test_resnet --weights none --input-size 32 --device cpu"
 
 
 def plan(capsys, *arguments):
@@ -19,7 +18,7 @@ def plan(capsys, *arguments):
 def test_a_plan_counts_what_a_training_would_see(long_world, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     split = load_split(long_world.split)
-    options = ["--epochs", 3, "--snippets", 5, "--seeds", 2]
+    options = ["--epochs", 3, "--snippets", 5, "--seeds", 2, "--c3d-backbone", "c3d_quarter", "--c3d-input-size", 32]
     told = plan(capsys, "table2", long_world.store, "--split", long_world.split, *options)
     costs = {cost["name"]: cost for cost in told["trainings"]}
     assert len(costs) == 2 * 4
@@ -50,3 +49,21 @@ def test_the_memory_of_a_step_grows_with_the_batch_and_holds_weights_and_gradien
     for cost in large:
         assert cost["memory_gib"] > by_name[cost["name"]]["memory_gib"] > 2 * cost["disk_gib"]
     assert by_name["run0 adam rgb"]["memory_gib"] > by_name["run0 sgd rgb"]["memory_gib"]  # two moments
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["fig4", "--snippets", "5"], "--snippets, --c3d-backbone and --c3d-input-size are for table2"),
+        (["fig4", "--c3d-input-size", "56"], "--snippets, --c3d-backbone and --c3d-input-size are for table2"),
+        (["table2", "--stream", "rgb"], "--stream rgb is for fig4"),
+        (["table2", "--seeds", "0"], r"--seeds \(0\) must be at least 1"),
+        (["table2", "--backbone", "resnet1O1"], "did you mean 'resnet101'"),
+    ],
+)
+def test_flags_that_would_do_nothing_and_wrong_ones_are_refused(long_world, capsys, options, message):
+    what, *flags = options
+    arguments = ["paper", what, str(long_world.store), "--split", str(long_world.split), *flags, "--plan"]
+    assert cli.main(arguments) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("rgbflow:")]
+    assert re.search(message, line)

@@ -10,6 +10,7 @@ import numpy as np
 
 from rgbflow.atomic import replacing, write_atomically
 from rgbflow.bundle import load_bundle
+from rgbflow.data.splits import load_split
 from rgbflow.learn.config import Optimizer
 from rgbflow.learn.metrics import wilson_interval
 from rgbflow.learn.page import PALETTES
@@ -100,7 +101,7 @@ def fig4_tasks(
 def read_fig4(folder: Path, splits: Sequence[Path], seeds: int, scale: Scale, streams: Sequence[Stream]) -> Figure4:
     """The figure of what `fig4_tasks` left in a folder."""
     runs, tables = runs_of(splits, seeds), splits_table(splits, seeds)
-    clips = sum(table["test"] for table in tables)  # splits may share some; then the interval is too narrow
+    clips = len({clip.name for split in splits for clip in load_split(split).test})
     curves = []
     for stream in streams:
         for optimizer in OPTIMIZERS:
