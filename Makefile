@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test weizmann clean
+.PHONY: demo test weizmann paper-small clean
 
 demo: $(VENV)/installed
 	$(BIN)/rgbflow demo --out demo
@@ -23,6 +23,10 @@ $(VENV)/installed: pyproject.toml
 VIDEOS ?= ../shared/data/weizmann
 weizmann: $(VENV)/installed
 	$(BIN)/python benchmarks/weizmann.py $(VIDEOS)
+
+DATA ?= ../shared/data
+paper-small: $(VENV)/installed
+	$(BIN)/python benchmarks/paper_small.py $(DATA)
 
 clean:
 	rm -rf $(VENV) demo build dist

@@ -1,5 +1,6 @@
 """Videos whose motion is known; no video is kept in git."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,6 +128,42 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     for stream in ("rgb", "flow"):
         options = ["--split", split, "--stream", stream, "--out", bundle, "--config", str(made.config)]
         assert main(["train", store, *options]) == 0
+    return made
+
+
+@pytest.fixture(scope="session")
+def ucf101_lists() -> Path:
+    """Folder of UCF101's official lists."""
+    data = Path(os.environ.get("RGBFLOW_DATA", Path(__file__).parents[1] / "../shared/data"))
+    if not (data / "ucf101-lists/classInd.txt").is_file():
+        pytest.skip("UCF101's lists are not there: set RGBFLOW_DATA")
+    return data / "ucf101-lists"
+
+
+@dataclass(frozen=True)
+class LongWorld:
+    """A store of two classes, left and right, whose clips have frames enough for the networks that read 16, and its
+    split; nothing in it may be changed."""
+
+    store: Path
+    split: Path
+
+
+@pytest.fixture(scope="session")
+def long_world(tmp_path_factory: pytest.TempPathFactory) -> LongWorld:
+    """Film, prepare and split once for all tests."""
+    from rgbflow.cli import main
+    from rgbflow.video import write_video
+
+    folder = tmp_path_factory.mktemp("long")
+    for label in ("left", "right"):
+        for group in range(15):
+            pixels = _moving_square(*LOOKS[label][0], frames=18, size=(48, 48), seed=group)
+            write_video(folder / "videos" / label / f"v_{label}_g{group + 1:02d}_c01.mp4", pixels, 25)
+    made = LongWorld(folder / "store", folder / "split.json")
+    options = ["--short-side", "48", "--bound", "8", "--out", str(made.store)]
+    assert main(["prepare", str(folder / "videos"), *options]) == 0
+    assert main(["split", str(made.store), "--out", str(made.split)]) == 0
     return made
 
 

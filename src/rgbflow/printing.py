@@ -114,7 +114,7 @@ def print_table2(result: Table2, out: Path) -> None:
         figures = f"{row.paper_top1:.2f}", f"{row.top1:.1f}", f"{low:.1f} – {high:.1f}"
         ahead = ""
         if row.behind is not None:
-            ahead = f"{row.behind:+.1f} ({row.behind_interval[0]:.1f} – {row.behind_interval[1]:.1f})"
+            ahead = f"{row.behind:+.1f} ({row.behind_interval[0]:+.1f} to {row.behind_interval[1]:+.1f})"
         table.add_row(row.name, *figures, ahead, f"{row.hours:.2f}")
     Console().print(table)
     _print_origin(result, out, "table2.html", "table2.json")

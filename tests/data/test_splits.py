@@ -1,11 +1,9 @@
 """Splits against counts: of UCF101's published lists, and of small data sets made here."""
 
 import json
-import os
 import re
 from collections import Counter
 from itertools import combinations
-from pathlib import Path
 
 import pytest
 
@@ -22,15 +20,6 @@ from rgbflow.data.splits import (
 from rgbflow.errors import InputError
 
 PERSONS = ("ann", "bob", "cy", "dee", "eva", "fay", "gus", "hal", "ida")
-
-
-@pytest.fixture(scope="module")
-def ucf101_lists():
-    """Folder of the official lists."""
-    data = Path(os.environ.get("RGBFLOW_DATA", Path(__file__).parents[2] / "../shared/data"))
-    if not (data / "ucf101-lists/classInd.txt").is_file():
-        pytest.skip("UCF101's lists are not there: set RGBFLOW_DATA")
-    return data / "ucf101-lists"
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 import csv
 import dataclasses
 import json
-import math
 import os
 import shutil
 import signal
@@ -19,7 +18,9 @@ from rgbflow.data.splits import load_split
 from rgbflow.data.store import Store
 from rgbflow.errors import InputError
 from rgbflow.learn.config import TrainConfig, load_config
-from rgbflow.learn.train import flow_spread, learning_rate_factor, make_spec, train
+from rgbflow.learn.evaluate import evaluate
+from rgbflow.learn.train import flow_spread, launched_processes, make_spec, train
+from rgbflow.recognizer import Recognizer
 
 TINY = TrainConfig(
     backbone="test_resnet",
@@ -217,16 +218,6 @@ def test_flow_is_scaled_to_unit_size_on_the_training_part(world):
     assert 0.04 < spec.std[0] < 0.08
 
 
-def test_the_learning_rate_follows_its_formula():
-    cosine = TrainConfig(epochs=10, warmup_epochs=0)
-    for epoch in range(11):
-        assert learning_rate_factor(cosine, epoch) == pytest.approx((1 + math.cos(math.pi * epoch / 10)) / 2)
-    exponential = TrainConfig(epochs=10, warmup_epochs=0, schedule="exponential", decay=0.9)
-    assert [learning_rate_factor(exponential, epoch) for epoch in (0, 1.5, 3)] == pytest.approx([1, 0.9, 0.9**3])
-    warm = TrainConfig(schedule="constant", warmup_epochs=2)
-    assert [learning_rate_factor(warm, epoch) for epoch in (0, 1, 2, 5)] == pytest.approx([0, 0.5, 1, 1], abs=0.01)
-
-
 def test_a_split_for_another_store_is_refused(world, tmp_path):
     text = world.split.read_text().replace("left/", "elsewhere/")
     (tmp_path / "split.json").write_text(text)
@@ -261,3 +252,117 @@ def test_toml_sets_what_it_names_and_leaves_the_rest(tmp_path):
     path = tmp_path / "config.toml"
     path.write_text('learning_rate = 1\nbackbone = "resnet18"')
     assert load_config(path) == TrainConfig(learning_rate=1.0, backbone="resnet18")
+
+
+def train_rival(long_world, folder, algorithm, stream="rgb", **values):
+    backbone = {"backbone": "c3d_quarter"} if algorithm == "c3d" else {}
+    config = changed(algorithm=algorithm, **backbone, **values)
+    return train(Store(long_world.store), load_split(long_world.split), stream, folder, config, lambda line: None)
+
+
+@pytest.mark.parametrize("algorithm", ["c3d", "lrcn"])
+def test_the_papers_rivals_are_trained_bundled_and_loaded_like_a_stream(long_world, tmp_path, algorithm):
+    result = train_rival(long_world, tmp_path, algorithm, epochs=1)
+    assert [set(row) for row in result.curve] == [
+        {"epoch", "learning_rate", "train_loss", "train_top1", "val_loss", "val_top1"}
+    ]
+    spec = load_bundle(tmp_path).streams["rgb"]
+    assert (spec.algorithm, spec.channels, spec.stack_length) == (algorithm, 48, 16)
+    clip = load_split(long_world.split).test[0].name
+    scores = Recognizer.load(tmp_path).predict(Store(long_world.store).clip(clip), num_snippets=2).scores
+    assert scores.shape == (2,)
+    assert scores.sum() == pytest.approx(1)
+
+
+def test_an_lstm_learns_the_direction_of_motion_from_flow(long_world, tmp_path):
+    result = train_rival(long_world, tmp_path, "lrcn", "flow", epochs=8, learning_rate=0.1, dropout=0.0)
+    assert result.val_top1 == 100
+
+
+def test_the_test_part_is_measured_for_a_figure_and_changes_nothing(world, tmp_path):
+    plain = run(world, tmp_path / "plain")
+    watched = run(world, tmp_path / "watched", test_curve=True)
+    for one, other in zip(plain.curve, watched.curve, strict=True):
+        assert other == {**one, "test_loss": other["test_loss"], "test_top1": other["test_top1"]}
+    weights = [load_file(tmp_path / name / "rgb.safetensors") for name in ("plain", "watched")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    recognizer = Recognizer.load(tmp_path / "watched")
+    evaluation = evaluate(recognizer, Store(world.store), load_split(world.split), num_snippets=3)
+    best = watched.curve[watched.best_epoch - 1]
+    assert best["test_top1"] == pytest.approx(evaluation.figures()["rgb"].top1)
+
+
+def test_a_second_training_of_the_same_stream_is_refused(world, tmp_path):
+    def train_again(done, total, note):
+        with pytest.raises(InputError, match="is being trained by another process: wait for it"):
+            run(world, tmp_path)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run(world, tmp_path, on_step=train_again)
+    assert run(world, tmp_path).best_epoch  # the lock is gone with its holder
+
+
+def test_the_seconds_of_a_resumed_run_are_those_of_all_its_epochs(world, tmp_path):
+    def stop(done, total, note):
+        if done == 7:  # the third epoch
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run(world, tmp_path, on_step=stop)
+    before = torch.load(tmp_path / "training" / "rgb" / "last.ckpt", weights_only=True)
+    seconds = next(state["seconds"] for state in before["callbacks"].values() if "seconds" in state)
+    resumed = run(world, tmp_path)
+    assert resumed.seconds > seconds > 0
+    assert load_bundle(tmp_path).origin["rgb"]["seconds"] == pytest.approx(resumed.seconds, abs=0.06)
+
+
+# Two processes with half the batch each: batch norm would see other halves, so the network has layer norms.
+DISTRIBUTED = {"backbone": "test_convnext", "dropout": 0.0, "epochs": 2, "learning_rate": 0.01, "batch_size": 16}
+
+
+def test_two_processes_with_half_the_batch_reach_the_same_loss_as_one(world, tmp_path):
+    one = run(world, tmp_path / "one", config=changed(**DISTRIBUTED))
+    settings = tmp_path / "half.toml"
+    values = {**vars(changed(**DISTRIBUTED)), "batch_size": 8, "device": "cpu"}
+    settings.write_text("\n".join(f"{name} = {json.dumps(value)}" for name, value in values.items()))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "rgbflow"]
+    command += ["train", world.store, "--split", world.split, "--stream", "rgb", "--config", settings, "--json"]
+    command += ["--out", tmp_path / "two"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()  # the second process prints nothing
+    two = json.loads(line)
+    assert len(two["curve"]) == 2
+    for row, other in zip(one.curve, two["curve"], strict=True):
+        assert other["train_loss"] == pytest.approx(row["train_loss"], rel=1e-4)
+        assert other["val_loss"] == pytest.approx(row["val_loss"], rel=1e-4)
+        assert other["val_top1"] == pytest.approx(row["val_top1"])
+    weights = [load_file(tmp_path / name / "rgb.safetensors") for name in ("one", "two")]
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, (None, 1)),
+        ({"TORCHELASTIC_RUN_ID": "a", "LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "8"}, (4, 2)),
+        ({"SLURM_NTASKS": "6", "SLURM_NNODES": "3", "SLURM_JOB_NAME": "training"}, (2, 3)),
+        ({"SLURM_NTASKS": "6", "SLURM_NNODES": "3", "SLURM_JOB_NAME": "bash"}, (None, 1)),  # a shell inside a job
+    ],
+    ids=["alone", "torchrun", "slurm", "slurm's shell"],
+)
+def test_processes_and_machines_are_counted_as_they_were_launched(monkeypatch, environment, expected):
+    for name in [name for name in os.environ if name.startswith(("SLURM_", "TORCHELASTIC_"))]:
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert launched_processes() == expected
+
+
+def test_fewer_clips_than_processes_are_refused(world, tmp_path, monkeypatch):
+    for name, value in {"TORCHELASTIC_RUN_ID": "a", "LOCAL_WORLD_SIZE": "20", "WORLD_SIZE": "20"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match="the val part has 16 clips for 20 processes: start fewer"):
+        run(world, tmp_path)

@@ -155,7 +155,9 @@ td,tbody th{padding:7px 0;border-bottom:1px solid var(--line);vertical-align:bas
 .figures thead th{text-align:right;padding-left:44px}
 .figures tbody th{color:var(--ink);font-weight:650;font-size:15px;padding-right:16px}
 .grid{font-size:13px;margin-bottom:18px}
-.grid td,.grid th{padding:6px 22px 6px 0;white-space:nowrap}
+.grid td,.grid th{padding:6px 18px 6px 0;vertical-align:baseline}
+.grid td,.grid tbody th{white-space:nowrap}
+.grid thead th{vertical-align:bottom}
 .grid tbody th{color:var(--ink);font-weight:650}
 .grid strong{font-size:15px}
 .dot{display:inline-block;width:9px;height:9px;border-radius:50%;background:var(--own);margin-right:9px}

@@ -10,6 +10,7 @@ import numpy as np
 
 from rgbflow.atomic import replacing, write_atomically
 from rgbflow.bundle import load_bundle
+from rgbflow.data.splits import load_split
 from rgbflow.learn.config import Optimizer
 from rgbflow.learn.metrics import wilson_interval
 from rgbflow.learn.page import PALETTES
@@ -23,6 +24,7 @@ from rgbflow.stream import Stream
 EPOCHS = 30
 PAPER_SAYS = "SGD with momentum reached the lowest loss and the highest accuracy"
 OPTIMIZERS: tuple[Optimizer, ...] = get_args(Optimizer)
+WIDTHS = {"sgd-momentum": 1.6, "sgd": 2.8, "asgd": 1.2, "adam": 1.6}  # sgd and asgd often lie on each other
 LABELS = {"sgd-momentum": "SGD with momentum", "sgd": "SGD", "asgd": "ASGD", "adam": "Adam"}
 COLOURS = {"sgd-momentum": "#c65f30", "sgd": "#2f7cac", "asgd": "#4c9067", "adam": "#7a5ba6"}
 COLUMNS = ("train_loss", "train_top1", "test_loss", "test_top1")
@@ -99,7 +101,7 @@ def fig4_tasks(
 def read_fig4(folder: Path, splits: Sequence[Path], seeds: int, scale: Scale, streams: Sequence[Stream]) -> Figure4:
     """The figure of what `fig4_tasks` left in a folder."""
     runs, tables = runs_of(splits, seeds), splits_table(splits, seeds)
-    clips = sum(table["test"] for table in tables)  # splits may share some; then the interval is too narrow
+    clips = len({clip.name for split in splits for clip in load_split(split).test})
     curves = []
     for stream in streams:
         for optimizer in OPTIMIZERS:
@@ -121,6 +123,13 @@ def _bundle(folder: Path, run: Run, optimizer: Optimizer) -> Path:
     return folder / run.name / optimizer
 
 
+def caption(figure4: Figure4) -> str:
+    """What a reader of the picture must know: the runs, the protocol and its leak."""
+    protocols = sorted({f"protocol {split['protocol']}, leak {split['leak %']} %" for split in figure4.splits})
+    runs = len(figure4.curves[0].runs)
+    return f"mean of {runs} run(s), their range shaded; {'; '.join(protocols)}; the paper: {figure4.paper_says}"
+
+
 def draw(figure4: Figure4, path: Path) -> None:
     """Draw the figure as the paper does: (a) train and (b) test, losses solid, accuracies dashed; a row per stream."""
     import matplotlib
@@ -129,7 +138,7 @@ def draw(figure4: Figure4, path: Path) -> None:
 
     palette = PALETTES["light"]
     streams = list(dict.fromkeys(curve.stream for curve in figure4.curves))
-    settings = {"font.size": 9, "axes.spines.top": False, "axes.edgecolor": palette["soft"]}
+    settings = {"font.size": 9, "axes.spines.top": False, "axes.edgecolor": palette["soft"], "axes.facecolor": "none"}
     with matplotlib.rc_context(settings):
         figure = Figure(figsize=(10.5, 3.6 * len(streams) + 0.5), layout="constrained")
         grid = figure.subplots(len(streams), 2, squeeze=False)
@@ -140,15 +149,17 @@ def draw(figure4: Figure4, path: Path) -> None:
                     colour = COLOURS[curve.optimizer]
                     for name, on, style in ((f"{part}_loss", axis, "-"), (f"{part}_top1", accuracy, "--")):
                         epochs = range(1, len(curve.columns[name]) + 1)
-                        on.plot(epochs, curve.columns[name], style, color=colour, linewidth=1.4)
+                        on.plot(epochs, curve.columns[name], style, color=colour, linewidth=WIDTHS[curve.optimizer])
                         singles = [run[name] for run in curve.runs]
                         on.fill_between(
                             epochs, np.min(singles, axis=0), np.max(singles, axis=0), color=colour, alpha=0.08
                         )
                 axis.set(title=f"({letter}) {stream}, {part} part", xlabel="epoch", ylabel="loss (solid)")
                 axis.set_ylim(bottom=0)
+                axis.xaxis.get_major_locator().set_params(integer=True)
                 accuracy.set_ylabel("top-1, % (dashed)")
                 accuracy.set_ylim(0, 100)
-        lines = [Line2D([], [], color=COLOURS[name]) for name in OPTIMIZERS]
+        figure.supxlabel(caption(figure4), fontsize=8, color=palette["soft"])
+        lines = [Line2D([], [], color=COLOURS[name], linewidth=WIDTHS[name]) for name in OPTIMIZERS]
         figure.legend(lines, [LABELS[name] for name in OPTIMIZERS], loc="outside upper center", ncols=4, frameon=False)
         figure.savefig(path, dpi=130, facecolor=palette["paper"], metadata={"Software": None})

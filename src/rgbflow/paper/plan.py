@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from rgbflow.data.dataset import ClipDataset
 from rgbflow.data.jpegs import open_store
 from rgbflow.data.splits import Split, load_split
+from rgbflow.learn.config import Optimizer
 from rgbflow.learn.optimizers import make_optimizer
 from rgbflow.learn.train import form_of_input, validation_segments
 from rgbflow.model import StreamNet, choose_device, has_fast_bf16
@@ -21,7 +22,8 @@ from rgbflow.stream import StreamSpec
 
 CLIPS_READ = 8
 STEPS = 3  # measured after one that warms up
-MEASURED_BATCH = 2  # clips; a step with the real batch takes as long for each clip, or less
+MEASURED_IMAGES = 32  # at most in a measured step, so that networks of 16 frames fit into memory: 2 of their snippets
+STATES: dict[Optimizer, int] = {"sgd": 0, "sgd-momentum": 1, "asgd": 1, "adam": 2}  # numbers kept for each weight
 GIB = 2**30
 
 
@@ -88,13 +90,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Speed:
-    """Of one network: images in a snippet, seconds and bytes for each snippet, and bytes whatever their number."""
+    """Of one network: images in a snippet, seconds and bytes for each snippet, and bytes of the weights."""
 
     images: int
     train_snippet: float
     forward_snippet: float
     read_snippet: float | None
-    fixed_bytes: int
     snippet_bytes: int
     weight_bytes: int
 
@@ -133,7 +134,7 @@ def _cost(task: Training, split: Split, test_snippets: int, speed: _Speed) -> Co
         step_seconds=batch * speed.train_snippet,
         computing_hours=(clips * speed.train_snippet + forward * speed.forward_snippet) / 3600,
         reading_hours=None if reading is None else reading / 3600,
-        memory_gib=(speed.fixed_bytes + batch * speed.snippet_bytes) / GIB,
+        memory_gib=(speed.weight_bytes * (2 + STATES[config.optimizer]) + batch * speed.snippet_bytes) / GIB,
         disk_gib=speed.weight_bytes / GIB,
     )
 
@@ -143,8 +144,10 @@ def _measure(task: Training, split: Split, spec: StreamSpec, device: torch.devic
     network = StreamNet(spec, len(split.classes))
     network.to(device, memory_format=network.memory_format).train()
     optimizer = make_optimizer(network.parameters(), task.config)
-    snippets = torch.randn(MEASURED_BATCH, 1, spec.channels, spec.input_size, spec.input_size, device=device)
-    labels = torch.zeros(MEASURED_BATCH, dtype=torch.int64, device=device)
+    images = 1 if spec.algorithm == "two-stream" else spec.stack_length
+    batch = min(task.config.batch_size * task.config.num_segments, MEASURED_IMAGES // images)
+    snippets = torch.randn(batch, 1, spec.channels, spec.input_size, spec.input_size, device=device)
+    labels = torch.zeros(batch, dtype=torch.int64, device=device)
     precision = torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_fast_bf16(device))
 
     def step() -> None:
@@ -162,16 +165,12 @@ def _measure(task: Training, split: Split, spec: StreamSpec, device: torch.devic
     train_seconds = _median_seconds(step, device)
     forward_seconds = _median_seconds(look, device)
     weights = sum(value.nbytes for value in network.state_dict().values())
-    states = [
-        value for state in optimizer.state.values() for value in state.values() if isinstance(value, torch.Tensor)
-    ]
     return _Speed(
-        images=spec.stack_length if task.config.algorithm != "two-stream" else 1,
-        train_snippet=train_seconds / MEASURED_BATCH,
-        forward_snippet=forward_seconds / MEASURED_BATCH,
+        images=images,
+        train_snippet=train_seconds / batch,
+        forward_snippet=forward_seconds / batch,
         read_snippet=None if is_lists(task.store) else _reading_seconds(task, split, spec),
-        fixed_bytes=2 * weights + sum(state.nbytes for state in states),
-        snippet_bytes=kept // MEASURED_BATCH,
+        snippet_bytes=kept // batch,
         weight_bytes=weights,
     )
 

@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ALGORITHMS: dict[Algorithm, tuple[str, ...]] = {"two-stream": STREAMS, "c3d": ("rgb",), "lrcn": ("rgb",)}
+SPOKEN = {"ResNet101 only": "rgb alone", "ResNet101 with flow": "flow alone"}  # whichever backbone they have here
 TITLE = "Table II: comparison of algorithms"
 LEAK_NOTE = (
     "How far figures can be trusted depends on the leak: the share of the test clips whose group (person, scene, "
-    "source video) is also trained on. The paper's protocol has 97.5&nbsp;% of it on UCF101."
+    "source video) is also trained on. On UCF101 the paper's protocol has 97.5&nbsp;%."
 )
 
 
@@ -233,7 +234,7 @@ def render(table: Table2) -> str:
     head = (
         "<tr><th></th><th>network here</th><th>paper, top-1</th><th>here, top-1</th><th>95&nbsp;% interval</th>"
         "<th>single runs</th><th>two-stream ahead by</th><th>paper, top-5</th><th>here, top-5</th>"
-        "<th>hours of training</th></tr>"
+        "<th>training, hours</th></tr>"
     )
     body = f'<div class="wide"><table class="grid"><thead>{head}</thead><tbody>{rows}</tbody></table></div>\n'
     clips, runs = table.rows[0].clips, len(table.rows[0].run_top1)
@@ -255,9 +256,10 @@ def render(table: Table2) -> str:
 
 def headline(rows: Sequence[MeasuredRow]) -> str:
     """What the intervals allow to say of the two-stream against the others, in a sentence."""
-    ahead = [row.name for row in rows if row.behind_interval and row.behind_interval[0] > 0]
-    behind = [row.name for row in rows if row.behind_interval and row.behind_interval[1] < 0]
-    open_ = [row.name for row in rows if row.behind_interval and row.name not in ahead + behind]
+    compared = [(SPOKEN.get(row.name, row.name), row.behind_interval) for row in rows if row.behind_interval]
+    ahead = [name for name, (low, _) in compared if low > 0]
+    behind = [name for name, (_, high) in compared if high < 0]
+    open_ = [name for name, _ in compared if name not in ahead + behind]
     parts = [f"is above {_listed(ahead)}"] if ahead else []
     parts += [f"is below {_listed(behind)}"] if behind else []
     parts += [f"can't be told from {_listed(open_)}"] if open_ else []
@@ -272,8 +274,12 @@ def _row(row: MeasuredRow) -> str:
     def number(value: float | None) -> str:
         return "&ndash;" if value is None else f"{value:.1f}"
 
-    ahead = "" if row.behind is None else f"{row.behind:+.1f} ({interval_text(row.behind_interval)})"
-    single = ", ".join(f"{value:.1f}" for value in row.run_top1)
+    ahead = ""
+    if row.behind is not None:
+        low, high = row.behind_interval
+        ahead = f"{row.behind:+.1f} ({low:+.1f} to {high:+.1f})".replace("-", "&minus;")
+    runs = row.run_top1
+    single = ", ".join(f"{value:.1f}" for value in runs) if len(runs) < 4 else f"{min(runs):.1f}&ndash;{max(runs):.1f}"
     cells = [
         escape(row.network),
         f"{row.paper_top1:.2f}",
