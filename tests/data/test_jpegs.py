@@ -381,7 +381,7 @@ def test_split_train_and_evaluate_work_on_jpegs(tmp_path, moving_square):
     split = make_split(list(map(row_as_source, store.rows.values())), "group")
     check_split(split, store.rows)
     config = TrainConfig(
-        "test_resnet", "none", input_size=32, stack_length=2, epochs=1, batch_size=2, device="cpu", workers=0
+        backbone="test_resnet", weights="none", input_size=32, stack_length=2, epochs=1, batch_size=2, workers=0
     )
     for stream in ("rgb", "flow"):
         train(store, split, stream, tmp_path / "bundle", config, report=lambda line: None)
