@@ -22,6 +22,7 @@ import numpy as np
 import plain
 import torch
 import torch.nn.functional as F
+from pages import write_page
 from torch.utils.data import DataLoader
 
 from rgbflow.data.dataset import ClipDataset, EpochSampler, collate
@@ -35,7 +36,6 @@ from rgbflow.origin import describe_origin
 from rgbflow.stream import FlowSettings, Preparation, StreamSpec
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "loading.md"
-READING = "## Reading"
 NUM_CLIPS, JPEG_FRAMES, SIZE, STACK = 12, 40, 224, 10
 BLOCKS, BLOCK = 12, 25
 READS = 10_000
@@ -231,14 +231,7 @@ Commit {origin["commit"]}; {origin["machine"]}; {origin["date"]};
 ```
 python benchmarks/loading.py VIDEOS{" --idle" if clocked else ""}
 ```
-
-{reading()}"""
-
-
-def reading() -> str:
-    """What somebody wrote below the figures; kept when the page is made again."""
-    text = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-    return text[text.index(READING) :] if READING in text else f"{READING}\n"
+"""
 
 
 def main(videos: Path, idle: bool) -> None:
@@ -253,8 +246,7 @@ def main(videos: Path, idle: bool) -> None:
         grown = growth(store)
         print(manifest, grown, file=sys.stderr)
         clocked = by_the_clock(store) if idle else None
-    PAGE.write_text(page(examples, grown, manifest, clocked), encoding="utf-8")
-    print(PAGE)
+    write_page(PAGE, page(examples, grown, manifest, clocked))
 
 
 if __name__ == "__main__":

@@ -9,23 +9,18 @@ Weizmann's first fold.
 """
 
 import argparse
-import contextlib
-import io
-import json
-import shlex
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from pages import rgbflow, write_page
+
 from rgbflow.bundle import RECORD, load_bundle
-from rgbflow.cli import main
 from rgbflow.data.layouts import read_class_folders
 from rgbflow.data.store import MANIFEST
 from rgbflow.origin import describe_origin
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "paper-small.md"
-READING = "## Reading"
 SCALE = "--backbone tf_efficientnet_lite0 --input-size 80 --batch-size 8"
 TABLE2 = f"{SCALE} --c3d-backbone c3d_quarter --c3d-input-size 56 --epochs 30 --learning-rate 0.01 --snippets 10"
 RGB, FASTER = " --stream rgb", " --learning-rate 0.005"  # ten times Table I's rate
@@ -46,17 +41,6 @@ DATA_SETS = (
     DataSet("weizmann", "Weizmann (Gorelick et al. 2007)", "persons", False, {"fig4": "", "fig4-faster": RGB + FASTER}),
     DataSet("ut-interaction", "UT-Interaction (Ryoo and Aggarwal 2009)", "sequences", True, {"fig4": RGB}),
 )
-
-
-def rgbflow(command: str) -> dict:
-    """Run a command with --json; its result."""
-    print(f"$ rgbflow {command}", file=sys.stderr)
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        code = main([*shlex.split(command), "--json"])
-    if code:
-        sys.exit(f"rgbflow {command}: exit code {code}")
-    return json.loads(printed.getvalue())
 
 
 def make_folds(data: DataSet, videos: Path, runs: Path) -> tuple[list[str], list[str]]:
@@ -171,14 +155,7 @@ a seed of its own.
 
 Trained at commit {trained}, written at {origin["commit"]}; {origin["machine"]}; {origin["date"]}.
 `make paper-small` runs the commands above and writes this page; a stopped run goes on.
-
-{reading()}"""
-
-
-def reading() -> str:
-    """What somebody wrote below the figures; kept when the page is made again."""
-    text = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-    return text[text.index(READING) :] if READING in text else f"{READING}\n"
+"""
 
 
 if __name__ == "__main__":
@@ -187,5 +164,4 @@ if __name__ == "__main__":
     parser.add_argument("--runs", type=Path, default=Path("runs/paper-small"))
     arguments = parser.parse_args()
     made = [run(data, arguments.data / data.folder, arguments.runs / data.folder) for data in DATA_SETS]
-    PAGE.write_text(page(made, arguments.runs), encoding="utf-8")
-    print(PAGE)
+    write_page(PAGE, page(made, arguments.runs))

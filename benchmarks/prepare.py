@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import plain
+from pages import write_page
 
 from rgbflow.data.layouts import SourceClip, read_class_folders
 from rgbflow.data.store import prepare_clip, stored_file
@@ -23,7 +24,6 @@ from rgbflow.stream import Preparation
 from rgbflow.video import decode, write_video
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "preparing.md"
-READING = "## Reading"
 NUM_CLIPS, TVL1_FRAMES, FARNEBACK_FRAMES = 9, 6, 40  # TV-L1 takes half a second for each pair
 UCF101_FRAMES = 2_483_295  # by its lists
 LENGTHS = (300, 6000)  # frames of the videos whose preparation is weighed
@@ -119,14 +119,7 @@ Commit {origin["commit"]}; {origin["machine"]}; {origin["date"]}; other work ran
 ```
 python benchmarks/prepare.py VIDEOS
 ```
-
-{reading()}"""
-
-
-def reading() -> str:
-    """What somebody wrote below the figures; kept when the page is made again."""
-    text = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-    return text[text.index(READING) :] if READING in text else f"{READING}\n"
+"""
 
 
 def main(videos: Path) -> None:
@@ -138,8 +131,7 @@ def main(videos: Path) -> None:
         clips = np.array([compare(source, folder) for source in sources[:: len(sources) // NUM_CLIPS][:NUM_CLIPS]])
         whole = prepare_all(sources, folder / "whole")
         peaks = peak_memory(sources[0].path, folder)
-    PAGE.write_text(page(clips, whole, peaks), encoding="utf-8")
-    print(PAGE)
+    write_page(PAGE, page(clips, whole, peaks))
 
 
 if __name__ == "__main__":

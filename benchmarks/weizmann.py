@@ -8,19 +8,15 @@ their clips.
 """
 
 import argparse
-import contextlib
-import io
 import json
-import shlex
-import sys
 from pathlib import Path
 
+from pages import rgbflow, write_page
+
 from rgbflow.bundle import RECORD, load_bundle
-from rgbflow.cli import main
 from rgbflow.origin import describe_origin
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "weizmann.md"
-READING = "## Reading"
 HOLDOUT = ("moshe", "shahar")
 RUNS = {
     "ResNet101, random weights, 224×224": (
@@ -33,17 +29,6 @@ RUNS = {
         " --input-size 160 --epochs 40 --batch-size 10 --num-segments 3 --learning-rate 0.01 --dropout 0.2",
     ),
 }
-
-
-def rgbflow(command: str) -> dict:
-    """Run a command with --json; its result."""
-    print(f"$ rgbflow {command}", file=sys.stderr)
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        code = main([*shlex.split(command), "--json"])
-    if code:
-        sys.exit(f"rgbflow {command}: exit code {code}")
-    return json.loads(printed.getvalue())
 
 
 def run(videos: Path, runs: Path) -> str:
@@ -109,14 +94,7 @@ writes this page; a stopped run goes on.
 ```
 {lines}
 ```
-
-{reading()}"""
-
-
-def reading() -> str:
-    """What somebody wrote below the figures; kept when the page is made again."""
-    text = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-    return text[text.index(READING) :] if READING in text else f"{READING}\n"
+"""
 
 
 if __name__ == "__main__":
@@ -124,5 +102,4 @@ if __name__ == "__main__":
     parser.add_argument("videos", type=Path)
     parser.add_argument("--runs", type=Path, default=Path("runs/weizmann"))
     arguments = parser.parse_args()
-    PAGE.write_text(run(arguments.videos, arguments.runs), encoding="utf-8")
-    print(PAGE)
+    write_page(PAGE, run(arguments.videos, arguments.runs))
