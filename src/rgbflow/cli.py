@@ -145,13 +145,13 @@ def split(
         lists: folder of UCF101's lists; for official-N.
         json: print the result as JSON.
     """
-    from rgbflow.data.splits import make_split, read_lists
+    from rgbflow.data.splits import is_lists, make_split, read_lists
 
-    is_lists = (store / "classInd.txt").is_file()
-    if is_lists and groups:
+    lists_alone = is_lists(store)
+    if lists_alone and groups:
         raise InputError(f"--groups {groups} is for a prepared data set: UCF101's names give their groups themselves")
-    clips = read_lists(store) if is_lists else _clips_of_store(store, groups)
-    made = make_split(clips, protocol, seed, holdout, store if is_lists else lists)
+    clips = read_lists(store) if lists_alone else _clips_of_store(store, groups)
+    made = make_split(clips, protocol, seed, holdout, store if lists_alone else lists)
     made.save(out)
     for note in made.notes:
         print(f"note: {note}", file=sys.stderr)

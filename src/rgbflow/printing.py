@@ -71,7 +71,7 @@ def print_plan(plan: Plan) -> None:
 
     table = Table()
     for name in ("training", "images", "forward only", "s a step", "hours", "GiB memory", "GiB disk"):
-        table.add_column(name, justify="left" if name == "training" else "right")
+        table.add_column(name, justify="left" if name == "training" else "right", no_wrap=name == "training")
     for cost in plan.costs:
         counts = f"{cost.images:,}", f"{cost.measured_images:,}"
         costs = f"{cost.step_seconds:.2f}", f"{cost.hours:.2f}", f"{cost.memory_gib:.1f}", f"{cost.disk_gib:.2f}"

@@ -195,6 +195,11 @@ def load_split(path: str | Path) -> Split:
         raise InputError(f"{path} is not a sound split ({error}): make it anew with rgbflow split") from None
 
 
+def is_lists(folder: Path) -> bool:
+    """Whether a folder holds UCF101's official lists, and so names of clips, but no clips."""
+    return (folder / "classInd.txt").is_file()
+
+
 def read_lists(folder: str | Path) -> list[SplitClip]:
     """Read all of UCF101 from its official lists: 13,320 clips, 101 classes, 2,525 groups, sorted by name.
 

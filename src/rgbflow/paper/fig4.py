@@ -115,7 +115,7 @@ def read_fig4(folder: Path, splits: Sequence[Path], seeds: int, scale: Scale, st
             curves.append(
                 OptimizerCurve(stream, optimizer, mean, single, final, interval, float(np.mean(seconds)) / 3600)
             )
-    settings = settings_table(with_epochs(scale), {s: (s, "two-stream") for s in streams}, epochs=EPOCHS)
+    settings = settings_table(with_epochs(scale), {s: (s, "two-stream") for s in streams}, with_epochs(Scale()))
     return Figure4(curves, PAPER_SAYS, tables, settings, describe_origin())
 
 

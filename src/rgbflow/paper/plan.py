@@ -4,14 +4,13 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
 from rgbflow.data.dataset import ClipDataset
 from rgbflow.data.jpegs import open_store
-from rgbflow.data.splits import Split, load_split
+from rgbflow.data.splits import Split, is_lists, load_split
 from rgbflow.learn.config import Optimizer
 from rgbflow.learn.optimizers import make_optimizer
 from rgbflow.learn.train import form_of_input, validation_segments
@@ -208,8 +207,3 @@ def _reading_seconds(task: Training, split: Split, spec: StreamSpec) -> float:
     for index in range(len(clips)):
         data[1, index]
     return (time.perf_counter() - began) / len(clips)
-
-
-def is_lists(store: Path) -> bool:
-    """Whether a folder holds UCF101's lists, of which there are no clips to read."""
-    return (store / "classInd.txt").is_file()

@@ -9,7 +9,6 @@ from rgbflow.learn.config import RESULT_NEUTRAL
 from rgbflow.paper.presets import Scale, scaled
 from rgbflow.stream import Algorithm, Stream
 
-PAPER_SCALE = Scale()
 SHOWN = ("backbone", "weights", "input_size", "stack_length", "epochs", "batch_size", "optimizer", "learning_rate")
 
 
@@ -49,15 +48,14 @@ def splits_table(splits: Sequence[Path], seeds: int) -> list[dict]:
     return rows
 
 
-def settings_table(scale: Scale, networks: Mapping[str, tuple[Stream, Algorithm]], **changed: object) -> list[dict]:
+def settings_table(scale: Scale, networks: Mapping[str, tuple[Stream, Algorithm]], paper_scale: Scale) -> list[dict]:
     """The settings of each network; a star marks what Table I has otherwise.
 
     Args:
         scale: of the runs.
         networks: from a name to stream and algorithm.
-        changed: fields of `Scale` that count as the paper's here, such as the epochs of Figure 4.
+        paper_scale: the paper's own; Figure 4 has fewer epochs than Table I.
     """
-    paper_scale = Scale(**{**asdict(PAPER_SCALE), **changed})
     rows = []
     for name, (stream, algorithm) in networks.items():
         here, paper = (asdict(scaled(stream, algorithm, chosen, seed=0)) for chosen in (scale, paper_scale))

@@ -21,7 +21,7 @@ from rgbflow.learn.scores import read_scores
 from rgbflow.origin import describe_origin
 from rgbflow.paper.presets import Scale, scaled
 from rgbflow.paper.runs import Run, runs_of, settings_table, splits_table
-from rgbflow.paper.tasks import Evaluating, Training
+from rgbflow.paper.tasks import SCORES, Evaluating, Training
 from rgbflow.stream import STREAMS, Algorithm
 
 if TYPE_CHECKING:
@@ -167,7 +167,9 @@ def read_table2(folder: Path, splits: Sequence[Path], seeds: int, scale: Scale, 
                 hours=float(np.mean([_hours(folder / run.name / paper.algorithm, paper) for run in runs])),
             )
         )
-    settings = settings_table(scale, {f"{a} {s}": (s, a) for a, streams in ALGORITHMS.items() for s in streams})
+    settings = settings_table(
+        scale, {f"{a} {s}": (s, a) for a, streams in ALGORITHMS.items() for s in streams}, Scale()
+    )
     return Table2(rows, splits_table(splits, seeds), settings, num_classes, snippets, describe_origin())
 
 
@@ -198,7 +200,7 @@ def group_interval(values: Mapping[str, float], groups: Mapping[str, str]) -> tu
 def _hits(row: PaperRow, runs: Sequence[Run], folder: Path) -> Iterator[tuple[dict[str, float], dict[str, float]]]:
     """For each run, whether a clip's class came first, and whether it came among the first five."""
     for run in runs:
-        (file,) = read_scores([folder / run.name / row.algorithm / "scores.npz"])
+        (file,) = read_scores([folder / run.name / row.algorithm / SCORES])
         scores = file.probabilities()
         ranks = truth_ranks(fusion.average(scores) if row.scorer == "fused" else scores[row.scorer], file.labels)
         yield tuple(dict(zip(file.names, map(float, ranks < count), strict=True)) for count in (1, 5))
