@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test weizmann paper-small clean
+.PHONY: demo test weizmann paper-small strong flow-methods clean
 
 demo: $(VENV)/installed
 	$(BIN)/rgbflow demo --out demo
@@ -27,6 +27,12 @@ weizmann: $(VENV)/installed
 DATA ?= ../shared/data
 paper-small: $(VENV)/installed
 	$(BIN)/python benchmarks/paper_small.py $(DATA)
+
+strong: $(VENV)/installed
+	$(BIN)/python benchmarks/strong.py $(DATA)
+
+flow-methods: $(VENV)/installed
+	$(BIN)/python benchmarks/flow_methods.py $(VIDEOS)
 
 clean:
 	rm -rf $(VENV) demo build dist

@@ -34,6 +34,7 @@ from rgbflow.flow import make_estimator
 from rgbflow.model import StreamNet
 from rgbflow.origin import describe_origin
 from rgbflow.stream import FlowSettings, Preparation, StreamSpec
+from rgbflow.transforms import Augmentation
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "loading.md"
 NUM_CLIPS, JPEG_FRAMES, SIZE, STACK = 12, 40, 224, 10
@@ -62,7 +63,7 @@ def part_of(rows: dict) -> list[SplitClip]:
 
 def dataset(store, spec: StreamSpec) -> ClipDataset:
     part = part_of(store.rows)
-    return ClipDataset(store, part, sorted({clip.label for clip in part}), spec, 1, augment=True, flip=True)
+    return ClipDataset(store, part, sorted({clip.label for clip in part}), spec, 1, Augmentation())
 
 
 def by_turns(ways: dict[str, Callable[[int], object]]) -> dict[str, float]:

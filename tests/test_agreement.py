@@ -15,7 +15,7 @@ from rgbflow.model import StreamNet
 from rgbflow.recognizer import Recognizer, sliding_windows
 from rgbflow.sampling import segment_starts
 from rgbflow.stream import Preparation, StreamSpec
-from rgbflow.transforms import evaluation_input
+from rgbflow.transforms import Augmentation, evaluation_input
 from rgbflow.video import decode, write_video
 
 SNIPPETS = 3
@@ -58,7 +58,7 @@ def test_training_evaluation_file_window_and_frame_by_frame_agree(tmp_path, movi
     assert num_frames == (15 if preparation.frame_rate else 12)
     ways = {
         "training and validation data": [
-            ClipDataset(store, part, bundle.classes, spec, SNIPPETS, augment=False)[0, 0][0] for spec in SPECS.values()
+            ClipDataset(store, part, bundle.classes, spec, SNIPPETS)[0, 0][0] for spec in SPECS.values()
         ]
     }
     for name, video in {
@@ -94,7 +94,7 @@ def test_an_augmented_training_example_is_a_crop_of_the_same_pixels(tmp_path, mo
     store = Store(tmp_path / "store")
     part = [SplitClip("walk/clip", "walk", "walk/clip")]
     spec = StreamSpec("rgb", "test_resnet", 64, 1, (0.0,) * 3, (1 / 255,) * 3, crop_fraction=1.0)
-    dataset = ClipDataset(store, part, ("walk",), spec, 1, augment=True, flip=False, seed=3)
+    dataset = ClipDataset(store, part, ("walk",), spec, 1, Augmentation(flip=False), seed=3)
     frames = store.clip("walk/clip").read("rgb", np.arange(5)).astype(np.float32)
     whole = [dataset[epoch, 0][0][0].numpy() for epoch in range(60)]
     exact = [any(np.abs(picture - frame).max() < 1e-2 for frame in frames) for picture in whole]

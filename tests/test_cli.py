@@ -14,7 +14,7 @@ import pytest
 
 import rgbflow
 from rgbflow import cli
-from rgbflow.bundle import RECORD
+from rgbflow.bundle import RECORD, load_bundle
 from rgbflow.model import StreamNet
 from rgbflow.video import probe, write_video
 
@@ -130,8 +130,9 @@ def test_evaluate_prints_figures_and_writes_scores_and_report(world, rgbflow_com
     assert "0.0 % of these clips share a group" in out
     assert (tmp_path / "s.npz").exists()
     assert (tmp_path / "r.html").exists()
-    code, out, _ = rgbflow_command(*arguments, "--json")
+    code, out, _ = rgbflow_command(*arguments, "--crops", "10", "--json")
     assert json.loads(out)["figures"].keys() == {"rgb", "flow", "fused"}
+    assert load_bundle(tmp_path / "bundle").measured["test"]["crops"] == 10
 
 
 def test_split_takes_groups_and_holdout(world, rgbflow_command, tmp_path):

@@ -138,5 +138,7 @@ def test_imagenet_weights_without_a_network_say_what_to_do(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     spec = spec_of(backbone="resnet26")
-    with pytest.raises(InputError, match="pass --weights none, --weights FILE"):
+    with pytest.raises(
+        InputError, match=r"bring their file \(model.safetensors of timm/resnet26.*--weights FILE, pass --weights none"
+    ):
         initialise(StreamNet(spec, 3), spec, "imagenet")

@@ -3,12 +3,15 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 
 from rgbflow import InputError, Recognizer
 from rgbflow.bundle import load_bundle, save_bundle
 from rgbflow.clip import FrameClip
 from rgbflow.recognizer import Prediction, merge_windows, sliding_windows
+from rgbflow.sampling import segment_starts
 from rgbflow.stream import Preparation
+from rgbflow.transforms import Crop, to_input
 from rgbflow.video import Frame, write_video
 
 
@@ -32,6 +35,27 @@ def test_a_prediction_tells_streams_times_and_stages(world):
     assert list(prediction.seconds) == ["decode", "flow", "rgb network", "flow network", "fusion"]
     assert all(seconds > 0 for seconds in prediction.seconds.values())
     assert (prediction.start_seconds, prediction.end_seconds) == (0, pytest.approx(12 / 25))
+
+
+def test_ten_crops_are_ten_looks_at_the_same_snippets(world):
+    """Against a loop over crops cut by hand; the consensus is the mean of all logits."""
+    recognizer, video = Recognizer.load(world.bundle), world.videos / "left" / "0.mp4"
+    clip, spec = recognizer.sample(video, 3), recognizer.bundle.streams["rgb"]
+    indices = segment_starts(clip.num_frames, 3, 1)
+    frames = torch.from_numpy(clip.read("rgb", indices))
+    height, width = frames.shape[2:]
+    side = round(min(height, width) * spec.crop_fraction)
+    down, right = height - side, width - side
+    logits = []
+    for flip in (False, True):
+        for top, left in ((0, 0), (0, right), (down, 0), (down, right), (down // 2, right // 2)):
+            inputs = to_input(frames, Crop(top, left, side, side, flip), spec)
+            with torch.inference_mode():
+                logits += [recognizer.networks["rgb"](one[None, None])[0] for one in inputs]
+    expected = torch.stack(logits).mean(dim=0).softmax(dim=0)
+    found = recognizer.predict(video, 3, crops=10).stream_scores["rgb"]
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-3)
+    assert not np.allclose(found, recognizer.predict(video, 3).stream_scores["rgb"], atol=1e-3)
 
 
 @pytest.mark.parametrize("stream", ["rgb", "flow"])

@@ -1,3 +1,6 @@
+from collections import Counter
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +8,16 @@ import torch
 from rgbflow.clip import FrameClip
 from rgbflow.flow import FlowSettings
 from rgbflow.stream import Preparation, StreamSpec
-from rgbflow.transforms import Crop, centre_crop, evaluation_input, random_crop, read_snippets, to_input
+from rgbflow.transforms import (
+    Augmentation,
+    Crop,
+    centre_crop,
+    evaluation_crops,
+    evaluation_input,
+    random_crop,
+    read_snippets,
+    to_input,
+)
 
 RGB = StreamSpec("rgb", "resnet18", 32, 1, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -87,13 +99,59 @@ def test_the_centre_crop_is_in_the_centre():
 
 def test_random_crops_stay_inside_and_use_every_side_and_both_directions():
     rng = np.random.default_rng(0)
-    crops = [random_crop(100, 140, True, rng) for _ in range(500)]
+    crops = [random_crop(100, 140, 0.875, Augmentation(), rng) for _ in range(500)]
     for crop in crops:
         assert 0 <= crop.top <= 100 - crop.height
         assert 0 <= crop.left <= 140 - crop.width
     assert {crop.height for crop in crops} == {100, 88, 75, 66}
     assert 0.4 < np.mean([crop.flip for crop in crops]) < 0.6
-    assert not any(random_crop(100, 140, False, rng).flip for _ in range(50))
+    assert len({(crop.top, crop.left) for crop in crops}) > 200
+    assert not any(random_crop(100, 140, 0.875, Augmentation(flip=False), rng).flip for _ in range(50))
+
+
+def test_corner_crops_touch_two_borders_or_lie_in_the_centre():
+    rng = np.random.default_rng(0)
+    crops = [random_crop(100, 140, 0.875, Augmentation(corner_crops=True), rng) for _ in range(500)]
+    places = Counter()
+    for crop in crops:
+        down, right = 100 - crop.height, 140 - crop.width
+        place = "centre" if (crop.top, crop.left) == (down // 2, right // 2) else (crop.top > 0, crop.left > 0)
+        assert place == "centre" or (crop.top in (0, down) and crop.left in (0, right))
+        places[place] += 1
+    assert len(places) == 5
+    assert min(places.values()) > 40
+
+
+def test_without_scales_training_sees_squares_of_the_tests_size():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        crop = random_crop(100, 140, 0.875, Augmentation(multi_scale=False), rng)
+        assert (crop.height, crop.width) == (88, 88)
+
+
+def test_ten_crops_are_the_centre_and_the_corners_and_their_mirror_images():
+    crops = evaluation_crops(100, 140, 0.5, 10)
+    assert [(crop.top, crop.left) for crop in crops] == 2 * [(25, 45), (0, 0), (0, 90), (50, 0), (50, 90)]
+    assert [crop.flip for crop in crops] == 5 * [False] + 5 * [True]
+    assert {(crop.height, crop.width) for crop in crops} == {(50, 50)}
+    assert evaluation_crops(100, 140, 0.5, 1) == [centre_crop(100, 140, 0.5)]
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_subtracting_the_mean_flow_takes_away_what_a_moving_camera_adds(flip):
+    """Against a loop over displacements in floating point; the mean is that of the whole field, not of the crop."""
+    rng = np.random.default_rng(0)
+    spec = replace(flow_spec(2), std=(1.0, 1.0), subtract_mean_flow=True)
+    stored = torch.from_numpy(rng.integers(100, 160, (1, 4, 40, 60), dtype=np.uint8))
+    crop = Crop(3, 5, 32, 32, flip)
+    seen = to_input(stored, crop, spec)
+    for plane in range(4):
+        moved = stored[0, plane].double() - stored[0, plane].double().mean()
+        part = moved[3:35, 5:37]
+        expected = part.flip(-1) * (-1 if plane % 2 == 0 else 1) if flip else part
+        torch.testing.assert_close(seen[0, plane].double(), expected / 255, atol=1e-5, rtol=0)
+    panned = to_input(stored + 7, crop, spec)
+    torch.testing.assert_close(panned, seen, atol=1e-5, rtol=0)
 
 
 def test_a_batch_of_snippets_equals_its_parts(moving_square):

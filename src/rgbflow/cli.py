@@ -13,8 +13,10 @@ import tyro
 
 from rgbflow.errors import InputError
 from rgbflow.learn.config import TrainConfig, load_config, with_algorithm
-from rgbflow.paper.presets import PRESETS, PresetName, Scale
+from rgbflow.learn.presets import LITE, STRONG
+from rgbflow.paper.presets import Scale, table_i
 from rgbflow.printing import (
+    print_ablation,
     print_evaluation,
     print_fig4,
     print_figures,
@@ -24,12 +26,13 @@ from rgbflow.printing import (
     show_prediction,
     show_timeline,
 )
-from rgbflow.stream import STREAMS, Algorithm, DisPreset, FlowMethod, FlowSettings, Preparation
+from rgbflow.stream import STREAMS, Algorithm, Crops, DisPreset, FlowMethod, FlowSettings, Preparation, Stream
 
 Flag = tyro.conf.arg
 Positional = tyro.conf.Positional
+PresetName = Literal["paper", "strong", "lite"]
 EXIT_FAILED, EXIT_SOME_FAILED = 1, 3
-RESUMING = ("fetch", "prepare", "train", "paper", "demo")  # commands that go on where they were stopped
+RESUMING = ("fetch", "prepare", "train", "ablate", "paper", "demo")  # commands that go on where they were stopped
 NOTES_SHOWN = 10  # of `check`: many files have the same harmless oddity
 
 
@@ -191,7 +194,8 @@ def train(
         stream: which network; train both into one bundle for the fusion.
         out: the bundle's folder.
         settings: every field of TrainConfig.
-        preset: settings to start from; paper: Table I of the paper and nothing else.
+        preset: settings to start from; paper: Table I and nothing else; strong: what makes it more accurate;
+            lite: the same for a machine without a GPU.
         config: TOML file with fields of TrainConfig; it wins over the preset, flags win over both.
         replace: train a stream anew that the bundle holds already.
         json: print the result as JSON.
@@ -229,6 +233,7 @@ def evaluate(
     scores: Annotated[Path | None, Flag(metavar="PATH")] = None,
     report: Annotated[Path | None, Flag(metavar="PATH")] = None,
     snippets: int = 25,
+    crops: Crops = 1,
     device: str = "auto",
     json: bool = False,
 ) -> int:
@@ -242,6 +247,7 @@ def evaluate(
         scores: file to write the scores of every clip to, .npz.
         report: file to write the HTML report to.
         snippets: per clip and stream.
+        crops: of each snippet: the centre, or centre and corners, each also mirrored.
         device: auto, cpu, cuda or mps.
         json: print the figures as JSON.
     """
@@ -257,7 +263,9 @@ def evaluate(
     folder = fetch_bundle(bundle)
     recognizer, data, parts = Recognizer.load(folder, device), open_store(store), load_split(split)
     with track("evaluating", len(getattr(parts, part)), "clips") as tracker:
-        evaluation = evaluate(recognizer, data, parts, part, snippets, on_clip=lambda prediction: tracker.advance())
+        evaluation = evaluate(
+            recognizer, data, parts, part, snippets, crops, on_clip=lambda prediction: tracker.advance()
+        )
     written = {}
     if scores:
         evaluation.save_scores(scores)
@@ -286,6 +294,7 @@ def predict(
     window: float | None = None,
     step: float | None = None,
     snippets: int | None = None,
+    crops: Crops = 1,
     device: str = "auto",
     json: bool = False,
 ) -> int:
@@ -300,6 +309,7 @@ def predict(
         window: of --timeline, seconds; 2 if not given.
         step: of --timeline, seconds; 0.5 if not given.
         snippets: per stream and clip (25 if not given) or window (5).
+        crops: of each snippet: the centre, or centre and corners, each also mirrored.
         device: auto, cpu, cuda or mps.
         json: print the answers as JSON, one line per video.
     """
@@ -320,11 +330,11 @@ def predict(
     for video in videos:
         try:
             if timeline:
-                line = recognizer.timeline(video, window or 2.0, step or 0.5, snippets or 5)
+                line = recognizer.timeline(video, window or 2.0, step or 0.5, snippets or 5, crops)
                 windows = line.windows
                 show_timeline(video, line, json)
             else:
-                windows = [recognizer.predict(video, snippets or NUM_SNIPPETS)]
+                windows = [recognizer.predict(video, snippets or NUM_SNIPPETS, crops)]
                 show_prediction(video, windows[0], top or 5, json)
             if overlay:
                 write_overlay(video, windows, overlay)
@@ -481,10 +491,10 @@ def paper(
         plan: train nothing; measure a few steps on this machine and print images, hours and gigabytes.
         json: print the result as JSON.
     """
+    from rgbflow.learn.tasks import free_devices, run_tasks
     from rgbflow.paper.fig4 import fig4_tasks, read_fig4
     from rgbflow.paper.plan import make_plan
     from rgbflow.paper.table2 import read_table2, table2_tasks
-    from rgbflow.paper.tasks import free_devices, run_tasks
     from rgbflow.recognizer import NUM_SNIPPETS
 
     check_positive(seeds=seeds, snippets=snippets)
@@ -510,6 +520,50 @@ def paper(
         result, print_result = read_table2(out, split, seeds, scale, snippets or NUM_SNIPPETS), print_table2
     result.save(out)
     show(asdict(result), True) if json else print_result(result, out)
+    return 0
+
+
+def ablate(
+    store: Annotated[Path, Positional, Flag(metavar="STORE")],
+    split: Annotated[tuple[Path, ...], Flag(metavar="PATH ...")],
+    settings: Annotated[TrainConfig, Flag(name="")],
+    out: Path = Path("ablation"),
+    parts: Annotated[tuple[str, ...], Flag(metavar="NAME ...")] = (),
+    preset: PresetName = "strong",
+    config: Annotated[Path | None, Flag(metavar="PATH")] = None,
+    seeds: int = 1,
+    snippets: int = 25,
+    jobs: int = 1,
+    json: bool = False,
+) -> int:
+    """Train a recipe whole and without one part at a time: what is each part worth? Run it again and it goes on.
+
+    Args:
+        store: prepared data set, or a folder in a published JPEG layout.
+        split: from `rgbflow split`; several are all trained and tested on.
+        settings: every field of TrainConfig: the whole.
+        out: folder for the bundles, and for ablation.html and ablation.json.
+        parts: which to take away; every one that the settings have, if none is named.
+        preset: settings to start from; paper: Table I and nothing else; strong: what makes it more accurate;
+            lite: the same for a machine without a GPU.
+        config: TOML file with fields of TrainConfig; it wins over the preset, flags win over both.
+        seeds: trainings of each on each split.
+        snippets: of each test clip and stream.
+        jobs: trainings at a time, each with its share of the cores.
+        json: print the result as JSON.
+    """
+    from rgbflow.learn.ablate import ablation_tasks, choose_parts, read_ablation
+    from rgbflow.learn.tasks import free_devices, run_tasks
+
+    check_positive(seeds=seeds, snippets=snippets, jobs=jobs)
+    chosen = choose_parts(parts, settings)
+    trainings, evaluations = ablation_tasks(store, split, seeds, out, settings, chosen, snippets)
+    devices = free_devices(settings.device, jobs)
+    run_tasks(trainings, devices)
+    run_tasks(evaluations, devices)
+    result = read_ablation(out, split, seeds, settings, chosen, snippets)
+    result.save(out)
+    show(asdict(result), True) if json else print_ablation(result, out)
     return 0
 
 
@@ -542,6 +596,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "predict": predict,
     "fuse": fuse,
     "check": check,
+    "ablate": ablate,
     "paper": paper,
     "demo": demo,
 }
@@ -555,8 +610,8 @@ def main(arguments: list[str] | None = None) -> int:
     name = arguments[0]
     try:
         command = COMMANDS[name]
-        if name == "train":
-            command = partial(train, settings=_config_from(arguments))
+        if name in ("train", "ablate"):
+            command = partial(command, settings=_config_from(arguments, None if name == "train" else "strong"))
         summary = COMMANDS[name].__doc__.splitlines()[0]
         return tyro.cli(command, prog=f"rgbflow {name}", description=summary, args=arguments[1:])
     except InputError as error:
@@ -613,13 +668,18 @@ def _clips_of_store(store: Path, groups: Path | None) -> list:
     return [SourceClip(row.clip, row.label, given.get(row.clip, row.group), Path(row.source)) for row in rows]
 
 
-def _config_from(arguments: list[str]) -> TrainConfig:
+def preset_config(preset: PresetName | None, stream: Stream) -> TrainConfig:
+    """The settings of a preset for one stream; the defaults for None."""
+    return {"paper": table_i(stream), "strong": STRONG, "lite": LITE}.get(preset, TrainConfig())
+
+
+def _config_from(arguments: list[str], preset: PresetName | None = None) -> TrainConfig:
     """The settings that the flags then change: the preset's, changed to the algorithm and by `--config FILE`."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for name in ("--preset", "--stream", "--algorithm", "--config"):
         parser.add_argument(name, nargs="?")  # what is wrong with them is said by the real command line
     flags, _ = parser.parse_known_args(arguments)
-    config = PRESETS[flags.preset](flags.stream) if flags.preset in PRESETS else TrainConfig()
+    config = preset_config(flags.preset or preset, flags.stream)
     if flags.algorithm in get_args(Algorithm):
         config = with_algorithm(config, flags.algorithm)
     return load_config(Path(flags.config), config) if flags.config else config

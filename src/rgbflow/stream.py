@@ -17,6 +17,7 @@ OWN_REDUCTION = {"dis ultrafast": 4, "dis fast": 4, "dis medium": 2, "farneback"
 SMALLEST_FIELD = 48  # pixels of the shorter side; a smaller field is not reduced so far
 # The paper's network of one stream sees single frames or short stacks; the networks it compares with see 16 frames.
 Algorithm = Literal["two-stream", "c3d", "lrcn"]
+Crops = Literal[1, 10]  # of each snippet at test time
 SNIPPET_FRAMES = 16  # of c3d and lrcn (Tran et al. 2015, section 3.2; Donahue et al. 2015, section 4.1)
 STACK_LENGTH = 10  # L of flow, unless a training says otherwise (Simonyan and Zisserman 2014, section 4.1)
 
@@ -89,6 +90,7 @@ class StreamSpec:
     std: tuple[float, ...]
     crop_fraction: float = 0.875  # side of the centre square that is shown, as a share of the short side
     dropout: float = 0.0  # before the classifier
+    subtract_mean_flow: bool = False  # from each field its mean, which a moving camera makes
     algorithm: Algorithm = "two-stream"
 
     def __post_init__(self):
@@ -100,6 +102,8 @@ class StreamSpec:
             raise InputError(f"stack_length ({self.stack_length}) must be {SNIPPET_FRAMES} for {self.algorithm}")
         if self.algorithm == "two-stream" and self.stream == "rgb" and self.stack_length != 1:
             raise InputError(f"stack_length ({self.stack_length}) must be 1 for rgb: only flow is stacked")
+        if self.subtract_mean_flow and self.stream == "rgb":
+            raise InputError("subtract_mean_flow is for flow: frames have no displacement")
         if self.input_size < 16:
             raise InputError(f"input_size ({self.input_size}) must be at least 16 pixels: 224 is usual")
         if self.stack_length < 1:

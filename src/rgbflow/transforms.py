@@ -1,6 +1,7 @@
 """From stored pixels to what a network reads: the one place where crops, flips and normalisation happen."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 import torch
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 
 from rgbflow.clip import Clip
 from rgbflow.sampling import snippet_indices
-from rgbflow.stream import StreamSpec
+from rgbflow.stream import Crops, StreamSpec
 
 TRAIN_SCALES = (1.0, 0.875, 0.75, 0.66)  # crop sides as shares of the short side (Wang et al. 2016, section 4.1)
 
@@ -24,29 +25,66 @@ class Crop:
     flip: bool = False
 
 
+@dataclass(frozen=True)
+class Augmentation:
+    """What training varies of a clip.
+
+    Attributes:
+        flip: half of the clips are mirrored.
+        multi_scale: crops of random size, height and width at most one step of TRAIN_SCALES apart, so that the aspect
+            ratio varies a little too; False takes squares of the size that every test sees.
+        corner_crops: crops lie in a corner or in the centre; False puts them anywhere, which shows the borders less
+            often (Wang et al. 2015, section 3).
+    """
+
+    flip: bool = True
+    multi_scale: bool = True
+    corner_crops: bool = False
+
+
 def centre_crop(height: int, width: int, fraction: float) -> Crop:
     """The centre square whose side is `fraction` of the shorter side: what every test sees."""
     side = round(min(height, width) * fraction)
     return Crop(top=(height - side) // 2, left=(width - side) // 2, height=side, width=side)
 
 
-def random_crop(height: int, width: int, flip: bool, rng: np.random.Generator) -> Crop:
-    """A square of random scale and place; mirrored half of the time if `flip`.
+def evaluation_crops(height: int, width: int, fraction: float, crops: Crops) -> list[Crop]:
+    """Where a test looks: the centre square alone, or that and the four corners, each as it is and mirrored.
 
-    Sides are drawn one by one from TRAIN_SCALES, height and width at most one step apart, so that the aspect ratio
-    varies a little too (Wang et al. 2016, section 4.1).
+    Ten crops are those of Simonyan and Zisserman (2014), section 6. Mirrored ones are wrong for classes that differ in
+    left and right.
     """
-    step = int(rng.integers(len(TRAIN_SCALES)))
-    other = int(np.clip(step + rng.integers(-1, 2), 0, len(TRAIN_SCALES) - 1))
-    short = min(height, width)
-    crop_height, crop_width = round(short * TRAIN_SCALES[step]), round(short * TRAIN_SCALES[other])
-    return Crop(
-        top=int(rng.integers(height - crop_height + 1)),
-        left=int(rng.integers(width - crop_width + 1)),
-        height=crop_height,
-        width=crop_width,
-        flip=bool(flip and rng.random() < 0.5),
-    )
+    centre = centre_crop(height, width, fraction)
+    if crops == 1:
+        return [centre]
+    bottom, right = height - centre.height, width - centre.width
+    places = [(centre.top, centre.left), *product((0, bottom), (0, right))]
+    return [replace(centre, top=top, left=left, flip=flip) for flip in (False, True) for top, left in places]
+
+
+def random_crop(height: int, width: int, fraction: float, vary: Augmentation, rng: np.random.Generator) -> Crop:
+    """A rectangle as a training step sees it (Wang et al. 2016, section 4.1).
+
+    Args:
+        height: of what it is cut from.
+        width: of what it is cut from.
+        fraction: side of the square without `multi_scale`, as a share of the short side.
+        vary: what is drawn.
+        rng: what it is drawn by.
+    """
+    sides = (fraction, fraction)
+    if vary.multi_scale:
+        step = int(rng.integers(len(TRAIN_SCALES)))
+        other = int(np.clip(step + rng.integers(-1, 2), 0, len(TRAIN_SCALES) - 1))
+        sides = (TRAIN_SCALES[step], TRAIN_SCALES[other])
+    crop_height, crop_width = (round(min(height, width) * side) for side in sides)
+    free_height, free_width = height - crop_height, width - crop_width
+    if vary.corner_crops:
+        places = [(free_height // 2, free_width // 2), *product((0, free_height), (0, free_width))]
+        top, left = places[rng.integers(len(places))]
+    else:
+        top, left = int(rng.integers(free_height + 1)), int(rng.integers(free_width + 1))
+    return Crop(top, left, crop_height, crop_width, flip=bool(vary.flip and rng.random() < 0.5))
 
 
 def read_snippets(clip: Clip, spec: StreamSpec, starts: np.ndarray) -> torch.Tensor:
@@ -76,9 +114,12 @@ def to_input(snippets: torch.Tensor, crop: Crop, spec: StreamSpec) -> torch.Tens
 
     Returns:
         (S, C, input_size, input_size) float32, channels last in memory, on the device of the snippets. A mirrored
-        flow has its u negated: what moved right now moves left.
+        flow has its u negated: what moved right now moves left. Where the spec says so, the mean displacement of each
+        whole field is subtracted first (Simonyan and Zisserman 2014, section 3.1, "mean flow subtraction").
     """
     values = snippets[..., crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
+    if spec.subtract_mean_flow:
+        values = values - (mean_of_fields(snippets) - 127.5)
     if crop.flip:
         values = values.flip(-1)
         if spec.stream == "flow":
@@ -97,13 +138,20 @@ def to_input(snippets: torch.Tensor, crop: Crop, spec: StreamSpec) -> torch.Tens
     return values.contiguous(memory_format=torch.channels_last)
 
 
+def mean_of_fields(snippets: torch.Tensor) -> torch.Tensor:
+    """The mean of each plane of (S, C, H, W) uint8 snippets: (S, C, 1, 1) float32, as 8-bit values."""
+    return snippets.to(torch.float32).mean(dim=(-2, -1), keepdim=True)
+
+
 def evaluation_input(
-    clip: Clip, spec: StreamSpec, starts: np.ndarray, device: torch.device | str = "cpu"
+    clip: Clip, spec: StreamSpec, starts: np.ndarray, device: torch.device | str = "cpu", crops: Crops = 1
 ) -> torch.Tensor:
-    """What the network sees of a clip outside training: the centre crop of the given snippets.
+    """What the network sees of a clip outside training: the centre, or ten crops, of the given snippets.
 
     Returns:
-        (S, C, input_size, input_size) float32, made on the device: the snippets travel there in 8 bits.
+        (S · crops, C, input_size, input_size) float32, all snippets of a crop in a row; made on the device: the
+        snippets travel there in 8 bits.
     """
     snippets = read_snippets(clip, spec, starts).to(device)
-    return to_input(snippets, centre_crop(*snippets.shape[-2:], spec.crop_fraction), spec)
+    places = evaluation_crops(*snippets.shape[-2:], spec.crop_fraction, crops)
+    return torch.cat([to_input(snippets, crop, spec) for crop in places])

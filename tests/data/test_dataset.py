@@ -12,6 +12,7 @@ from rgbflow.data.splits import SplitClip
 from rgbflow.data.store import Store, prepare
 from rgbflow.errors import InputError
 from rgbflow.stream import Preparation, StreamSpec
+from rgbflow.transforms import Augmentation
 from rgbflow.video import write_video
 
 FLOW = StreamSpec("flow", "test_resnet", 32, 3, (0.5,) * 2, (0.1,) * 2)
@@ -38,41 +39,41 @@ def batches(dataset, epoch, workers):
 
 
 def test_what_is_drawn_depends_on_seed_and_epoch_not_on_the_workers(store):
-    dataset = ClipDataset(store, part_of(store), ("a", "b"), FLOW, 2, augment=True, flip=True, seed=5)
+    dataset = ClipDataset(store, part_of(store), ("a", "b"), FLOW, 2, Augmentation(), seed=5)
     alone, shared, later = batches(dataset, 1, 0), batches(dataset, 1, 2), batches(dataset, 2, 0)
     for (inputs, labels), (others, other_labels) in zip(alone, shared, strict=True):
         assert torch.equal(inputs, others)
         assert torch.equal(labels, other_labels)
     assert not torch.equal(alone[0][0], later[0][0])
-    other_seed = ClipDataset(store, part_of(store), ("a", "b"), FLOW, 2, augment=True, flip=True, seed=6)
+    other_seed = ClipDataset(store, part_of(store), ("a", "b"), FLOW, 2, Augmentation(), seed=6)
     assert not torch.equal(dataset[1, 0][0], other_seed[1, 0][0])
 
 
 def test_every_clip_comes_once_in_an_epoch_and_two_processes_share_them(store):
-    dataset = ClipDataset(store, part_of(store), ("a", "b"), FLOW, 1, augment=False)
+    dataset = ClipDataset(store, part_of(store), ("a", "b"), FLOW, 1)
     halves = [list(EpochSampler(dataset, shuffle=True, seed=0, replicas=2, rank=rank)) for rank in (0, 1)]
     assert sorted(index for half in halves for _, index in half) == list(range(6))
 
 
 def test_labels_are_indices_into_the_classes(store):
-    dataset = ClipDataset(store, part_of(store), ("b", "a"), FLOW, 1, augment=False)
+    dataset = ClipDataset(store, part_of(store), ("b", "a"), FLOW, 1)
     assert [dataset[0, index][1] for index in range(6)] == [1, 1, 1, 0, 0, 0]
 
 
 def test_a_clip_too_short_for_the_stack_is_named_before_training_starts(store):
     long = StreamSpec("flow", "test_resnet", 32, 10, (0.5,) * 2, (0.1,) * 2)
     with pytest.raises(InputError, match=r"stack_length \(10\) needs 11 frames, but a/0 has 9: use a longer video"):
-        ClipDataset(store, part_of(store), ("a", "b"), long, 1, augment=False)
+        ClipDataset(store, part_of(store), ("a", "b"), long, 1)
 
 
 RGB = StreamSpec("rgb", "test_resnet", 32, 1, (0.4, 0.5, 0.6), (0.2,) * 3)
 
 
 @pytest.mark.parametrize("spec", [RGB, FLOW], ids=lambda spec: spec.stream)
-@pytest.mark.parametrize("augment", [False, True])
-def test_inputs_made_on_the_device_are_those_made_by_the_workers(store, spec, augment):
+@pytest.mark.parametrize("vary", [None, Augmentation(corner_crops=True)], ids=["test", "training"])
+def test_inputs_made_on_the_device_are_those_made_by_the_workers(store, spec, vary):
     """On the CPU as the device, to the last bit: the same functions, called later."""
-    dataset = ClipDataset(store, part_of(store), ("a", "b"), spec, 2, augment=augment, flip=True, seed=5)
+    dataset = ClipDataset(store, part_of(store), ("a", "b"), spec, 2, vary, seed=5)
     keys = [(1, index) for index in range(6)]
     drawn = DataLoader(DrawnDataset(dataset), 3, sampler=keys, collate_fn=collate_drawn, num_workers=1)
     made = DataLoader(dataset, 3, sampler=keys, collate_fn=collate)
@@ -84,7 +85,7 @@ def test_inputs_made_on_the_device_are_those_made_by_the_workers(store, spec, au
 
 
 def test_a_batch_is_its_items_channels_last_in_memory(store):
-    dataset = ClipDataset(store, part_of(store), ("a", "b"), FLOW, 2, augment=True, seed=5)
+    dataset = ClipDataset(store, part_of(store), ("a", "b"), FLOW, 2, Augmentation(flip=False), seed=5)
     items = [dataset[0, index] for index in range(4)]
     inputs, labels = collate(items)
     plain = default_collate(items)
@@ -100,7 +101,7 @@ def test_a_store_travels_to_a_worker_as_its_folder(store):
     received = pickle.loads(sent)
     assert received.preparation == store.preparation
     assert received.rows == store.rows
-    dataset = ClipDataset(store, part_of(store), ("a", "b"), FLOW, 1, augment=True)
+    dataset = ClipDataset(store, part_of(store), ("a", "b"), FLOW, 1, Augmentation())
     assert torch.equal(pickle.loads(pickle.dumps(dataset))[2, 3][0], dataset[2, 3][0])
 
 
@@ -112,7 +113,7 @@ def test_only_the_wanted_pictures_are_read(store, monkeypatch):
     monkeypatch.setattr(jpeg, "decode", lambda data: decoded.append(len(data)) or decode(data))
     for spec, wanted in ((FLOW, 2 * 3), (RGB, 2)):
         decoded.clear()
-        ClipDataset(store, part_of(store), ("a", "b"), spec, 2, augment=False)[0, 0]
+        ClipDataset(store, part_of(store), ("a", "b"), spec, 2)[0, 0]
         assert len(decoded) == wanted
 
 
@@ -121,7 +122,7 @@ def test_reading_leaks_neither_memory_nor_files(store):
     def resident_mib():
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
-    datasets = [ClipDataset(store, part_of(store), ("a", "b"), spec, 1, augment=True) for spec in (RGB, FLOW)]
+    datasets = [ClipDataset(store, part_of(store), ("a", "b"), spec, 1, Augmentation()) for spec in (RGB, FLOW)]
     for epoch in range(400):
         if epoch == 100:
             before, files = resident_mib(), len(os.listdir("/proc/self/fd"))

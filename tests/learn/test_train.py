@@ -8,18 +8,22 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
 
 from rgbflow.bundle import load_bundle
+from rgbflow.data.dataset import balanced_order
 from rgbflow.data.splits import load_split
 from rgbflow.data.store import Store
 from rgbflow.errors import InputError
 from rgbflow.learn.config import TrainConfig, load_config
 from rgbflow.learn.evaluate import evaluate
-from rgbflow.learn.train import flow_spread, launched_processes, make_spec, train
+from rgbflow.learn.train import StreamTraining, flow_spread, launched_processes, make_spec, train
+from rgbflow.model import StreamNet
 from rgbflow.recognizer import Recognizer
 
 TINY = TrainConfig(
@@ -366,3 +370,84 @@ def test_fewer_clips_than_processes_are_refused(world, tmp_path, monkeypatch):
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match="the val part has 16 clips for 20 processes: start fewer"):
         run(world, tmp_path)
+
+
+def test_frozen_batch_norms_stay_as_they_came_and_the_first_one_learns(world, tmp_path):
+    started = StreamNet(make_spec(Store(world.store), load_split(world.split).train, "flow", TINY), 4)
+    save_file(started.backbone.state_dict(), tmp_path / "start.safetensors")
+    config = changed(freeze_batch_norms=True, weights=str(tmp_path / "start.safetensors"))
+    run(world, tmp_path / "out", "flow", config)
+    trained = load_file(tmp_path / "out" / "flow.safetensors")
+    norms = [name for name, module in started.named_modules() if isinstance(module, nn.BatchNorm2d)]
+    assert len(norms) > 3
+    for name in norms:
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            same = torch.equal(started.state_dict()[f"{name}.{part}"], trained[f"{name}.{part}"])
+            assert same == (name != norms[0]), f"{name}.{part}"
+
+
+def test_kept_weights_are_the_mean_over_the_steps_of_the_last_epochs(world, tmp_path, monkeypatch):
+    """Against the weights after each step, noted down; and the epoch that is kept was validated with the mean."""
+    steps = []
+    end = StreamTraining.on_train_batch_end
+
+    def note(module, *arguments):
+        steps.append({name: value.clone() for name, value in module.network.state_dict().items()})
+        return end(module, *arguments)
+
+    monkeypatch.setattr(StreamTraining, "on_train_batch_end", note)
+    result = run(world, tmp_path, config=changed(epochs=4, average_epochs=2))
+    first = 6 if result.best_epoch > 2 else 3 * result.best_epoch - 1  # an epoch has 3 steps
+    wanted = steps[first : 3 * result.best_epoch]
+    kept = load_file(tmp_path / "rgb.safetensors")
+    for name, value in kept.items():
+        if value.is_floating_point():
+            expected = torch.stack([step[name] for step in wanted]).mean(dim=0)
+            torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-5)
+    store, split = Store(world.store), load_split(world.split)
+    again = evaluate(Recognizer.load(tmp_path), store, split, "val", num_snippets=3)
+    assert again.figures()["rgb"].top1 == pytest.approx(result.val_top1)
+
+
+def test_averaging_goes_on_after_a_kill(world, tmp_path):
+    config = changed(epochs=4, average_epochs=3, freeze_batch_norms=False)
+
+    def stop(done, total, note):
+        if done == 8:  # in the third epoch, the second that is averaged
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run(world, tmp_path / "killed", config=config, on_step=stop)
+    resumed, whole = (run(world, tmp_path / name, config=config) for name in ("killed", "whole"))
+    assert resumed.resumed_epoch == 2
+    assert resumed.curve == whole.curve
+    one, other = (load_file(tmp_path / name / "rgb.safetensors") for name in ("whole", "killed"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_training_stops_when_nothing_gets_better(world, tmp_path):
+    result = run(world, tmp_path, config=changed(epochs=30, learning_rate=1e-9, patience=2))
+    assert len(result.curve) < 30
+    assert len(result.curve) == result.best_epoch + 2
+
+
+def test_a_balanced_epoch_shows_every_class_equally_often():
+    labels = [0] * 50 + [1] * 7 + [2] * 3
+    order = balanced_order(labels, np.random.default_rng(0))
+    assert len(order) == 60
+    counts = np.bincount(np.array(labels)[order])
+    assert counts.tolist() == [20, 20, 20]
+    per_clip = np.bincount(order, minlength=60)
+    assert per_clip[:50].max() == 1
+    assert set(per_clip[50:57].tolist()) == {2, 3}
+    assert set(per_clip[57:].tolist()) == {6, 7}
+    uneven = balanced_order([0, 0, 0, 1, 2], np.random.default_rng(0))
+    assert len(uneven) == 5
+    assert np.bincount(np.array([0, 0, 0, 1, 2])[uneven], minlength=3).max() == 2
+
+
+def test_flows_scale_is_taken_after_the_mean_is_subtracted(world):
+    store, clips = Store(world.store), load_split(world.split).train
+    still = flow_spread(store, clips, make_spec(store, clips, "flow", TINY))
+    moved = flow_spread(store, clips, make_spec(store, clips, "flow", changed(subtract_mean_flow=True)))
+    assert moved < still

@@ -14,11 +14,11 @@ from rgbflow import cli
 from rgbflow.bundle import load_bundle
 from rgbflow.data.splits import load_split
 from rgbflow.errors import InputError
-from rgbflow.learn.metrics import wilson_interval
+from rgbflow.learn.metrics import group_interval, wilson_interval
+from rgbflow.learn.tasks import run_tasks
 from rgbflow.learn.train import read_curve
 from rgbflow.paper.presets import Scale
-from rgbflow.paper.table2 import PAPER, MeasuredRow, group_interval, headline, table2_tasks
-from rgbflow.paper.tasks import run_tasks
+from rgbflow.paper.table2 import PAPER, MeasuredRow, headline, table2_tasks
 
 SMALL = Scale(
     backbone="test_resnet",

@@ -12,7 +12,7 @@ from rgbflow.data.jpegs import AnyStore
 from rgbflow.data.splits import SplitClip
 from rgbflow.sampling import segment_starts
 from rgbflow.stream import StreamSpec
-from rgbflow.transforms import Crop, centre_crop, random_crop, read_snippets, to_input
+from rgbflow.transforms import Augmentation, Crop, centre_crop, random_crop, read_snippets, to_input
 
 Drawn = tuple[Tensor, Crop, int]  # snippets, (S, C, H, W) uint8; the crop to show; the label
 DrawnBatch = tuple[list[Tensor], list[Crop], Tensor]
@@ -27,8 +27,7 @@ class ClipDataset(Dataset):
         classes: K names; a label is an index into them.
         spec: the stream.
         num_segments: S.
-        augment: True draws snippets and crops at random, as training does; False takes the middle ones.
-        flip: whether `augment` may mirror.
+        vary: how snippets and crops are drawn at random, as training does; None takes the middle ones.
         seed: with the epoch and the clip's index it fixes every drawn number, whatever the number of workers.
 
     An item is asked for by (epoch, index), so that no hidden state decides what is drawn, and gives
@@ -43,12 +42,11 @@ class ClipDataset(Dataset):
         classes: Sequence[str],
         spec: StreamSpec,
         num_segments: int,
-        augment: bool,
-        flip: bool = False,
+        vary: Augmentation | None = None,
         seed: int = 0,
     ):
         self.store, self.spec, self.num_segments = store, spec, num_segments
-        self.augment, self.flip, self.seed = augment, flip, seed
+        self.vary, self.seed = vary, seed
         self.names = [clip.name for clip in clips]
         self.labels = [classes.index(clip.label) for clip in clips]
         for clip in clips:
@@ -66,13 +64,14 @@ class ClipDataset(Dataset):
         epoch, index = key
         clip = self.store.clip(self.names[index])
         num_items, length = self.spec.num_items(clip.num_frames), self.spec.stack_length
-        if not self.augment:
+        if self.vary is None:
             snippets = read_snippets(clip, self.spec, segment_starts(num_items, self.num_segments, length))
             return snippets, centre_crop(*snippets.shape[-2:], self.spec.crop_fraction), self.labels[index]
         rng = np.random.default_rng((self.seed, epoch, index))
         starts = segment_starts(num_items, self.num_segments, length, rng.random(self.num_segments))
         snippets = read_snippets(clip, self.spec, starts)
-        return snippets, random_crop(*snippets.shape[-2:], self.flip, rng), self.labels[index]
+        crop = random_crop(*snippets.shape[-2:], self.spec.crop_fraction, self.vary, rng)
+        return snippets, crop, self.labels[index]
 
 
 class DrawnDataset(Dataset):
@@ -115,14 +114,21 @@ class EpochSampler(DistributedSampler):
     """The order of a data set in one epoch, as (epoch, index); shuffled by seed and epoch, shared out among processes.
 
     Shuffled, every process gets as many clips, a few of them twice where they do not come out even; in order, as for
-    measuring, every clip comes once. Lightning calls `set_epoch`.
+    measuring, every clip comes once. Balanced, an epoch is as long, but every class has the same share of it, whatever
+    its number of clips. Lightning calls `set_epoch`.
     """
 
-    def __init__(self, dataset: ClipDataset, shuffle: bool, seed: int, replicas: int = 1, rank: int = 0):
+    def __init__(
+        self, dataset: ClipDataset, shuffle: bool, seed: int, replicas: int = 1, rank: int = 0, balanced: bool = False
+    ):
         super().__init__(dataset, num_replicas=replicas, rank=rank, shuffle=shuffle, seed=seed)
+        self.balanced = balanced
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = super().__iter__() if self.shuffle else self._own()
+        if self.balanced:
+            drawn = balanced_order(self.dataset.labels, np.random.default_rng((self.seed, self.epoch)))
+            order = (drawn[index] for index in order)
         return ((self.epoch, index) for index in order)
 
     def __len__(self) -> int:
@@ -130,3 +136,19 @@ class EpochSampler(DistributedSampler):
 
     def _own(self) -> range:
         return range(self.rank, len(self.dataset), self.num_replicas)
+
+
+def balanced_order(labels: Sequence[int], rng: np.random.Generator) -> list[int]:
+    """As many indices as there are labels, every class as often as any other, or once less.
+
+    A class with few clips repeats each equally often, once more or less; of a class with many some are left out.
+    """
+    labels = np.asarray(labels)
+    turns = -(-len(labels) // len(np.unique(labels)))  # of each class, rounded up
+    columns = []
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels == label)
+        rounds = -(-turns // len(own))
+        columns.append(np.concatenate([rng.permutation(own) for _ in range(rounds)])[:turns])
+    by_turns = np.stack([rng.permutation(row) for row in np.stack(columns, axis=1)])
+    return by_turns.ravel()[: len(labels)].tolist()

@@ -55,6 +55,20 @@ class TrainConfig:
     """Before the classifier."""
     flip: bool = True
     """Mirror half of the clips. Wrong for classes that differ in left and right."""
+    multi_scale: bool = True
+    """Crops of random size and shape, not only of the size that a test sees."""
+    corner_crops: bool = False
+    """Crops lie in a corner or the centre, not anywhere."""
+    subtract_mean_flow: bool = False
+    """Subtract from each flow field its mean, which a moving camera makes. Not used by rgb."""
+    balanced: bool = False
+    """Show every class equally often, however many clips it has."""
+    freeze_batch_norms: bool = False
+    """Keep all batch norms but the first as they came with the starting weights."""
+    average_epochs: int = 0
+    """The weights are the mean over the steps of this many last epochs; 0 averages nothing."""
+    patience: int = 0
+    """Stop after this many epochs in a row without a better one on the validation part; 0 never stops early."""
     gradient_clip: float = 20.0
     """Largest norm of the gradient; 0 turns clipping off."""
     precision: Precision = "auto"
@@ -76,11 +90,16 @@ class TrainConfig:
         for name in ("input_size", "stack_length", "num_segments", "epochs", "batch_size", "learning_rate", "decay"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} ({getattr(self, name)}) must be above 0: the default is {_default(name)}")
-        for name in ("warmup_epochs", "momentum", "weight_decay", "gradient_clip", "workers", "seed"):
+        may_be_zero = ("warmup_epochs", "momentum", "weight_decay", "average_epochs", "patience", "gradient_clip")
+        for name in (*may_be_zero, "workers", "seed"):
             if getattr(self, name) < 0:
                 raise InputError(
                     f"{name} ({getattr(self, name)}) must not be negative: the default is {_default(name)}"
                 )
+        if self.average_epochs > self.epochs:
+            raise InputError(f"average_epochs ({self.average_epochs}) must be at most epochs ({self.epochs})")
+        if self.freeze_batch_norms and self.weights == "none":
+            raise InputError("freeze_batch_norms keeps those of the starting weights: it needs weights, not none")
         if not 0 < self.crop_fraction <= 1:
             raise InputError(f"crop_fraction ({self.crop_fraction}) must be in (0, 1]: the default is 0.875")
         for name in ("label_smoothing", "dropout"):
@@ -97,7 +116,8 @@ RESULT_NEUTRAL = ("workers", "device", "licence")  # fields that change nothing 
 # What an algorithm changes in any base, unless flags or a file say otherwise.
 OF_ALGORITHM = {
     "two-stream": {},
-    "c3d": {"backbone": "c3d", "weights": "none", "input_size": 112, "dropout": 0.5},  # Tran et al. 2015, section 3
+    # Tran et al. 2015, section 3
+    "c3d": {"backbone": "c3d", "weights": "none", "input_size": 112, "dropout": 0.5, "freeze_batch_norms": False},
     "lrcn": {"dropout": 0.5},
 }
 

@@ -22,6 +22,7 @@ from rgbflow.learn.scores import ScoreFile
 from rgbflow.learn.train import read_curve
 from rgbflow.origin import describe_origin
 from rgbflow.recognizer import NUM_SNIPPETS, Prediction, Recognizer
+from rgbflow.stream import Crops
 
 Part = Literal["test", "val"]
 EXAMPLE_FRAMES = 6
@@ -38,7 +39,8 @@ class Evaluation:
         classes: K names.
         names: of the N clips.
         labels: (N,) int64, index of the true class.
-        num_snippets: of each clip and stream; one crop, the centre, of each.
+        num_snippets: of each clip and stream.
+        crops: of each snippet.
         scores: per stream and, when there are two, "fused": (N, K) float64 probabilities.
     """
 
@@ -49,6 +51,7 @@ class Evaluation:
     names: list[str]
     labels: np.ndarray
     num_snippets: int
+    crops: Crops
     scores: dict[str, np.ndarray]
 
     def figures(self) -> dict[str, Figures]:
@@ -62,7 +65,7 @@ class Evaluation:
             "leak_percent": self.leak_percent,
             "clips": len(self.names),
             "snippets": self.num_snippets,
-            "crops": 1,
+            "crops": self.crops,
             "figures": {name: figures.as_dict() for name, figures in self.figures().items()},
         }
 
@@ -78,6 +81,7 @@ def evaluate(
     split: Split,
     part: Part = "test",
     num_snippets: int = NUM_SNIPPETS,
+    crops: Crops = 1,
     on_clip: Callable[[Prediction], None] = lambda prediction: None,
 ) -> Evaluation:
     """Label every clip of a part of a split.
@@ -88,6 +92,7 @@ def evaluate(
         split: its clips and their classes.
         part: "test", or "val" for anything that is chosen or fitted.
         num_snippets: S of a clip.
+        crops: of each snippet, 1 or 10.
         on_clip: called after each clip.
 
     Raises:
@@ -105,7 +110,7 @@ def evaluate(
 
     predictions = []
     for stored in _ahead(read, clips):
-        predictions.append(recognizer.predict(stored, num_snippets))
+        predictions.append(recognizer.predict(stored, num_snippets, crops))
         on_clip(predictions[-1])
     scores = {name: np.stack([p.stream_scores[name] for p in predictions]) for name in recognizer.networks}
     if len(scores) > 1:
@@ -113,7 +118,7 @@ def evaluate(
     labels = np.array([split.classes.index(clip.label) for clip in clips])
     names = [clip.name for clip in clips]
     leak = leak_percent(split.train, clips)
-    return Evaluation(part, split.protocol, leak, split.classes, names, labels, num_snippets, scores)
+    return Evaluation(part, split.protocol, leak, split.classes, names, labels, num_snippets, crops, scores)
 
 
 def record_figures(folder: Path, evaluation: Evaluation) -> None:

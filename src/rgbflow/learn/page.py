@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -53,6 +53,13 @@ def section(heading: str, note: str, body: str) -> str:
     """A section of the page; heading, note and body are HTML."""
     note = f'<p class="note">{note}</p>\n' if note else ""
     return f"<section>\n<h2>{heading}</h2>\n{note}{body}</section>\n"
+
+
+def grid(rows: Sequence[Mapping[str, object]]) -> str:
+    """A table of plain records that have the same keys."""
+    head = "".join(f"<th>{escape(key)}</th>" for key in rows[0])
+    lines = "".join(f"<tr>{''.join(f'<td>{escape(str(value))}</td>' for value in row.values())}</tr>\n" for row in rows)
+    return f'<div class="wide"><table class="grid"><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>\n'
 
 
 def interval_text(interval: tuple[float, float]) -> str:

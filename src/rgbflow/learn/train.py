@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from filelock import FileLock, Timeout
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from torch import Tensor, nn
@@ -33,12 +33,20 @@ from rgbflow.data.splits import Split, SplitClip, check_split
 from rgbflow.errors import InputError
 from rgbflow.learn.config import RESULT_NEUTRAL, TrainConfig
 from rgbflow.learn.optimizers import learning_rate_factor, make_optimizer
-from rgbflow.model import StreamNet, check_input, choose_device, has_fast_bf16, image_statistics, initialise
+from rgbflow.model import (
+    StreamNet,
+    check_input,
+    choose_device,
+    has_fast_bf16,
+    image_statistics,
+    initialise,
+    later_batch_norms,
+)
 from rgbflow.origin import describe_origin
 from rgbflow.processes import is_first_process
 from rgbflow.sampling import segment_starts
 from rgbflow.stream import SNIPPET_FRAMES, Stream, StreamSpec
-from rgbflow.transforms import read_snippets
+from rgbflow.transforms import Augmentation, mean_of_fields, read_snippets
 
 CURVES = "curves.csv"
 Curve = list[dict[str, float]]
@@ -78,9 +86,18 @@ class StreamTraining(L.LightningModule):
     def __init__(self, network: StreamNet, config: TrainConfig, parts: dict[str, ClipDataset]):
         super().__init__()
         self.network, self.config, self.parts = network, config, parts
+        self.frozen = later_batch_norms(network) if config.freeze_batch_norms else []
+        for layer in self.frozen:
+            layer.requires_grad_(False).eval()
         self.top1 = nn.ModuleDict(
             {f"{part}_top1": MulticlassAccuracy(num_classes=network.num_classes, average="micro") for part in parts}
         )
+
+    def train(self, mode: bool = True) -> "StreamTraining":
+        super().train(mode)
+        for layer in self.frozen:
+            layer.eval()
+        return self
 
     def train_dataloader(self) -> DataLoader:
         return self._loader("train", self.config.batch_size)
@@ -102,6 +119,7 @@ class StreamTraining(L.LightningModule):
             seed=self.config.seed,
             replicas=self.trainer.world_size,
             rank=self.trainer.global_rank,
+            balanced=training and self.config.balanced,
         )
         sampler.set_epoch(self.trainer.current_epoch)  # Lightning draws a resumed run's first order before it says so
         on_device = self.device.type != "cpu"  # a CPU's inputs are made by the workers
@@ -247,21 +265,11 @@ def _make_module(
     report: Callable[[str], None],
 ) -> StreamTraining:
     """The network with its starting weights, and its data."""
-    parts = {
-        "train": ClipDataset(
-            store,
-            split.train,
-            split.classes,
-            spec,
-            config.num_segments,
-            augment=True,
-            flip=config.flip,
-            seed=config.seed,
-        )
-    }
+    vary = Augmentation(config.flip, config.multi_scale, config.corner_crops)
+    parts = {"train": ClipDataset(store, split.train, split.classes, spec, config.num_segments, vary, config.seed)}
     for part in watched:
         clips = getattr(split, part)
-        parts[part] = ClipDataset(store, clips, split.classes, spec, validation_segments(config), augment=False)
+        parts[part] = ClipDataset(store, clips, split.classes, spec, validation_segments(config))
     torch.manual_seed(config.seed)
     network = StreamNet(spec, len(split.classes))
     report(f"{spec.stream}: {config.backbone}, {initialise(network, spec, config.weights)}")
@@ -275,10 +283,16 @@ def _fit(
     module: StreamTraining, work: Path, checkpoint: Path | None, on_step: Callable[[int, int, str], None]
 ) -> tuple[Curve, int, float]:
     """Train to the end and give the module the weights of the best epoch; returns the curve, that epoch, seconds."""
-    keeper = ModelCheckpoint(work, "best", monitor="val_rank", mode="max", save_last=True, enable_version_counter=False)
+    best = ModelCheckpoint(work, "best", monitor="val_rank", mode="max", enable_version_counter=False)
+    last = ModelCheckpoint(work, "last", enable_version_counter=False)  # `save_last` saves better epochs alone
     curve = _CurveKeeper(work)
+    callbacks = [curve, best, last, _StepTeller(on_step, curve)]
+    if module.config.average_epochs:
+        callbacks.append(_LastEpochsAverage(module.config.epochs - module.config.average_epochs))
+    if module.config.patience:
+        callbacks.append(EarlyStopping("val_rank", mode="max", patience=module.config.patience))
     with _quiet_lightning():
-        trainer = _make_trainer(module.config, work, [curve, keeper, _StepTeller(on_step, curve)])
+        trainer = _make_trainer(module.config, work, callbacks)
         try:
             trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
         except InputError as error:  # from a loader's process it comes with the traceback as text
@@ -290,9 +304,9 @@ def _fit(
             ) from error
     if trainer.interrupted:
         raise KeyboardInterrupt
-    best = torch.load(work / "best.ckpt", map_location="cpu", weights_only=True)
-    module.load_state_dict(best["state_dict"])
-    return curve.rows, best["epoch"] + 1, curve.seconds
+    kept = torch.load(work / "best.ckpt", map_location="cpu", weights_only=True)
+    module.load_state_dict(kept["state_dict"])
+    return curve.rows, kept["epoch"] + 1, curve.seconds
 
 
 def make_spec(store: AnyStore, clips: tuple[SplitClip, ...], stream: Stream, config: TrainConfig) -> StreamSpec:
@@ -313,12 +327,14 @@ def form_of_input(stream: Stream, config: TrainConfig) -> StreamSpec:
         crop_fraction=config.crop_fraction,
         dropout=config.dropout,
         algorithm=config.algorithm,
+        subtract_mean_flow=config.subtract_mean_flow and stream == "flow",
     )
 
 
 def flow_spread(store: AnyStore, clips: tuple[SplitClip, ...], spec: StreamSpec, num_clips: int = 64) -> float:
     """Root mean square of the stored flow (0…1) about no motion, over at most `num_clips` evenly chosen clips.
 
+    Where the mean of each field is subtracted, it is the spread about that.
     Data sets differ widely in speed; a network that starts from ImageNet weights expects inputs of about unit size.
     """
     chosen = clips[:: math.ceil(len(clips) / num_clips)]
@@ -327,8 +343,9 @@ def flow_spread(store: AnyStore, clips: tuple[SplitClip, ...], spec: StreamSpec,
         stored = store.clip(clip.name)
         spec.require_frames(stored.num_frames, clip.name)
         starts = segment_starts(spec.num_items(stored.num_frames), 1, spec.stack_length)
-        values = read_snippets(stored, spec, starts).numpy().astype(np.float32) / 255 - 0.5
-        squares.append(np.square(values).mean())
+        snippets = read_snippets(stored, spec, starts)
+        still = mean_of_fields(snippets) if spec.subtract_mean_flow else 127.5
+        squares.append(((snippets - still) / 255).square().mean().item())
     return round(max(math.sqrt(np.mean(squares)), 1 / 255), 4)
 
 
@@ -389,6 +406,21 @@ class _CurveKeeper(L.Callback):
 
     def load_state_dict(self, state: dict) -> None:
         self.rows, self.seconds = state["rows"], state["seconds"]
+
+
+class _LastEpochsAverage(WeightAveraging):
+    """From an epoch on (counted from 0) what is validated and kept is the mean of the weights over all steps since.
+
+    Until then it is the weights as they are: the average begins anew with each step.
+    """
+
+    def __init__(self, first_epoch: int):
+        super().__init__(use_buffers=True)  # the statistics of batch norms too
+        self.first_epoch = first_epoch
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: StreamTraining, batch: tuple, batch_index: int) -> None:
+        if trainer.current_epoch < self.first_epoch or (trainer.current_epoch == self.first_epoch and not batch_index):
+            self._average_model.n_averaged.zero_()
 
 
 class _StepTeller(L.Callback):
@@ -500,6 +532,9 @@ def _names_a_side(label: str) -> bool:
     return "left" in words or "right" in words
 
 
+_MEANT_SO = (".*does not have many workers.*", ".*exists and is not empty.*", ".*LeafSpec.*", ".*in eval mode at.*")
+
+
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
     """Hide what Lightning says of itself, and warnings of what is meant so here; put everything back afterwards."""
@@ -508,7 +543,7 @@ def _quiet_lightning() -> Iterator[None]:
     logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
-            for message in (".*does not have many workers.*", ".*exists and is not empty.*", ".*LeafSpec.*"):
+            for message in _MEANT_SO:
                 warnings.filterwarnings("ignore", message=message)
             yield
     finally:

@@ -13,11 +13,12 @@ from rgbflow.data.jpegs import open_store
 from rgbflow.data.splits import Split, is_lists, load_split
 from rgbflow.learn.config import Optimizer
 from rgbflow.learn.optimizers import make_optimizer
+from rgbflow.learn.tasks import Evaluating, Training, free_devices
 from rgbflow.learn.train import form_of_input, validation_segments
 from rgbflow.model import StreamNet, choose_device, has_fast_bf16
 from rgbflow.origin import describe_machine
-from rgbflow.paper.tasks import Evaluating, Training, free_devices
 from rgbflow.stream import StreamSpec
+from rgbflow.transforms import Augmentation
 
 CLIPS_READ = 8
 STEPS = 3  # measured after one that warms up
@@ -201,7 +202,7 @@ def _bytes_kept(forward: Callable[[], torch.Tensor], precision: torch.autocast) 
 def _reading_seconds(task: Training, split: Split, spec: StreamSpec) -> float:
     """Seconds to read, crop and scale one snippet of a training clip, in one process."""
     clips = split.train[:CLIPS_READ]
-    data = ClipDataset(open_store(task.store), clips, split.classes, spec, num_segments=1, augment=True)
+    data = ClipDataset(open_store(task.store), clips, split.classes, spec, 1, Augmentation())
     data[0, 0]  # the first one loads libraries
     began = time.perf_counter()
     for index in range(len(clips)):

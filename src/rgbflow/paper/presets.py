@@ -1,13 +1,10 @@
 """The paper's settings, for training at its own scale or at a smaller one."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 
-from rgbflow.learn.config import TrainConfig, with_algorithm
+from rgbflow.learn.config import RESULT_NEUTRAL, TrainConfig, with_algorithm
 from rgbflow.stream import Algorithm, Stream
-
-PresetName = Literal["paper"]
 
 # Table I, and below the line what the paper leaves open: docs/paper.md gives the reason for each.
 TABLE_I = TrainConfig(
@@ -32,6 +29,16 @@ TABLE_I = TrainConfig(
     gradient_clip=0.0,
 )
 MOTION_BATCH_SIZE = 12
+SHOWN = (
+    "backbone",
+    "weights",
+    "input_size",
+    "stack_length",
+    "epochs",
+    "batch_size",
+    "optimizer",
+    "learning_rate",
+)  # of the settings beside a figure
 
 
 @dataclass(frozen=True)
@@ -69,9 +76,6 @@ def table_i(stream: Stream) -> TrainConfig:
     return replace(TABLE_I, batch_size=MOTION_BATCH_SIZE) if stream == "flow" else TABLE_I
 
 
-PRESETS: dict[PresetName, Callable[[Stream], TrainConfig]] = {"paper": table_i}
-
-
 def scaled(stream: Stream, algorithm: Algorithm, scale: Scale, seed: int) -> TrainConfig:
     """Table I for a network of the paper or one that it compares with, at another scale."""
     base = with_algorithm(table_i(stream), algorithm)
@@ -87,3 +91,25 @@ def scaled(stream: Stream, algorithm: Algorithm, scale: Scale, seed: int) -> Tra
     }
     given = {name: value for name, value in changes.items() if value is not None}
     return replace(base, **given, flip=scale.flip, device=scale.device, workers=scale.workers, seed=seed)
+
+
+def settings_table(scale: Scale, networks: Mapping[str, tuple[Stream, Algorithm]], paper_scale: Scale) -> list[dict]:
+    """The settings of each network; a star marks what Table I has otherwise.
+
+    Args:
+        scale: of the runs.
+        networks: from a name to stream and algorithm.
+        paper_scale: the paper's own; Figure 4 has fewer epochs than Table I.
+    """
+    rows = []
+    for name, (stream, algorithm) in networks.items():
+        here, paper = (asdict(scaled(stream, algorithm, chosen, seed=0)) for chosen in (scale, paper_scale))
+        hidden = [key for key in here if key not in (*SHOWN, *RESULT_NEUTRAL) and here[key] != paper[key]]
+        rows.append(
+            {
+                "network": name,
+                **{key: f"{here[key]}{'' if here[key] == paper[key] else ' *'}" for key in SHOWN},
+                "also other": ", ".join(f"{key} {here[key]} *" for key in hidden) or "nothing",
+            }
+        )
+    return rows

@@ -15,13 +15,13 @@ from rgbflow import fusion
 from rgbflow.atomic import write_atomically
 from rgbflow.bundle import load_bundle
 from rgbflow.data.splits import load_split
-from rgbflow.learn.metrics import truth_ranks, wilson_interval
-from rgbflow.learn.page import PAGE_INCHES, interval_text, page, provenance_section, section, themed
+from rgbflow.learn.metrics import group_interval, wilson_interval
+from rgbflow.learn.page import PAGE_INCHES, grid, interval_text, page, provenance_section, section, themed
+from rgbflow.learn.runs import Run, clip_hits, mean_by_clip, percent, runs_of, splits_table
 from rgbflow.learn.scores import read_scores
+from rgbflow.learn.tasks import SCORES, Evaluating, Training
 from rgbflow.origin import describe_origin
-from rgbflow.paper.presets import Scale, scaled
-from rgbflow.paper.runs import Run, runs_of, settings_table, splits_table
-from rgbflow.paper.tasks import SCORES, Evaluating, Training
+from rgbflow.paper.presets import Scale, scaled, settings_table
 from rgbflow.stream import STREAMS, Algorithm
 
 if TYPE_CHECKING:
@@ -144,11 +144,11 @@ def read_table2(folder: Path, splits: Sequence[Path], seeds: int, scale: Scale, 
     runs = runs_of(splits, seeds)
     groups = {clip.name: clip.group for split in splits for clip in load_split(split).test}
     hits = {row.name: list(_hits(row, runs, folder)) for row in PAPER}
-    reference = _by_clip([top1 for top1, _ in hits[PAPER[-1].name]])
+    reference = mean_by_clip([top1 for top1, _ in hits[PAPER[-1].name]])
     num_classes = len(load_split(splits[0]).classes)
     rows = []
     for paper in PAPER:
-        top1, top5 = (_by_clip([run[kind] for run in hits[paper.name]]) for kind in (0, 1))
+        top1, top5 = (mean_by_clip([run[kind] for run in hits[paper.name]]) for kind in (0, 1))
         is_reference = paper is PAPER[-1]
         behind = None if is_reference else {clip: reference[clip] - top1[clip] for clip in top1}
         rows.append(
@@ -158,11 +158,11 @@ def read_table2(folder: Path, splits: Sequence[Path], seeds: int, scale: Scale, 
                 paper_top1=paper.top1,
                 paper_top5=paper.top5,
                 clips=len(top1),
-                top1=_percent(top1),
+                top1=percent(top1),
                 top1_interval=wilson_interval(round(sum(top1.values())), len(top1)),
-                top5=_percent(top5) if num_classes > 5 else None,
-                run_top1=[_percent(run) for run, _ in hits[paper.name]],
-                behind=None if behind is None else _percent(behind),
+                top5=percent(top5) if num_classes > 5 else None,
+                run_top1=[percent(run) for run, _ in hits[paper.name]],
+                behind=None if behind is None else percent(behind),
                 behind_interval=None if behind is None else group_interval(behind, groups),
                 hours=float(np.mean([_hours(folder / run.name / paper.algorithm, paper) for run in runs])),
             )
@@ -173,47 +173,13 @@ def read_table2(folder: Path, splits: Sequence[Path], seeds: int, scale: Scale, 
     return Table2(rows, splits_table(splits, seeds), settings, num_classes, snippets, describe_origin())
 
 
-def group_interval(values: Mapping[str, float], groups: Mapping[str, str]) -> tuple[float, float]:
-    """The 95 % interval of the mean of values, in percent, with groups as what was drawn: delete-one jackknife, t.
-
-    Clips of one group (a person, a scene) are alike and count as one observation; with a single group nothing can be
-    said, and the interval is everything. With groups of one size it is the t interval of the groups' means.
-
-    Args:
-        values: of each clip, in -1…1.
-        groups: of each clip.
-    """
-    from scipy.stats import t
-
-    names = sorted({groups[clip] for clip in values})
-    if len(names) < 2:
-        return -100.0, 100.0
-    sums = np.array([sum(value for clip, value in values.items() if groups[clip] == name) for name in names])
-    sizes = np.array([sum(groups[clip] == name for clip in values) for name in names])
-    without = (sums.sum() - sums) / (sizes.sum() - sizes)  # the mean without each group
-    error = np.sqrt((len(names) - 1) / len(names) * np.square(without - without.mean()).sum())
-    half = float(t.ppf(0.975, len(names) - 1) * error)
-    mean = float(sums.sum() / sizes.sum())
-    return 100 * (mean - half), 100 * (mean + half)
-
-
 def _hits(row: PaperRow, runs: Sequence[Run], folder: Path) -> Iterator[tuple[dict[str, float], dict[str, float]]]:
     """For each run, whether a clip's class came first, and whether it came among the first five."""
     for run in runs:
         (file,) = read_scores([folder / run.name / row.algorithm / SCORES])
         scores = file.probabilities()
-        ranks = truth_ranks(fusion.average(scores) if row.scorer == "fused" else scores[row.scorer], file.labels)
-        yield tuple(dict(zip(file.names, map(float, ranks < count), strict=True)) for count in (1, 5))
-
-
-def _by_clip(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean over the runs that test a clip."""
-    clips = sorted({clip for run in runs for clip in run})
-    return {clip: float(np.mean([run[clip] for run in runs if clip in run])) for clip in clips}
-
-
-def _percent(values: Mapping[str, float]) -> float:
-    return 100 * float(np.mean(list(values.values())))
+        chosen = fusion.average(scores) if row.scorer == "fused" else scores[row.scorer]
+        yield tuple(clip_hits(file.names, chosen, file.labels, among) for among in (1, 5))
 
 
 def _streams(row: PaperRow) -> tuple[str, ...]:
@@ -249,8 +215,8 @@ def render(table: Table2) -> str:
     sections = [
         f'<header>\n<h1>{TITLE}</h1>\n<p class="headline">{escape(headline(table.rows))}</p>\n</header>\n',
         section("Paper and here", note, body + themed(lambda palette: _draw(table.rows, palette), TITLE)),
-        section("Data", LEAK_NOTE, _grid(table.splits)),
-        section("Settings", "A star marks what is not as in Table&nbsp;I of the paper.", _grid(table.settings)),
+        section("Data", LEAK_NOTE, grid(table.splits)),
+        section("Settings", "A star marks what is not as in Table&nbsp;I of the paper.", grid(table.settings)),
         provenance_section(table.origin),
     ]
     return page(TITLE, sections)
@@ -294,13 +260,6 @@ def _row(row: MeasuredRow) -> str:
         f"{row.hours:.2f}",
     ]
     return f'<tr><th scope="row">{row.name}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>\n'
-
-
-def _grid(rows: Sequence[Mapping[str, object]]) -> str:
-    """A table of plain records that have the same keys."""
-    head = "".join(f"<th>{escape(key)}</th>" for key in rows[0])
-    lines = "".join(f"<tr>{''.join(f'<td>{escape(str(value))}</td>' for value in row.values())}</tr>\n" for row in rows)
-    return f'<div class="wide"><table class="grid"><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>\n'
 
 
 def _draw(rows: Sequence[MeasuredRow], palette: Mapping[str, str]) -> Figure:

@@ -1,0 +1,193 @@
+"""The preset `lite` on real clips, persons or places held out: writes docs/results/strong.md.
+
+    python benchmarks/strong.py DATA [--runs runs/strong] [--jobs 2]
+
+DATA holds weizmann/ and ut-interaction/, class folders with a groups.tsv. Weizmann: each of its nine persons is held
+out once. UT-Interaction: each of its two places is held out once. A stopped run goes on; the page can be written when
+some folds are missing, and then says so. Nothing is chosen on a test part.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from pages import rgbflow, write_page
+
+from rgbflow import fusion
+from rgbflow.bundle import load_bundle
+from rgbflow.data.layouts import read_class_folders
+from rgbflow.data.splits import load_split
+from rgbflow.data.store import MANIFEST
+from rgbflow.learn.config import TrainConfig
+from rgbflow.learn.metrics import group_interval, wilson_interval
+from rgbflow.learn.presets import LITE
+from rgbflow.learn.runs import clip_hits, percent
+from rgbflow.learn.scores import read_scores
+from rgbflow.learn.tasks import Evaluating, Task, Training, free_devices, run_tasks
+from rgbflow.origin import describe_origin
+from rgbflow.stream import STREAMS
+
+PAGE = Path(__file__).parents[1] / "docs" / "results" / "strong.md"
+PREPARE = "--short-side 144 --bound 10"  # Weizmann's own height
+CONFIG = replace(LITE, input_size=128, batch_size=8, workers=0)
+SNIPPETS = 25
+SCORERS = (*STREAMS, "fused")
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One training and test of both streams, and the parts of their clips' groups that it holds out."""
+
+    name: str
+    store: Path
+    split: Path
+    bundle: Path
+    seed: int
+
+    def tasks(self) -> list[Task]:
+        config = replace(CONFIG, seed=self.seed)
+        trainings = [Training(f"{self.name} {s}", self.store, self.split, s, self.bundle, config) for s in STREAMS]
+        return [*trainings, self.evaluating()]
+
+    def evaluating(self) -> Evaluating:
+        return Evaluating(self.name, self.store, self.split, self.bundle, SNIPPETS)
+
+    def hits(self) -> dict[str, dict[str, float]]:
+        """For each scorer, which test clips it names rightly."""
+        (file,) = read_scores([self.evaluating().scores])
+        scores = file.probabilities()
+        scores["fused"] = fusion.average(scores)
+        return {scorer: clip_hits(file.names, scores[scorer], file.labels) for scorer in SCORERS}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A data set, what is held out of it fold by fold, and what its groups are."""
+
+    folder: str
+    title: str
+    group: str
+
+    def held_out(self, groups: list[str]) -> list[tuple[str, list[str]]]:
+        """For each fold its name and the groups that it tests."""
+        if self.folder == "weizmann":
+            return [(name, [name]) for name in groups]
+        return [(place, [name for name in groups if name.startswith(place)]) for place in ("set1", "set2")]
+
+    def folds(self, data: Path, runs: Path) -> list[Fold]:
+        """Prepare the videos and cut the splits."""
+        videos, store = data / self.folder, runs / self.folder / "store"
+        if not (store / MANIFEST).is_file():
+            rgbflow(f"prepare {videos} --out {store} {PREPARE}")
+        folds = []
+        groups = sorted({clip.group for clip in read_class_folders(videos)})
+        for index, (name, held_out) in enumerate(self.held_out(groups)):
+            split = runs / self.folder / f"{name}.json"
+            if not split.is_file():
+                rgbflow(f"split {store} --holdout {' '.join(held_out)} --out {split}")
+            folds.append(Fold(f"{self.folder} {name}", store, split, runs / self.folder / name, index))
+        return folds
+
+
+PROTOCOLS = (
+    Protocol("weizmann", "Weizmann (Gorelick et al. 2007), one person held out", "person"),
+    Protocol("ut-interaction", "UT-Interaction (Ryoo and Aggarwal 2009), one place held out", "sequence"),
+)
+
+
+def section(protocol: Protocol, folds: list[Fold]) -> tuple[str, dict]:
+    """A protocol's part of the page, and its figures."""
+    done = [fold for fold in folds if fold.evaluating().is_done()]
+    if not done:
+        return f"## {protocol.title}\n\nNo fold is finished.\n", {}
+    parts = [fold.hits() for fold in done]
+    hits = {scorer: {clip: hit for part in parts for clip, hit in part[scorer].items()} for scorer in SCORERS}
+    groups = {clip.name: clip.group for fold in done for clip in load_split(fold.split).test}
+    rows, figures = [], {}
+    for scorer in SCORERS:
+        top1, interval = percent(hits[scorer]), wilson_interval(round(sum(hits[scorer].values())), len(groups))
+        lead = {clip: hits["fused"][clip] - hits[scorer][clip] for clip in groups}
+        lead_interval = group_interval(lead, groups)
+        single = [round(percent(part[scorer]), 1) for part in parts]
+        figures[scorer] = {"top1": top1, "interval": interval, "folds": single, "fused_ahead": percent(lead)}
+        ahead = (
+            "" if scorer == "fused" else f"{percent(lead):+.1f} ({lead_interval[0]:+.1f} to {lead_interval[1]:+.1f})"
+        )
+        words = (
+            f"| {'fusion' if scorer == 'fused' else scorer} | **{top1:.1f}** | {interval[0]:.1f} – {interval[1]:.1f}"
+        )
+        rows.append(f"{words} | {', '.join(map(str, single))} | {ahead} |")
+    split = load_split(done[0].split)
+    missing = f" **{len(folds) - len(done)} of {len(folds)} folds are missing.**" if len(done) < len(folds) else ""
+    names = ", ".join(fold.name.split()[-1] for fold in done)
+    hours = sum(made["seconds"] for fold in done for made in load_bundle(fold.bundle).origin.values()) / 3600
+    text = f"""## {protocol.title}
+
+{len(groups)} test clips of {len(split.classes)} classes in {len(done)} folds, each tested once.{missing} In the first
+fold {len(split.train)} clips train, {len(split.val)} choose the epoch and {len(split.test)} test; no {protocol.group}
+is in two parts. An even guess gets {100 / len(split.classes):.1f} %. Training took {hours:.1f} hours in all.
+
+| stream | top-1 % | 95 % interval | folds ({names}) | fusion ahead by |
+|---|---|---|---|---|
+{chr(10).join(rows)}
+"""
+    return text, figures
+
+
+def settings() -> Iterator[str]:
+    """What the trainings have otherwise than the preset."""
+    for name, value in asdict(CONFIG).items():
+        if value != getattr(LITE, name) and name != "workers":
+            yield f"`{name}` {value} (preset: {getattr(LITE, name)})"
+
+
+def page(sections: list[str], commits: set[str]) -> str:
+    """The results page."""
+    origin = describe_origin()
+    recipe = {name: value for name, value in asdict(CONFIG).items() if value != getattr(TrainConfig(), name)}
+    return f"""# The strong recipe without a GPU
+
+The preset `lite` ([training.md](../training.md)): EfficientNet-Lite0 from ImageNet weights and every part of the recipe
+that makes two-stream networks accurate. Other than the preset: {"; ".join(settings()) or "nothing"}. Figures are
+percentages of whole videos ({SNIPPETS} snippets of each stream, the centre crop, averaged scores); an interval is
+Wilson's over the clips, that of the lead takes a person or sequence as one observation. Every fold has its own seed.
+
+{chr(10).join(sections)}
+## How it was made
+
+Settings: `{json.dumps(recipe)}`.
+
+Trained at commit {", ".join(sorted(commits))}, written at {origin["commit"]}; {origin["machine"]}; {origin["date"]}.
+`make strong` prepares the videos (`{PREPARE}`), cuts the splits, trains, tests and writes this page; a stopped run goes
+on.
+"""
+
+
+def main(data: Path, runs: Path, jobs: int, only: str, write_only: bool) -> None:
+    """Run what is missing, and write the page and beside it the figures as JSON."""
+    folds = {protocol: protocol.folds(data, runs) for protocol in PROTOCOLS}
+    devices = free_devices(CONFIG.device, jobs)
+    for protocol, own in folds.items():
+        tasks = [task for fold in own for task in fold.tasks()]
+        if not write_only and only in ("", protocol.folder):
+            run_tasks([task for task in tasks if isinstance(task, Training)], devices)
+            run_tasks([task for task in tasks if isinstance(task, Evaluating)], devices)
+    made = {protocol.folder: section(protocol, own) for protocol, own in folds.items()}
+    bundles = [load_bundle(fold.bundle) for own in folds.values() for fold in own if fold.evaluating().is_done()]
+    commits = {origin["commit"] for bundle in bundles for origin in bundle.origin.values()}
+    write_page(PAGE, page([text for text, _ in made.values()], commits))
+    figures = {name: figures for name, (_, figures) in made.items()}
+    PAGE.with_suffix(".json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--runs", type=Path, default=Path("runs/strong"))
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
+    parser.add_argument("--only", default="", help="one data set")
+    parser.add_argument("--write-only", action="store_true", help="the page of what is there, no training")
+    arguments = parser.parse_args()
+    main(arguments.data, arguments.runs, arguments.jobs, arguments.only, arguments.write_only)

@@ -1,0 +1,247 @@
+"""What each part of a recipe is worth: everything trained as a whole, then without one part at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rgbflow import fusion
+from rgbflow.atomic import write_atomically
+from rgbflow.data.splits import load_split
+from rgbflow.errors import InputError
+from rgbflow.learn.config import TrainConfig
+from rgbflow.learn.metrics import group_interval, wilson_interval
+from rgbflow.learn.page import PAGE_INCHES, grid, page, provenance_section, section, themed
+from rgbflow.learn.runs import Run, clip_hits, mean_by_clip, percent, runs_of, splits_table
+from rgbflow.learn.scores import read_scores
+from rgbflow.learn.tasks import SCORES, Evaluating, Training
+from rgbflow.origin import describe_origin
+from rgbflow.stream import STREAMS, Stream
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WHOLE = "whole"
+SCORERS = (*STREAMS, "fused")
+TITLE = "Ablation: what each part is worth"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a recipe.
+
+    Attributes:
+        name: on the command line.
+        words: in the table.
+        without: the fields of TrainConfig that take it away.
+        streams: those it changes.
+    """
+
+    name: str
+    words: str
+    without: dict[str, object]
+    streams: tuple[Stream, ...] = STREAMS
+
+    def is_in(self, config: TrainConfig) -> bool:
+        """Whether the settings have this part."""
+        return any(getattr(config, name) != value for name, value in self.without.items())
+
+
+PARTS = (
+    Part("stack", "stacks of flow fields", {"stack_length": 1}, ("flow",)),
+    Part("segments", "consensus of segments", {"num_segments": 1}),
+    Part("weights", "starting weights", {"weights": "none", "freeze_batch_norms": False}),
+    Part("frozen", "frozen batch norms", {"freeze_batch_norms": False}),
+    Part("dropout", "dropout", {"dropout": 0.0}),
+    Part("flip", "mirroring", {"flip": False}),
+    Part("scales", "crops of many scales", {"multi_scale": False}),
+    Part("corners", "crops in corners", {"corner_crops": False}),
+    Part("mean-flow", "mean flow subtracted", {"subtract_mean_flow": False}, ("flow",)),
+    Part("balance", "balanced classes", {"balanced": False}),
+    Part("warm-up", "warm-up", {"warmup_epochs": 0.0}),
+    Part("cosine", "cosine decay", {"schedule": "constant"}),
+    Part("average", "averaged weights", {"average_epochs": 0}),
+    Part("smoothing", "smoothed labels", {"label_smoothing": 0.0}),
+)
+
+
+@dataclass(frozen=True)
+class AblationRow:
+    """What one scorer comes to without one part.
+
+    Attributes:
+        part: its name; "whole" for nothing taken away.
+        words: what it is.
+        scorer: "rgb", "flow" or "fused".
+        top1: percent of whole videos; a clip tested by several runs counts once, with its mean.
+        top1_interval: 95 % Wilson over the distinct clips.
+        run_top1: percent, of each run.
+        worth: points that are lost without it, on the same clips; None for the whole.
+        worth_interval: 95 % of it, a group (person, scene) as one observation, see `metrics.group_interval`.
+    """
+
+    part: str
+    words: str
+    scorer: str
+    top1: float
+    top1_interval: tuple[float, float]
+    run_top1: list[float]
+    worth: float | None = None
+    worth_interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """The table, the runs and settings behind it, and what made it."""
+
+    rows: list[AblationRow]
+    clips: int
+    splits: list[dict]
+    settings: dict[str, object]
+    num_snippets: int
+    origin: dict[str, str]
+
+    def save(self, folder: Path) -> None:
+        """Write ablation.json and ablation.html."""
+        write_atomically(folder / "ablation.json", json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+        write_atomically(folder / "ablation.html", render(self))
+
+
+def choose_parts(names: Sequence[str], config: TrainConfig) -> list[Part]:
+    """The parts of these names that the settings have; all that they have if no name is given.
+
+    Raises:
+        InputError: if a name is unknown, or the settings are without the part already.
+    """
+    known = {part.name: part for part in PARTS}
+    for name in names:
+        if name not in known:
+            raise InputError(f"--parts {name} is unknown: use some of {', '.join(known)}")
+        if not known[name].is_in(config):
+            raise InputError(f"--parts {name}: the settings are without it already: leave it out, or switch it on")
+    return [part for part in PARTS if part.is_in(config) and (part.name in names or not names)]
+
+
+def ablation_tasks(
+    store: Path,
+    splits: Sequence[Path],
+    seeds: int,
+    folder: Path,
+    config: TrainConfig,
+    parts: Sequence[Part],
+    snippets: int,
+) -> tuple[list[Training], list[Evaluating]]:
+    """All that has to be trained and measured: run after run, so that a table of few runs is there early.
+
+    A part that only flow has is taken away from flow alone: its fusion takes the rgb of the whole.
+    """
+    trainings, evaluations = [], []
+    for run in runs_of(splits, seeds):
+        for name, changes, streams in [(WHOLE, {}, STREAMS), *((p.name, p.without, p.streams) for p in parts)]:
+            bundle = folder / run.name / name
+            for stream in streams:
+                changed = replace(config, seed=run.seed, **changes)
+                trainings.append(Training(f"{run.name} {name} {stream}", store, run.split, stream, bundle, changed))
+            evaluations.append(Evaluating(f"{run.name} {name}", store, run.split, bundle, snippets))
+    return trainings, evaluations
+
+
+def read_ablation(
+    folder: Path, splits: Sequence[Path], seeds: int, config: TrainConfig, parts: Sequence[Part], snippets: int
+) -> Ablation:
+    """The table of what `ablation_tasks` left in a folder."""
+    runs = runs_of(splits, seeds)
+    groups = {clip.name: clip.group for split in splits for clip in load_split(split).test}
+    whole = {scorer: [_hits(folder, run, None, scorer) for run in runs] for scorer in SCORERS}
+    rows = [_row(None, scorer, whole[scorer], whole[scorer], groups) for scorer in SCORERS]
+    for part in parts:
+        for scorer in (*part.streams, "fused"):
+            hits = [_hits(folder, run, part, scorer) for run in runs]
+            rows.append(_row(part, scorer, hits, whole[scorer], groups))
+    return Ablation(rows, len(groups), splits_table(splits, seeds), asdict(config), snippets, describe_origin())
+
+
+def _hits(folder: Path, run: Run, part: Part | None, scorer: str) -> dict[str, float]:
+    """For each test clip of a run, whether the scorer names it rightly without the part."""
+    (file,) = read_scores([folder / run.name / WHOLE / SCORES])
+    scores = file.probabilities()
+    if part:
+        (changed,) = read_scores([folder / run.name / part.name / SCORES])
+        scores |= changed.probabilities()
+    return clip_hits(file.names, fusion.average(scores) if scorer == "fused" else scores[scorer], file.labels)
+
+
+def _row(
+    part: Part | None,
+    scorer: str,
+    hits: Sequence[Mapping[str, float]],
+    whole: Sequence[Mapping[str, float]],
+    groups: Mapping[str, str],
+) -> AblationRow:
+    top1, reference = mean_by_clip(hits), mean_by_clip(whole)
+    interval = wilson_interval(round(sum(top1.values())), len(top1))
+    figures = (scorer, percent(top1), interval, [percent(run) for run in hits])
+    if part is None:
+        return AblationRow(WHOLE, "everything", *figures)
+    lost = {clip: reference[clip] - top1[clip] for clip in top1}
+    return AblationRow(part.name, part.words, *figures, percent(lost), group_interval(lost, groups))
+
+
+def render(ablation: Ablation) -> str:
+    """The table as a page."""
+    note = (
+        f"Top-1, percent of whole videos: {ablation.clips} distinct test clips, {len(ablation.rows[0].run_top1)} runs, "
+        f"{ablation.num_snippets} snippets of each clip and stream, averaged scores. A part is worth the points that "
+        "are lost without it, measured on the same clips; its interval takes a group (person, scene) as one."
+    )
+    body = grid([_cells(row) for row in ablation.rows]) + themed(lambda palette: _draw(ablation.rows, palette), TITLE)
+    settings = [{"setting": name, "value": value} for name, value in ablation.settings.items()]
+    sections = [
+        f"<header>\n<h1>{TITLE}</h1>\n</header>\n",
+        section("Without one part at a time", note, body),
+        section("Data", "No honest figure has a leak.", grid(ablation.splits)),
+        section("Settings of the whole", "", grid(settings)),
+        provenance_section(ablation.origin),
+    ]
+    return page(TITLE, sections)
+
+
+def _cells(row: AblationRow) -> dict[str, str]:
+    low, high = row.top1_interval
+    worth = ""
+    if row.worth is not None:
+        worth = f"{row.worth:+.1f} ({row.worth_interval[0]:+.1f} to {row.worth_interval[1]:+.1f})"
+    return {
+        "without": "nothing" if row.part == WHOLE else row.words,
+        "stream": "fusion" if row.scorer == "fused" else row.scorer,
+        "top-1 %": f"{row.top1:.1f}",
+        "95 % interval": f"{low:.1f}–{high:.1f}",
+        "worth, points": worth,
+    }
+
+
+def _draw(rows: Sequence[AblationRow], palette: Mapping[str, str]) -> Figure:
+    """What each part is worth to each stream and to the fusion, with its interval."""
+    from matplotlib.figure import Figure
+
+    measured = [row for row in rows if row.worth is not None]
+    words = list(dict.fromkeys(row.words for row in measured))
+    figure = Figure(figsize=(PAGE_INCHES, 1 + 0.42 * max(1, len(words))), layout="constrained")
+    axis = figure.subplots()
+    axis.axvline(0, color=palette["soft"], linewidth=1)
+    for offset, scorer in zip((-0.22, 0.0, 0.22), SCORERS, strict=True):
+        own = [row for row in measured if row.scorer == scorer]
+        places = [words.index(row.words) + offset for row in own]
+        colour = palette["fusion" if scorer == "fused" else scorer]
+        for place, row in zip(places, own, strict=True):
+            axis.plot(row.worth_interval, [place, place], color=colour, alpha=0.4, linewidth=3)
+        axis.plot([row.worth for row in own], places, "o", color=colour, markersize=5,
+                  label="fusion" if scorer == "fused" else scorer)  # fmt: skip
+    axis.set_yticks(range(len(words)), words)
+    axis.invert_yaxis()
+    axis.set_xlabel("worth: points of top-1 that are lost without it")
+    figure.legend(loc="outside right upper", frameon=False)
+    return figure

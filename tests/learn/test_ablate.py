@@ -1,0 +1,84 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from rgbflow import cli
+from rgbflow.bundle import load_bundle
+from rgbflow.errors import InputError
+from rgbflow.learn.ablate import PARTS, ablation_tasks, choose_parts
+from rgbflow.learn.config import TrainConfig
+from rgbflow.learn.presets import LITE, STRONG
+from rgbflow.learn.scores import read_scores
+
+SMALL = "--preset strong --backbone test_resnet --weights none --no-freeze-batch-norms --input-size 32 --stack-length 3"
+SMALL += " --num-segments 1 --epochs 2 --average-epochs 1 --workers 0 --batch-size 16"
+
+
+@pytest.mark.parametrize("config", [STRONG, LITE], ids=["strong", "lite"])
+def test_every_part_of_a_preset_can_be_taken_away_and_is_then_gone(config):
+    assert choose_parts([], config) == list(PARTS)
+    for part in PARTS:
+        without = replace(config, **part.without)
+        assert not part.is_in(without)
+        others = {other.name for other in PARTS if other.name != part.name and other.is_in(without)}
+        lost = {"frozen"} if part.name == "weights" else set()  # random batch norms must learn
+        assert others == {other.name for other in PARTS} - {part.name} - lost
+
+
+def test_parts_that_are_unknown_or_not_there_are_refused():
+    with pytest.raises(InputError, match="--parts speed is unknown: use some of stack, segments"):
+        choose_parts(["speed"], STRONG)
+    with pytest.raises(InputError, match="--parts smoothing: the settings are without it already"):
+        choose_parts(["smoothing"], TrainConfig())
+
+
+def test_a_part_of_flow_alone_takes_the_rgb_of_the_whole(tmp_path):
+    parts = choose_parts(["stack", "flip"], STRONG)
+    trainings, evaluations = ablation_tasks(tmp_path, [tmp_path / "a.json"], 2, tmp_path, STRONG, parts, 25)
+    assert [task.name for task in trainings[:5]] == [
+        "run0 whole rgb",
+        "run0 whole flow",
+        "run0 stack flow",
+        "run0 flip rgb",
+        "run0 flip flow",
+    ]
+    assert len(trainings) == 10
+    assert {task.config.seed for task in trainings} == {0, 1}
+    assert trainings[2].config == replace(STRONG, stack_length=1)
+    assert len(evaluations) == 6
+
+
+def test_an_ablation_says_what_the_scores_in_its_bundles_say(world, tmp_path, capsys):
+    out = tmp_path / "ablation"
+    command = f"ablate {world.store} --split {world.split} --out {out} --parts mean-flow flip --snippets 2 --jobs 2"
+    assert cli.main([*command.split(), *SMALL.split()]) == 0
+    assert "mirroring" in capsys.readouterr().out
+    found = json.loads((out / "ablation.json").read_text())
+    rows = {(row["part"], row["scorer"]): row for row in found["rows"]}
+    assert list(rows) == [
+        *[("whole", scorer) for scorer in ("rgb", "flow", "fused")],
+        *[("flip", scorer) for scorer in ("rgb", "flow", "fused")],
+        *[("mean-flow", scorer) for scorer in ("flow", "fused")],
+    ]
+    whole, mean_flow = (read_scores([out / "run0" / name / "scores.npz"])[0] for name in ("whole", "mean-flow"))
+    fused = (whole.streams["rgb"] + mean_flow.streams["flow"]) / 2
+    right = fused.argmax(axis=1) == whole.labels
+    before = (whole.streams["rgb"] + whole.streams["flow"]).argmax(axis=1) == whole.labels
+    row = rows["mean-flow", "fused"]
+    assert row["top1"] == pytest.approx(100 * right.mean())
+    assert row["worth"] == pytest.approx(100 * (before.mean() - right.mean()))
+    assert row["worth_interval"][0] <= row["worth"] <= row["worth_interval"][1]
+    assert rows["whole", "fused"]["worth"] is None
+    assert not load_bundle(out / "run0" / "mean-flow").streams["flow"].subtract_mean_flow
+    assert set(load_bundle(out / "run0" / "mean-flow").streams) == {"flow"}
+    page = (out / "ablation.html").read_text()
+    assert "mean flow subtracted" in page
+    assert f"{row['top1']:.1f}" in page
+
+    made = (out / "run0" / "flip" / "rgb.safetensors").stat().st_mtime_ns
+    assert cli.main([*command.split(), *SMALL.split(), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == found["rows"]
+    assert (out / "run0" / "flip" / "rgb.safetensors").stat().st_mtime_ns == made
+    assert np.isfinite([row["top1"] for row in found["rows"]]).all()
