@@ -29,5 +29,15 @@ STRONG = TrainConfig(
     patience=30,
 )
 
-# For machines without a GPU. Lite0's weights come with the extra [lite].
-LITE = replace(STRONG, backbone="tf_efficientnet_lite0", input_size=160, epochs=40, batch_size=8, average_epochs=5)
+# For machines without a GPU. Lite0's weights come with the extra [lite]. Its batch norms learn: frozen, it learned nothing
+# at this rate, and at a third of it in batches of 8 single snippets its answers died (docs/results/strong.md).
+LITE = replace(
+    STRONG,
+    backbone="tf_efficientnet_lite0",
+    input_size=160,
+    epochs=40,
+    batch_size=8,
+    learning_rate=0.01,
+    freeze_batch_norms=False,
+    average_epochs=5,
+)
