@@ -29,8 +29,8 @@ STRONG = TrainConfig(
     patience=30,
 )
 
-# For machines without a GPU. Lite0's weights come with the extra [lite]. Its batch norms learn: frozen, it learned nothing
-# at this rate, and at a third of it in batches of 8 single snippets its answers died (docs/results/strong.md).
+# For machines without a GPU. Lite0's weights come with the extra [lite]. Its batch norms learn: frozen, it bore a third
+# of this rate only, and learned less (docs/results/strong.md).
 LITE = replace(
     STRONG,
     backbone="tf_efficientnet_lite0",
