@@ -260,9 +260,12 @@ def test_a_path_that_is_no_video_file(tmp_path):
         "nu\0ll.mp4": "does not exist: check",
     }
     for name, rule in rules.items():
-        for read in (probe, count_frames, IntraReader, lambda path: next(decode(path))):
+        for read in (probe, count_frames, lambda path: next(decode(path))):
             with pytest.raises(VideoError, match=re.escape(f"video ({tmp_path / name}) {rule}")):
                 read(tmp_path / name)
+        with pytest.raises(VideoError, match=re.escape(f"video ({tmp_path / name}) ")) as caught:
+            IntraReader(tmp_path / name)
+        assert rule in str(caught.value) or "made by rgbflow: prepare the clip again" in str(caught.value)
 
 
 def test_a_video_without_frames(tmp_path):

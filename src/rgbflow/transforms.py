@@ -1,6 +1,7 @@
 """From stored pixels to what a network reads: the one place where crops, flips and normalisation happen."""
 
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -124,23 +125,28 @@ def to_input(snippets: torch.Tensor, crop: Crop, spec: StreamSpec) -> torch.Tens
         values = values.flip(-1)
         if spec.stream == "flow":
             values[:, 0::2] = 255 - values[:, 0::2]  # 8-bit flow is symmetric about 127.5
-    mean, std = (
-        torch.tensor(value, device=values.device).repeat(spec.stack_length)[:, None, None]
-        for value in (spec.mean, spec.std)
-    )
-    scaling_up = spec.input_size >= max(values.shape[-2:])
-    # Planes side by side are scaled up twice as fast, and the networks read them so.
-    values = values.to(torch.float32, memory_format=torch.channels_last if scaling_up else torch.contiguous_format)
-    values = torch.addcmul(-mean / std, values, 1 / (255 * std))  # before the scaling up: there are fewer pixels
-    if values.shape[-2:] != (spec.input_size, spec.input_size):
-        size = (spec.input_size, spec.input_size)
-        values = F.interpolate(values, size, mode="bilinear", antialias=not scaling_up)
+    offset, factor = _normalisation(spec, values.device)
+    # Planes side by side are scaled twice as fast, and the networks read them so.
+    values = values.to(torch.float32, memory_format=torch.channels_last)
+    values = torch.addcmul(offset, values, factor)  # before the scaling: mostly it is up, and here are fewer pixels
+    size = (spec.input_size, spec.input_size)
+    if values.shape[-2:] != size:
+        values = F.interpolate(values, size, mode="bilinear", antialias=max(values.shape[-2:]) > spec.input_size)
     return values.contiguous(memory_format=torch.channels_last)
 
 
 def mean_of_fields(snippets: torch.Tensor) -> torch.Tensor:
     """The mean of each plane of (S, C, H, W) uint8 snippets: (S, C, 1, 1) float32, as 8-bit values."""
     return snippets.to(torch.float32).mean(dim=(-2, -1), keepdim=True)
+
+
+@cache
+def _normalisation(spec: StreamSpec, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """What 8-bit channels are multiplied with, second, and what is added then, first: each (C, 1, 1) float32."""
+    mean, std = (
+        torch.tensor(value, device=device).repeat(spec.stack_length)[:, None, None] for value in (spec.mean, spec.std)
+    )
+    return -mean / std, 1 / (255 * std)
 
 
 def evaluation_input(

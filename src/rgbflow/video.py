@@ -24,6 +24,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from rgbflow import jpeg
 from rgbflow.atomic import replacing
 from rgbflow.errors import InputError
+from rgbflow.matroska import Matroska, size_at
 
 Picture = TypeVar("Picture")
 SAME_TIME = 1e-6  # seconds; times closer than this differ by rounding only
@@ -287,22 +288,9 @@ def _header_size(head: bytes) -> int:
         return 0 if size == 0xFFFFFFFF else size + 8  # all ones: recorded live, size unknown
     if head[:4] != b"\x1a\x45\xdf\xa3":
         return 0
-    segment = sum(_ebml_size(head, 4))  # after the EBML header comes one element, the segment
-    content, size = _ebml_size(head, segment + 4)
+    segment = sum(size_at(head, 4))  # after the EBML header comes one element, the segment
+    content, size = size_at(head, segment + 4)
     return content + size if size else 0
-
-
-def _ebml_size(head: bytes, start: int) -> tuple[int, int]:
-    """Where the content of an EBML element starts, and its size in bytes (0 where it is not known).
-
-    The number of leading zero bits tells how many bytes the size takes; all ones mean unknown.
-    """
-    if start >= len(head) or not head[start]:
-        return start, 0
-    length = 9 - head[start].bit_length()
-    mask = (1 << 7 * length) - 1
-    size = int.from_bytes(head[start : start + length], "big") & mask
-    return start + length, 0 if size == mask else size
 
 
 def _head(path: str | os.PathLike, size: int) -> bytes:
@@ -577,17 +565,20 @@ class IntraReader:
 
     def __init__(self, path: str | os.PathLike):
         self._path = path
+        _check_is_file(Path(path))
         with ExitStack() as stack:
-            self._container, self._stream = stack.enter_context(_open(path))
-            self._check_is_ours_and_whole()
-            self._container.seek(0, stream=self._stream)  # only now FFmpeg reads the index
-            self._index = self._stream.index_entries  # a view: only the wanted entries are looked at
+            try:
+                self._file = Matroska(stack.enter_context(open(path, "rb")))
+                self.metadata: dict[str, str] = json.loads(self._file.tags[METADATA_TAG])
+            except OSError as error:
+                raise VideoError(f"video ({path}) cannot be read ({error.strerror}): check the path") from error
+            except (KeyError, json.JSONDecodeError) as error:
+                raise VideoError(f"video ({path}) was not made by rgbflow: prepare the clip again") from error
+            except ValueError as error:
+                raise VideoError(f"video ({path}) {error}: prepare the clip again") from error
             self.close = stack.pop_all().close
-        self._reformatter = VideoReformatter()
-        self._is_jpeg = self._stream.codec_context.name == "mjpeg"
-        self._next = -1  # index of the frame that the next packet holds; -1: seek first
-        self.metadata: dict[str, str] = json.loads(self._container.metadata[METADATA_TAG])
-        self.num_frames = len(self._index)
+        self.num_frames = self._file.num_frames
+        self._decode = jpeg.decode if self._file.codec == "V_MJPEG" else _lossless_decoder(self._file)
 
     def __enter__(self) -> "IntraReader":
         return self
@@ -608,49 +599,38 @@ class IntraReader:
             IndexError: if an index is outside the file.
             VideoError: if a frame is damaged.
         """
-        wanted, places = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
-        if len(wanted) and not 0 <= wanted[0] <= wanted[-1] < self.num_frames:
-            raise IndexError(f"frame {wanted[0]} or {wanted[-1]} is outside 0...{self.num_frames - 1}")
-        context = self._stream.codec_context
-        channels = () if context.pix_fmt == "gray" else (3,)
-        frames = np.empty((len(wanted), context.height, context.width, *channels), np.uint8)
-        for place, index in enumerate(wanted.tolist()):
-            frames[place] = self._pixels(index)
-        return frames[places]
+        wanted = [int(index) for index in indices]
+        for index in wanted:
+            if not 0 <= index < self.num_frames:
+                raise IndexError(f"frame {index} is outside 0...{self.num_frames - 1}")
+        if not wanted:
+            return self.read([0])[:0]
+        pictures = {index: self._picture(index) for index in sorted(set(wanted))}
+        return np.stack([pictures[index] for index in wanted])
 
-    def _check_is_ours_and_whole(self) -> None:
-        if METADATA_TAG not in self._container.metadata:
-            raise VideoError(f"video ({self._path}) was not made by rgbflow: prepare the clip again")
-        if missing := _missing_bytes(self._path, self._stream):
-            raise VideoError(f"video ({self._path}) lacks its last {missing:,} bytes: prepare the clip again")
-
-    def _pixels(self, index: int) -> np.ndarray:
+    def _picture(self, index: int) -> np.ndarray:
         try:
-            packet = self._packet(index)
-            if self._is_jpeg:
-                return jpeg.decode(bytes(packet))
-            picture = self._lossless(packet)
-        except (av.FFmpegError, StopIteration, ValueError, _DamageError) as error:
-            self._next = -1
+            return self._decode(self._file.frame(index))
+        except (av.FFmpegError, OSError, ValueError) as error:
             where = f"video ({self._path}) is damaged at frame {index}"
             raise VideoError(f"{where}: prepare the clip again") from error
+
+
+def _lossless_decoder(file: Matroska) -> Callable[[bytes], np.ndarray]:
+    """A function from a frame coded by FFV1 to its pixels; it raises ValueError where a bit has changed."""
+    context, reformatter = av.CodecContext.create("ffv1", "r"), VideoReformatter()
+    context.extradata, context.width, context.height = file.codec_private, file.width, file.height
+    context.thread_count = 1
+
+    def decode(data: bytes) -> np.ndarray:
+        if not _is_undamaged_slice(data):
+            raise ValueError("the frame does not fit its checksum")
+        (picture,) = context.decode(av.Packet(data))
         if picture.format.name == "gray":
             return picture.to_ndarray()
-        return self._reformatter.reformat(picture, format="rgb24", threads=1).to_ndarray()
+        return reformatter.reformat(picture, format="rgb24", threads=1).to_ndarray()
 
-    def _packet(self, index: int) -> av.Packet:
-        """One coded frame; the neighbour of the last one needs no seek."""
-        time = self._index[index].timestamp
-        if index != self._next:
-            self._container.seek(time, stream=self._stream)
-            self._packets = self._container.demux(self._stream)
-        self._next = index + 1
-        return next(packet for packet in self._packets if packet.pts == time)
-
-    def _lossless(self, packet: av.Packet) -> av.VideoFrame:
-        if not _is_undamaged_slice(bytes(packet)):
-            raise _DamageError
-        return packet.decode()[0]
+    return decode
 
 
 def _is_undamaged_slice(data: bytes) -> bool:
