@@ -40,7 +40,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "results" / "loading.md"
 NUM_CLIPS, JPEG_FRAMES, SIZE, STACK = 12, 40, 224, 10
 BLOCKS, BLOCK = 12, 25
 READS = 10_000
-STEPS, BATCH = 6, 4
+STEPS, BATCH = 12, 4
+EPOCHS = 200  # of the clips, for two workers against one
 FLOW = StreamSpec("flow", "resnet101", SIZE, STACK, (0.5, 0.5), (0.1, 0.1))
 RGB = StreamSpec("rgb", "resnet101", SIZE, 1, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -140,7 +141,7 @@ def large_manifest(folder: Path, clips: int = 300_000) -> tuple[float, int]:
 
 def clips_per_second(store: Store, workers: int) -> float:
     data = dataset(store, FLOW)
-    keys = [(epoch, index) for epoch in range(20) for index in range(len(data))]
+    keys = [(epoch, index) for epoch in range(EPOCHS) for index in range(len(data))]
     loader = DataLoader(data, 8, sampler=keys, num_workers=workers, collate_fn=collate)
     batches = iter(loader)
     next(batches)  # the workers have started
@@ -247,6 +248,7 @@ def main(videos: Path, idle: bool) -> None:
         grown = growth(store)
         print(manifest, grown, file=sys.stderr)
         clocked = by_the_clock(store) if idle else None
+        print(clocked, file=sys.stderr)
     write_page(PAGE, page(examples, grown, manifest, clocked))
 
 

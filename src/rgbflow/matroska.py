@@ -107,6 +107,8 @@ def size_at(data: bytes, start: int) -> tuple[int, int]:
     """
     if start >= len(data) or not data[start]:
         return start, 0
+    if 0x80 <= data[start] < 0xFF:  # mostly
+        return start + 1, data[start] - 0x80
     length = 9 - data[start].bit_length()
     mask = (1 << 7 * length) - 1
     size = int.from_bytes(data[start : start + length], "big") & mask
@@ -116,15 +118,16 @@ def size_at(data: bytes, start: int) -> tuple[int, int]:
 def _leaves(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, bytes]]:
     """The elements between two places that hold no others, up to the first cluster: (name, content)."""
     while start < end:
-        name = data[start : start + 9 - data[start].bit_length()]
+        after_name = start + 9 - data[start].bit_length()
+        name = data[start:after_name]
         if name == CLUSTER:
             return
-        content, size = size_at(data, start + len(name))
-        if name in MASTERS:
-            yield from _leaves(data, content, content + size)
+        content, size = size_at(data, after_name)
+        if name in MASTERS:  # its own elements come next
+            start = content
         else:
-            yield name, data[content : content + size]
-        start = content + size
+            start = content + size
+            yield name, data[content:start]
 
 
 def _entries(index: bytes) -> list[tuple[int, int]]:

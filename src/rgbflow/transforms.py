@@ -76,7 +76,7 @@ def random_crop(height: int, width: int, fraction: float, vary: Augmentation, rn
     sides = (fraction, fraction)
     if vary.multi_scale:
         step = int(rng.integers(len(TRAIN_SCALES)))
-        other = int(np.clip(step + rng.integers(-1, 2), 0, len(TRAIN_SCALES) - 1))
+        other = min(max(step + int(rng.integers(-1, 2)), 0), len(TRAIN_SCALES) - 1)
         sides = (TRAIN_SCALES[step], TRAIN_SCALES[other])
     crop_height, crop_width = (round(min(height, width) * side) for side in sides)
     free_height, free_width = height - crop_height, width - crop_width
@@ -131,7 +131,11 @@ def to_input(snippets: torch.Tensor, crop: Crop, spec: StreamSpec) -> torch.Tens
     values = torch.addcmul(offset, values, factor)  # before the scaling: mostly it is up, and here are fewer pixels
     size = (spec.input_size, spec.input_size)
     if values.shape[-2:] != size:
-        values = F.interpolate(values, size, mode="bilinear", antialias=max(values.shape[-2:]) > spec.input_size)
+        scaling_down = max(values.shape[-2:]) > spec.input_size
+        if scaling_down or spec.stream == "rgb":
+            values = F.interpolate(values, size, mode="bilinear", antialias=scaling_down)
+        else:
+            values = _enlarge(values, spec.input_size)
     return values.contiguous(memory_format=torch.channels_last)
 
 
@@ -140,13 +144,29 @@ def mean_of_fields(snippets: torch.Tensor) -> torch.Tensor:
     return snippets.to(torch.float32).mean(dim=(-2, -1), keepdim=True)
 
 
+def _enlarge(values: torch.Tensor, size: int) -> torch.Tensor:
+    """Bilinear scaling of many channels, (S, C, H, W) to (S, C, size, size), both channels last in memory.
+
+    First along the rows and then along the columns, when a whole row counts as channels that lie side by side: that
+    takes two thirds of the time that both at once take.
+    """
+    snippets, channels, height, width = values.shape
+    rows = values.permute(0, 2, 3, 1).reshape(snippets * height, 1, width, channels)
+    rows = F.interpolate(rows.permute(0, 3, 1, 2), (1, size), mode="bilinear")
+    columns = rows.permute(0, 2, 3, 1).reshape(snippets, height, 1, size * channels)
+    columns = F.interpolate(columns.permute(0, 3, 1, 2), (size, 1), mode="bilinear")
+    return columns.permute(0, 2, 3, 1).reshape(snippets, size, size, channels).permute(0, 3, 1, 2)
+
+
 @cache
 def _normalisation(spec: StreamSpec, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """What 8-bit channels are multiplied with, second, and what is added then, first: each (C, 1, 1) float32."""
-    mean, std = (
-        torch.tensor(value, device=device).repeat(spec.stack_length)[:, None, None] for value in (spec.mean, spec.std)
-    )
-    return -mean / std, 1 / (255 * std)
+    with torch.inference_mode(False):  # kept, it must serve training too
+        mean, std = (
+            torch.tensor(value, device=device).repeat(spec.stack_length)[:, None, None]
+            for value in (spec.mean, spec.std)
+        )
+        return -mean / std, 1 / (255 * std)
 
 
 def evaluation_input(
