@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from pages import write_page
 from torch.utils.data import DataLoader
 
-from rgbflow.data.dataset import ClipDataset, EpochSampler, collate
+from rgbflow.data.dataset import ClipDataset, DrawnDataset, EpochSampler, collate_drawn, finish
 from rgbflow.data.jpegs import open_store
 from rgbflow.data.layouts import read_class_folders
 from rgbflow.data.splits import SplitClip
@@ -142,12 +142,12 @@ def large_manifest(folder: Path, clips: int = 300_000) -> tuple[float, int]:
 def clips_per_second(store: Store, workers: int) -> float:
     data = dataset(store, FLOW)
     keys = [(epoch, index) for epoch in range(EPOCHS) for index in range(len(data))]
-    loader = DataLoader(data, 8, sampler=keys, num_workers=workers, collate_fn=collate)
+    loader = DataLoader(DrawnDataset(data), 8, sampler=keys, num_workers=workers, collate_fn=collate_drawn)
     batches = iter(loader)
     next(batches)  # the workers have started
     began, clips = time.perf_counter(), 0
-    for inputs, _ in batches:
-        clips += len(inputs)
+    for _, _, labels in batches:
+        clips += len(labels)
     return clips / (time.perf_counter() - began)
 
 
@@ -158,11 +158,11 @@ def share_waiting(store: Store, spec: StreamSpec) -> tuple[float, float]:
     network = StreamNet(spec, len(set(data.labels))).to(memory_format=torch.channels_last).train()
     sampler = EpochSampler(data, shuffle=True, seed=0)
     keys = [(epoch, index) for epoch in range(STEPS) for _, index in sampler]
-    batches = iter(DataLoader(data, BATCH, sampler=keys, num_workers=1, collate_fn=collate))
+    batches = iter(DataLoader(DrawnDataset(data), BATCH, sampler=keys, num_workers=1, collate_fn=collate_drawn))
     waited, began = 0.0, 0.0
     for step in range(STEPS + 1):
         asked = time.perf_counter()
-        inputs, labels = next(batches)
+        inputs, labels = finish(next(batches), spec, torch.device("cpu"))
         if step == 0:  # the first batch waits for the worker to start, once in a training
             began = time.perf_counter()
         else:

@@ -2,11 +2,12 @@ import os
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, default_collate
 
-from rgbflow.data.dataset import ClipDataset, DrawnDataset, EpochSampler, collate, collate_drawn, finish
+from rgbflow.data.dataset import ClipDataset, DrawnDataset, EpochLoader, EpochSampler, collate, collate_drawn, finish
 from rgbflow.data.layouts import read_class_folders
 from rgbflow.data.splits import SplitClip
 from rgbflow.data.store import Store, prepare
@@ -55,6 +56,31 @@ def test_every_clip_comes_once_in_an_epoch_and_two_processes_share_them(store):
     assert sorted(index for half in halves for _, index in half) == list(range(6))
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loader_goes_on_in_mid_epoch_and_has_the_next_one_whole(store, workers):
+    dataset = ClipDataset(store, part_of(store), ("a", "b"), FLOW, 1, Augmentation(), seed=5)
+
+    def new_loader():
+        sampler = EpochSampler(dataset, shuffle=True, seed=5)
+        return EpochLoader(dataset, 2, sampler=sampler, num_workers=workers, persistent_workers=workers > 0)
+
+    whole = list(new_loader())
+    stopped = new_loader()
+    for given in range(3):
+        batches = iter(stopped)
+        for _ in range(given):
+            next(batches)
+        going_on = new_loader()
+        going_on.load_state_dict(stopped.state_dict() if given else {"given": 0})
+        rest = list(going_on)
+        assert len(rest) == 3 - given
+        for (inputs, labels), (others, other_labels) in zip(rest, whole[given:], strict=True):
+            assert torch.equal(inputs, others)
+            assert torch.equal(labels, other_labels)
+        assert going_on.state_dict() == {"given": 0}
+        assert len(list(going_on)) == 3
+
+
 def test_labels_are_indices_into_the_classes(store):
     dataset = ClipDataset(store, part_of(store), ("b", "a"), FLOW, 1)
     assert [dataset[0, index][1] for index in range(6)] == [1, 1, 1, 0, 0, 0]
@@ -78,7 +104,7 @@ def test_inputs_made_on_the_device_are_those_made_by_the_workers(store, spec, va
     drawn = DataLoader(DrawnDataset(dataset), 3, sampler=keys, collate_fn=collate_drawn, num_workers=1)
     made = DataLoader(dataset, 3, sampler=keys, collate_fn=collate)
     for batch, (inputs, labels) in zip(drawn, made, strict=True):
-        assert {one.dtype for one in batch[0]} == {torch.uint8}
+        assert {one.dtype for one in batch[0]} == {np.dtype("uint8")}
         on_device = finish(batch, spec, torch.device("cpu"))
         assert torch.equal(on_device[0], inputs)
         assert torch.equal(on_device[1], labels)

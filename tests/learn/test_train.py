@@ -48,8 +48,9 @@ def run(world, folder, stream="rgb", config=TINY, **more):
     return train(Store(world.store), load_split(world.split), stream, folder, config, lambda line: None, **more)
 
 
-def test_a_killed_run_resumes_to_the_same_weights_and_curve(world, tmp_path):
-    config = changed(epochs=12)
+@pytest.mark.parametrize("save_minutes", [0.0, 1e-9])
+def test_a_killed_run_resumes_to_the_same_weights_and_curve(world, tmp_path, save_minutes):
+    config = changed(epochs=12, save_minutes=save_minutes)
     whole = run(world, tmp_path / "whole", config=config)
     settings = tmp_path / "tiny.toml"
     lines = [f"{name} = {json.dumps(value)}" for name, value in vars(config).items()]
@@ -67,7 +68,7 @@ def test_a_killed_run_resumes_to_the_same_weights_and_curve(world, tmp_path):
     assert not (tmp_path / "killed" / "recognizer.json").exists()
 
     resumed = run(world, tmp_path / "killed", config=config)
-    assert 0 < resumed.resumed_epoch < 12
+    assert (0 if save_minutes else 1) <= resumed.resumed_epoch < 12
     assert resumed.curve == whole.curve
     assert resumed.best_epoch == whole.best_epoch
     one, other = (load_file(tmp_path / name / "rgb.safetensors") for name in ("whole", "killed"))
@@ -87,6 +88,49 @@ def test_an_interrupted_epoch_is_done_again(world, tmp_path):
     resumed = run(world, tmp_path / "stopped")
     assert resumed.resumed_epoch == 1
     assert resumed.curve == run(world, tmp_path / "whole").curve
+
+
+EVERY_STEP = 1e-9  # minutes between checkpoints
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("last_step", [2, 3, 5, 8, 9])  # an epoch has 3 steps
+def test_a_run_stopped_in_mid_epoch_goes_on_from_its_last_step(world, tmp_path, last_step, workers):
+    class StopError(Exception):
+        pass
+
+    def stop(done, total, note):
+        if done == last_step:  # before it is saved
+            raise StopError
+
+    config = changed(save_minutes=EVERY_STEP, workers=workers)
+    with pytest.raises(StopError):
+        run(world, tmp_path / "stopped", config=config, on_step=stop)
+    steps = []
+    resumed = run(
+        world, tmp_path / "stopped", config=config, on_step=lambda done, total, note: steps.append((done, note))
+    )
+    assert steps[0][0] == last_step  # the step before it is not done again
+    assert resumed.resumed_epoch == (last_step - 1) // 3
+    whole = run(world, tmp_path / "whole")
+    assert resumed.curve == whole.curve
+    one, other = (load_file(tmp_path / name / "rgb.safetensors") for name in ("whole", "stopped"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_an_epoch_is_finished_by_as_many_processes_as_began_it(world, tmp_path):
+    def stop(done, total, note):
+        if done == 3:
+            raise ZeroDivisionError
+
+    config = changed(save_minutes=EVERY_STEP)
+    with pytest.raises(ZeroDivisionError):
+        run(world, tmp_path, config=config, on_step=stop)
+    path = tmp_path / "training" / "rgb" / "last.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    torch.save({**checkpoint, "seen": checkpoint["seen"].repeat(2, 1)}, path)
+    with pytest.raises(InputError, match="the epoch was begun by 2 processes, not 1: go on with as many"):
+        run(world, tmp_path, config=config)
 
 
 def test_other_settings_do_not_continue_an_unfinished_run(world, tmp_path):
@@ -345,6 +389,42 @@ def test_two_processes_with_half_the_batch_reach_the_same_loss_as_one(world, tmp
     weights = [load_file(tmp_path / name / "rgb.safetensors") for name in ("one", "two")]
     for name, value in weights[0].items():
         torch.testing.assert_close(weights[1][name], value, rtol=1e-3, atol=1e-4)
+
+
+KILLED_AT_STEP_3 = """
+import os, signal, sys
+from rgbflow import cli
+from rgbflow.learn import train
+
+def kill(self, trainer, *_):
+    if trainer.global_step == 3 and os.environ["KILL"] == "yes":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+train._StepTeller.on_train_batch_end = kill
+sys.exit(cli.main())
+"""
+
+
+def test_two_processes_killed_in_mid_epoch_go_on_together(world, tmp_path):
+    values = {**vars(changed(**DISTRIBUTED)), "batch_size": 4, "device": "cpu", "save_minutes": EVERY_STEP}
+    settings, script = tmp_path / "settings.toml", tmp_path / "train.py"
+    settings.write_text("\n".join(f"{name} = {json.dumps(value)}" for name, value in values.items()))
+    script.write_text(KILLED_AT_STEP_3)
+
+    def train_by_two(folder, kill):
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script]
+        command += ["train", world.store, "--split", world.split, "--stream", "rgb", "--config", settings, "--json"]
+        environment = {**os.environ, "KILL": kill}
+        options = {"timeout": 300, "capture_output": True, "text": True, "check": kill == "no"}
+        return subprocess.run([*command, "--out", folder], env=environment, **options).stdout
+
+    assert train_by_two(tmp_path / "killed", kill="yes") == ""
+    seen = torch.load(tmp_path / "killed" / "training" / "rgb" / "last.ckpt", weights_only=True)["seen"]
+    assert seen[:, 0].tolist() == [8, 8]  # each process had gone through two batches of its own
+    curves = [json.loads(train_by_two(tmp_path / name, kill="no"))["curve"] for name in ("killed", "whole")]
+    assert curves[0] == curves[1]
+    one, other = (load_file(tmp_path / name / "rgb.safetensors") for name in ("whole", "killed"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize(

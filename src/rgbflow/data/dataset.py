@@ -1,11 +1,12 @@
 """Training and validation examples: snippets of stored clips, drawn by an explicit random generator."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate
 from torch.utils.data.distributed import DistributedSampler
 
 from rgbflow.data.jpegs import AnyStore
@@ -15,7 +16,7 @@ from rgbflow.stream import StreamSpec
 from rgbflow.transforms import Augmentation, Crop, centre_crop, random_crop, read_snippets, to_input
 
 Drawn = tuple[Tensor, Crop, int]  # snippets, (S, C, H, W) uint8; the crop to show; the label
-DrawnBatch = tuple[list[Tensor], list[Crop], Tensor]
+DrawnBatch = tuple[list[np.ndarray], list[Crop], Tensor]
 
 
 class ClipDataset(Dataset):
@@ -75,9 +76,10 @@ class ClipDataset(Dataset):
 
 
 class DrawnDataset(Dataset):
-    """The same items before `to_input`, in 8 bits and flow at its own size: for a device that makes the inputs itself.
+    """The same items before `to_input`, in 8 bits and flow at its own size: what a worker process sends.
 
-    `collate_drawn` makes a batch of them, `finish` its inputs.
+    `collate_drawn` makes a batch of them, `finish` its inputs. Floats at the network's size are thirty times the bytes
+    of flow: sending them takes longer than making them.
     """
 
     def __init__(self, dataset: ClipDataset):
@@ -97,15 +99,18 @@ def collate(items: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
 
 
 def collate_drawn(items: list[Drawn]) -> DrawnBatch:
-    """A batch of drawn items; their snippets differ in height and width, so they stay a list."""
+    """A batch of drawn items; their snippets differ in height and width, so they stay a list.
+
+    NumPy's arrays go through a pipe to the training process; PyTorch would make a file in shared memory for each.
+    """
     snippets, crops, labels = zip(*items, strict=True)
-    return list(snippets), list(crops), torch.tensor(labels)
+    return [one.numpy() for one in snippets], list(crops), torch.tensor(labels)
 
 
 def finish(batch: DrawnBatch, spec: StreamSpec, device: torch.device) -> tuple[Tensor, Tensor]:
     """What `collate` gives, made on the device: only 8-bit snippets travel there."""
     snippets, crops, labels = batch
-    moved = [one.to(device, non_blocking=True) for one in snippets]
+    moved = [torch.from_numpy(one).to(device) for one in snippets]
     inputs = [to_input(one, crop, spec) for one, crop in zip(moved, crops, strict=True)]
     return collate(list(zip(inputs, labels.to(device), strict=True)))
 
@@ -116,6 +121,9 @@ class EpochSampler(DistributedSampler):
     Shuffled, every process gets as many clips, a few of them twice where they do not come out even; in order, as for
     measuring, every clip comes once. Balanced, an epoch is as long, but every class has the same share of it, whatever
     its number of clips. Lightning calls `set_epoch`.
+
+    Attributes:
+        skip: clips of this process that the next pass leaves out, since an earlier run was through with them.
     """
 
     def __init__(
@@ -123,13 +131,15 @@ class EpochSampler(DistributedSampler):
     ):
         super().__init__(dataset, num_replicas=replicas, rank=rank, shuffle=shuffle, seed=seed)
         self.balanced = balanced
+        self.skip = 0
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = super().__iter__() if self.shuffle else self._own()
         if self.balanced:
             drawn = balanced_order(self.dataset.labels, np.random.default_rng((self.seed, self.epoch)))
             order = (drawn[index] for index in order)
-        return ((self.epoch, index) for index in order)
+        skip, self.skip = self.skip, 0
+        return ((self.epoch, index) for index in islice(order, skip, None))
 
     def __len__(self) -> int:
         return super().__len__() if self.shuffle else len(self._own())
@@ -152,3 +162,25 @@ def balanced_order(labels: Sequence[int], rng: np.random.Generator) -> list[int]
         columns.append(np.concatenate([rng.permutation(own) for _ in range(rounds)])[:turns])
     by_turns = np.stack([rng.permutation(row) for row in np.stack(columns, axis=1)])
     return by_turns.ravel()[: len(labels)].tolist()
+
+
+class EpochLoader(DataLoader):
+    """Batches in the order of an `EpochSampler`, with a state for checkpoints in mid-epoch (Lightning asks for it).
+
+    Attributes:
+        given: batches of this epoch so far, those of an earlier run included.
+    """
+
+    given = 0
+
+    def __iter__(self) -> Iterator[tuple]:
+        self.given = self.sampler.skip // self.batch_size
+        for batch in super().__iter__():
+            self.given += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        return {"given": self.given % len(self)}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.sampler.skip = state["given"] * self.batch_size

@@ -77,6 +77,8 @@ class TrainConfig:
     """auto, cpu, cuda or mps."""
     workers: int = 1
     """Processes that read clips; 0 reads in the training process."""
+    save_minutes: float = 10.0
+    """Time between checkpoints inside an epoch; 0 makes them after whole epochs only."""
     seed: int = 0
     licence: str = "not stated"
     """Of the trained weights, for the model card."""
@@ -91,7 +93,7 @@ class TrainConfig:
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} ({getattr(self, name)}) must be above 0: the default is {_default(name)}")
         may_be_zero = ("warmup_epochs", "momentum", "weight_decay", "average_epochs", "patience", "gradient_clip")
-        for name in (*may_be_zero, "workers", "seed"):
+        for name in (*may_be_zero, "workers", "save_minutes", "seed"):
             if getattr(self, name) < 0:
                 raise InputError(
                     f"{name} ({getattr(self, name)}) must not be negative: the default is {_default(name)}"
@@ -111,7 +113,7 @@ class TrainConfig:
                 raise InputError(f"{name} ({getattr(self, name)!r}) must be one of {', '.join(get_args(allowed))}")
 
 
-RESULT_NEUTRAL = ("workers", "device", "licence")  # fields that change nothing of what a training comes to
+RESULT_NEUTRAL = ("workers", "save_minutes", "device", "licence")  # fields that change nothing of the result
 
 # What an algorithm changes in any base, unless flags or a file say otherwise.
 OF_ALGORITHM = {

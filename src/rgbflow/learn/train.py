@@ -27,7 +27,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from rgbflow.atomic import replacing, write_atomically
 from rgbflow.bundle import RECORD, Bundle, load_bundle, save_stream, with_stream
-from rgbflow.data.dataset import ClipDataset, DrawnDataset, EpochSampler, collate, collate_drawn, finish
+from rgbflow.data.dataset import ClipDataset, DrawnBatch, DrawnDataset, EpochLoader, EpochSampler, collate_drawn, finish
 from rgbflow.data.jpegs import AnyStore
 from rgbflow.data.splits import Split, SplitClip, check_split
 from rgbflow.errors import InputError
@@ -48,7 +48,7 @@ from rgbflow.sampling import segment_starts
 from rgbflow.stream import SNIPPET_FRAMES, Stream, StreamSpec
 from rgbflow.transforms import Augmentation, mean_of_fields, read_snippets
 
-CURVES = "curves.csv"
+CURVES, LAST = "curves.csv", "last.ckpt"
 Curve = list[dict[str, float]]
 
 
@@ -62,8 +62,8 @@ class TrainResult:
         val_top1: percent, of that epoch.
         curve: a row per epoch: epoch, learning_rate, and loss and top1 (percent) of each part: train_loss, train_top1,
             val_loss, ... The training part's are those of the epoch's steps, augmented, with dropout.
-        seconds: of all whole epochs, before a resume and after it.
-        resumed_epoch: the epoch an earlier run had finished, 0 for a fresh start.
+        seconds: of training, before a resume and after it.
+        resumed_epoch: the epoch an earlier run had finished, 0 for a fresh start or one in its first epoch.
     """
 
     stream: Stream
@@ -90,8 +90,13 @@ class StreamTraining(L.LightningModule):
         for layer in self.frozen:
             layer.requires_grad_(False).eval()
         self.top1 = nn.ModuleDict(
-            {f"{part}_top1": MulticlassAccuracy(num_classes=network.num_classes, average="micro") for part in parts}
+            {
+                f"{part}_top1": MulticlassAccuracy(num_classes=network.num_classes, average="micro")
+                for part in self.watched_parts
+            }
         )
+        # This epoch's clips, sum of losses, right ones, of this process; DDP would make a buffer the same everywhere.
+        self.seen = torch.zeros(3)
 
     def train(self, mode: bool = True) -> "StreamTraining":
         super().train(mode)
@@ -122,22 +127,18 @@ class StreamTraining(L.LightningModule):
             balanced=training and self.config.balanced,
         )
         sampler.set_epoch(self.trainer.current_epoch)  # Lightning draws a resumed run's first order before it says so
-        on_device = self.device.type != "cpu"  # a CPU's inputs are made by the workers
-        return DataLoader(
-            DrawnDataset(dataset) if on_device else dataset,
+        return EpochLoader(
+            DrawnDataset(dataset),
             batch_size,
-            collate_fn=collate_drawn if on_device else collate,
+            collate_fn=collate_drawn,
             sampler=sampler,
             drop_last=training and len(sampler) > batch_size and len(sampler) % batch_size == 1,  # breaks batch norm
             num_workers=self.config.workers,
             persistent_workers=self.config.workers > 0,
-            pin_memory=self.device.type == "cuda",
         )
 
-    def transfer_batch_to_device(self, batch: tuple, device: torch.device, dataloader_idx: int) -> tuple:
-        if len(batch) == 3:  # 8-bit snippets, crops, labels
-            return finish(batch, self.parts["train"].spec, device)
-        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+    def transfer_batch_to_device(self, batch: DrawnBatch, device: torch.device, _: int) -> tuple[Tensor, Tensor]:
+        return finish(batch, self.parts["train"].spec, device)
 
     def on_train_batch_start(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         # Dropout draws from the global generator: seeded per step, a resumed run draws what the whole run drew.
@@ -147,8 +148,27 @@ class StreamTraining(L.LightningModule):
         inputs, labels = batch
         logits = self.network(inputs)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
-        self._log("train", loss, logits, labels)
+        right = (logits.detach().argmax(1) == labels).sum()
+        self.seen = self.seen.to(loss.device) + torch.stack(
+            [torch.tensor(len(labels), device=loss.device), loss.detach() * len(labels), right]
+        )
         return loss
+
+    def on_validation_epoch_start(self) -> None:
+        clips, loss, right = self.seen
+        self.log("train_loss", loss / clips, sync_dist=True)
+        self.log("train_top1", right / clips, sync_dist=True)
+        self.seen = torch.zeros(3)
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        checkpoint["seen"] = self.all_gather(self.seen.to(self.device)).reshape(-1, 3)
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        seen, processes = checkpoint["seen"], self.trainer.world_size
+        if seen.any():  # in mid-epoch
+            if len(seen) != processes:
+                raise InputError(f"the epoch was begun by {len(seen)} processes, not {processes}: go on with as many")
+            self.seen = seen[self.global_rank]
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int, dataloader_idx: int = 0) -> None:
         inputs, labels = batch
@@ -173,7 +193,8 @@ class StreamTraining(L.LightningModule):
     def configure_optimizers(self) -> dict:
         config = self.config
         optimizer = make_optimizer(self.parameters(), config)
-        steps_per_epoch = max(1, self.trainer.estimated_stepping_batches // config.epochs)
+        # Not the trainer's own estimate: for it, Lightning would take the loader before it has read the checkpoint.
+        steps_per_epoch = len(self.train_dataloader())
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate_factor(config, step / steps_per_epoch)
         )
@@ -191,7 +212,7 @@ def train(
     replace_stream: bool = False,
     test_curve: bool = False,
 ) -> TrainResult:
-    """Train one stream and put it into the bundle at `folder`; a killed run continues from its last whole epoch.
+    """Train one stream and put it into the bundle at `folder`; a killed run continues from its last checkpoint.
 
     Args:
         store: the prepared data set.
@@ -227,15 +248,15 @@ def train(
     work = folder / "training" / stream
     with _only_one(work):
         checkpoint, resumed_epoch = _find_checkpoint(work, split, watched, spec, config)
-        if resumed_epoch:
-            report(f"{stream}: going on after epoch {resumed_epoch} of {config.epochs}")
+        if checkpoint:
+            report(f"{stream}: going on in epoch {min(resumed_epoch + 1, config.epochs)} of {config.epochs}")
         curve, best_epoch, seconds = _fit(module, work, checkpoint, on_step)
         module.trainer.strategy.barrier()  # every process has read the best epoch
         if module.trainer.is_global_zero:
             origin = {**describe_origin(), "epoch": best_epoch, "seconds": round(seconds, 1), "config": asdict(config)}
             addition.origin[stream] = origin
             save_stream(folder, addition, stream, module.network.state_dict())
-            for name in ("best.ckpt", "last.ckpt"):
+            for name in ("best.ckpt", LAST):
                 (work / name).unlink(missing_ok=True)
     return TrainResult(stream, best_epoch, curve[best_epoch - 1]["val_top1"], curve, seconds, resumed_epoch)
 
@@ -291,6 +312,7 @@ def _fit(
         callbacks.append(_LastEpochsAverage(module.config.epochs - module.config.average_epochs))
     if module.config.patience:
         callbacks.append(EarlyStopping("val_rank", mode="max", patience=module.config.patience))
+    callbacks.append(_StepSaver(work / LAST, module.config.save_minutes))  # last: the others have done the step
     with _quiet_lightning():
         trainer = _make_trainer(module.config, work, callbacks)
         try:
@@ -375,16 +397,16 @@ class _CurveKeeper(L.Callback):
     def __init__(self, work: Path):
         self.work = work
         self.rows: Curve = []
-        self.seconds = 0.0  # of all whole epochs
-        self._began = 0.0  # the epoch
+        self.seconds = 0.0  # up to the last checkpoint
+        self._began = 0.0  # what has not been added to them
 
-    def on_train_epoch_start(self, trainer: L.Trainer, module: StreamTraining) -> None:
+    def on_train_start(self, trainer: L.Trainer, module: StreamTraining) -> None:
         self._began = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: StreamTraining) -> None:
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
         if not math.isfinite(metrics["train_loss"]):
-            (self.work / "last.ckpt").unlink(missing_ok=True)  # other settings may start anew at once
+            (self.work / LAST).unlink(missing_ok=True)  # other settings may start anew at once
             rate = module.config.learning_rate
             raise InputError(
                 f"the training diverged in epoch {trainer.current_epoch + 1}: lower learning_rate ({rate})"
@@ -394,7 +416,6 @@ class _CurveKeeper(L.Callback):
             row[f"{part}_loss"] = metrics[f"{part}_loss"]
             row[f"{part}_top1"] = 100 * metrics[f"{part}_top1"]
         self.rows.append({**row, "learning_rate": trainer.optimizers[0].param_groups[0]["lr"]})
-        self.seconds += time.perf_counter() - self._began
         if trainer.is_global_zero:
             with replacing(self.work / CURVES) as temporary, temporary.open("w", newline="") as file:
                 writer = csv.DictWriter(file, list(self.rows[0]))
@@ -402,6 +423,8 @@ class _CurveKeeper(L.Callback):
                 writer.writerows(self.rows)
 
     def state_dict(self) -> dict:
+        now = time.perf_counter()
+        self.seconds, self._began = self.seconds + now - self._began, now
         return {"rows": self.rows, "seconds": self.seconds}
 
     def load_state_dict(self, state: dict) -> None:
@@ -421,6 +444,28 @@ class _LastEpochsAverage(WeightAveraging):
     def on_train_batch_start(self, trainer: L.Trainer, module: StreamTraining, batch: tuple, batch_index: int) -> None:
         if trainer.current_epoch < self.first_epoch or (trainer.current_epoch == self.first_epoch and not batch_index):
             self._average_model.n_averaged.zero_()
+
+
+class _StepSaver(L.Callback):
+    """Makes a checkpoint every few minutes inside an epoch, where `ModelCheckpoint` makes one after each epoch.
+
+    Not after an epoch's last step: a run that goes on from there would leave out the epoch's validation.
+    """
+
+    def __init__(self, path: Path, minutes: float):
+        self.path, self.minutes = path, minutes
+        self._saved = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, module: StreamTraining) -> None:
+        self._saved = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: StreamTraining, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        is_due = bool(self.minutes) and time.monotonic() - self._saved >= 60 * self.minutes
+        if batch_idx + 1 < trainer.num_training_batches and trainer.strategy.broadcast(is_due):
+            trainer.save_checkpoint(self.path)
+            self._saved = time.monotonic()
 
 
 class _StepTeller(L.Callback):
@@ -513,7 +558,7 @@ def _find_checkpoint(
     changing = {name: value for name, value in asdict(config).items() if name not in RESULT_NEUTRAL}
     about = {"split": split.sha256, "watched": watched, "spec": asdict(spec), "config": changing}
     settings = json.dumps(about, indent=2)
-    path, last = work / "settings.json", work / "last.ckpt"
+    path, last = work / "settings.json", work / LAST
     if last.is_file() and (not path.is_file() or path.read_text(encoding="utf-8") != settings):
         raise InputError(
             f"{work} holds an unfinished run with other settings: delete it to start anew, or use its settings"
@@ -522,7 +567,8 @@ def _find_checkpoint(
     if not last.is_file():
         return None, 0
     try:
-        return last, torch.load(last, map_location="cpu", weights_only=True)["epoch"] + 1
+        checkpoint = torch.load(last, map_location="cpu", weights_only=True)
+        return last, next(len(state["rows"]) for state in checkpoint["callbacks"].values() if "rows" in state)
     except Exception as error:  # a damaged file fails in many ways
         raise InputError(f"{last} is damaged: delete {work} to start anew") from error
 
