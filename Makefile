@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test weizmann paper-small strong flow-methods clean
+.PHONY: demo test weizmann paper-small strong flow-methods stored-flow clean
 
 demo: $(VENV)/installed
 	$(BIN)/rgbflow demo --out demo
@@ -33,6 +33,9 @@ strong: $(VENV)/installed
 
 flow-methods: $(VENV)/installed
 	$(BIN)/python benchmarks/flow_methods.py $(VIDEOS)
+
+stored-flow: $(VENV)/installed
+	$(BIN)/python benchmarks/stored_flow.py $(VIDEOS)
 
 clean:
 	rm -rf $(VENV) demo build dist
