@@ -1,6 +1,7 @@
 from collections import Counter
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -54,6 +55,20 @@ def test_normalisation_equals_a_plain_formula():
     for channel in range(3):
         expected = (pixels[:, channel].numpy() / 255 - RGB.mean[channel]) / RGB.std[channel]
         np.testing.assert_allclose(result[:, channel].numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("spec", [RGB, flow_spec(3)], ids=lambda spec: spec.stream)
+def test_scaling_up_is_bilinear_as_opencv_does_it(spec):
+    snippets = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, spec.channels, 24, 30), dtype=np.uint8))
+    crop = Crop(3, 5, 17, 21)
+    result = to_input(snippets, crop, spec).numpy()
+    mean, std = (np.tile(value, spec.stack_length) for value in (spec.mean, spec.std))
+    for snippet in range(2):
+        for channel in range(spec.channels):
+            part = snippets[snippet, channel, 3:20, 5:26].numpy().astype(np.float32)
+            enlarged = cv2.resize(part, (32, 32), interpolation=cv2.INTER_LINEAR)
+            expected = (enlarged / 255 - mean[channel]) / std[channel]
+            np.testing.assert_allclose(result[snippet, channel], expected, atol=1e-4)
 
 
 def test_mean_and_std_of_flow_alternate_between_u_and_v():
