@@ -93,9 +93,9 @@ def test_an_interrupted_epoch_is_done_again(world, tmp_path):
 EVERY_STEP = 1e-9  # minutes between checkpoints
 
 
-@pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("last_step", [2, 3, 5, 8, 9])  # an epoch has 3 steps
-def test_a_run_stopped_in_mid_epoch_goes_on_from_its_last_step(world, tmp_path, last_step, workers):
+@pytest.mark.parametrize(("workers", "parts"), [(0, {}), (1, {}), (0, {"average_epochs": 2, "balanced": True})])
+def test_a_run_stopped_in_mid_epoch_goes_on_from_its_last_step(world, tmp_path, last_step, workers, parts):
     class StopError(Exception):
         pass
 
@@ -103,7 +103,7 @@ def test_a_run_stopped_in_mid_epoch_goes_on_from_its_last_step(world, tmp_path, 
         if done == last_step:  # before it is saved
             raise StopError
 
-    config = changed(save_minutes=EVERY_STEP, workers=workers)
+    config = changed(save_minutes=EVERY_STEP, workers=workers, **parts)
     with pytest.raises(StopError):
         run(world, tmp_path / "stopped", config=config, on_step=stop)
     steps = []
@@ -112,7 +112,7 @@ def test_a_run_stopped_in_mid_epoch_goes_on_from_its_last_step(world, tmp_path, 
     )
     assert steps[0][0] == last_step  # the step before it is not done again
     assert resumed.resumed_epoch == (last_step - 1) // 3
-    whole = run(world, tmp_path / "whole")
+    whole = run(world, tmp_path / "whole", config=changed(**parts))
     assert resumed.curve == whole.curve
     one, other = (load_file(tmp_path / name / "rgb.safetensors") for name in ("whole", "stopped"))
     assert all(torch.equal(one[name], other[name]) for name in one)
