@@ -24,6 +24,7 @@ def _moving_square(
     seed: int = 0,
     tint: tuple[float, float, float] = (1, 1, 1),
     place: tuple[float, float] = (0, 0),
+    side: int | None = None,
 ) -> np.ndarray:
     """A textured square that moves before a textured background that stands still.
 
@@ -31,17 +32,18 @@ def _moving_square(
         dx: motion to the right, pixels per frame step; may be fractional.
         dy: motion down.
         frames: number of frames T.
-        size: (W, H). The square's side is half the shorter one.
+        size: (W, H).
         seed: of both textures.
         tint: factors for red, green and blue of the square.
         place: where the square's centre is halfway through, in pixels right and down of the picture's.
+        side: of the square; half the shorter side of the picture if not given.
 
     Returns:
         (T, H, W, 3) uint8.
     """
     rng = np.random.default_rng(seed)
     width, height = size
-    side = min(size) // 2
+    side = side or min(size) // 2
     background, square = _texture(rng, width, height), _texture(rng, side, side) * np.float32(tint)
     left, top = (width - side) / 2 + place[0], (height - side) / 2 + place[1]
     pictures = []

@@ -58,6 +58,30 @@ def test_ten_crops_are_ten_looks_at_the_same_snippets(world):
     assert not np.allclose(found, recognizer.predict(video, 3).stream_scores["rgb"], atol=1e-3)
 
 
+def test_an_explanation_is_the_prediction_with_maps_of_the_snippets(world):
+    recognizer = Recognizer.load(world.bundle)
+    source = world.videos / "left" / "0.mp4"
+    explanation, prediction = recognizer.explain(source, num_snippets=3), recognizer.predict(source, num_snippets=3)
+    np.testing.assert_array_equal(explanation.prediction.scores, prediction.scores)
+    assert list(explanation.prediction.seconds) == [*prediction.seconds, "maps"]
+    assert explanation.prediction.decision == prediction.decision
+    assert explanation.maps["rgb"].places.tolist() == [2, 6, 10]  # the middle of each third of 12 frames
+    assert explanation.maps["flow"].places.tolist() == [2, 5, 8]  # of 9 places for a stack of 3 among 11 fields
+    for maps in explanation.maps.values():
+        assert maps.values.shape == (3, 2, 2)  # the backbone's features at 56 × 56
+        assert maps.values.dtype == np.float32
+        assert maps.crop_fraction == 1
+        assert maps.values.max() in (0, 1)
+    assert 1 <= explanation.full_scale <= 4  # the square moves by 2 pixels a frame
+
+
+def test_a_long_video_is_explained_from_its_snippets_alone(world, tmp_path, moving_square):
+    write_video(tmp_path / "long.mp4", moving_square(0, 0.2, frames=80, size=(64, 64)), 25)
+    explanation = Recognizer.load(world.bundle).explain(tmp_path / "long.mp4", num_snippets=2)
+    assert explanation.maps["rgb"].places.tolist() == [20, 60]
+    assert all(len(maps.values) == 2 for maps in explanation.maps.values())
+
+
 @pytest.mark.parametrize("stream", ["rgb", "flow"])
 def test_a_bundle_of_one_stream_works(world, tmp_path, stream):
     shutil.copytree(world.bundle, tmp_path / "one")
@@ -67,6 +91,9 @@ def test_a_bundle_of_one_stream_works(world, tmp_path, stream):
     prediction = Recognizer.load(tmp_path / "one").predict(world.videos / "red" / "1.mp4", num_snippets=3)
     assert list(prediction.stream_scores) == [stream]
     np.testing.assert_array_equal(prediction.scores, prediction.stream_scores[stream])
+    assert prediction.decision.by == stream
+    explanation = Recognizer.load(tmp_path / "one").explain(world.videos / "red" / "1.mp4", num_snippets=3)
+    assert list(explanation.maps) == [stream]
 
 
 def test_a_clip_too_short_for_the_stack_is_named(world, tmp_path, moving_square):

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rgbflow.errors import InputError
-    from rgbflow.recognizer import Prediction, Recognizer, Timeline
+    from rgbflow.recognizer import Explanation, Prediction, Recognizer, Timeline
 
-__all__ = ["InputError", "Prediction", "Recognizer", "Timeline"]
+__all__ = ["Explanation", "InputError", "Prediction", "Recognizer", "Timeline"]
 
 
 def __getattr__(name: str):

@@ -93,6 +93,18 @@ def from_pictures(pictures: np.ndarray) -> np.ndarray:
     return pictures.reshape(len(pictures), 2, -1, pictures.shape[-1])
 
 
+def usual_speed(flow: np.ndarray) -> float:
+    """A speed that few displacements of a clip exceed, in pixels per frame step: the full scale of its pictures.
+
+    Args:
+        flow: (N, 2, H, W) float32, pixels per frame step.
+
+    Returns:
+        At least 1, so that the noise of a clip that stands still stays pale.
+    """
+    return max(1.0, float(np.percentile(np.abs(flow), 99)))
+
+
 def flow_picture(flow: np.ndarray, full_scale: float) -> np.ndarray:
     """Show a flow field in colour: the hue is the direction, the saturation the speed; standing still is white.
 

@@ -3,7 +3,7 @@
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,8 +12,11 @@ import torch
 
 from rgbflow import fusion
 from rgbflow.bundle import Bundle, fetch_bundle, load_bundle, load_weights
+from rgbflow.cam import ActivationMaps, class_activation_maps
 from rgbflow.clip import Clip, ClipWindow, FrameClip
+from rgbflow.decision import Decision, decide
 from rgbflow.errors import InputError
+from rgbflow.flow import dequantise, usual_speed
 from rgbflow.model import StreamNet, choose_device, has_fast_bf16
 from rgbflow.sampling import segment_starts, snippet_indices
 from rgbflow.stream import STREAMS, Crops, Stream
@@ -66,6 +69,11 @@ class Prediction:
         """The likeliest classes for one stream alone, best first."""
         return self._top(self.stream_scores[stream], count)
 
+    @property
+    def decision(self) -> Decision:
+        """Which stream the answer comes from, and how sure each was."""
+        return decide(self.classes, self.scores, self.stream_scores)
+
     def as_dict(self, count: int = 5) -> dict:
         """A form for JSON."""
         answers = {"fused": self.top(count), **{name: self.stream_top(name, count) for name in self.stream_scores}}
@@ -74,6 +82,7 @@ class Prediction:
             "score": self.score,
             "start_seconds": self.start_seconds,
             "end_seconds": self.end_seconds,
+            "decision": self.decision.as_dict(),
             "top": {name: [vars(answer) for answer in row] for name, row in answers.items()},
             "seconds": self.seconds,
         }
@@ -81,6 +90,22 @@ class Prediction:
     def _top(self, scores: np.ndarray, count: int) -> list[Answer]:
         best = np.argsort(-scores, kind="stable")[:count]
         return [Answer(self.classes[index], float(scores[index])) for index in best]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A prediction, and where each stream found its answer.
+
+    Attributes:
+        prediction: as `Recognizer.predict` gives it; its `decision` says which stream the answer comes from.
+        maps: per stream, for the likeliest class after fusion, whatever the stream alone would have said.
+        full_scale: speed in pixels per frame step that few places of the clip exceed, for its flow's picture; None
+            without a flow stream.
+    """
+
+    prediction: Prediction
+    maps: dict[Stream, ActivationMaps]
+    full_scale: float | None
 
 
 @dataclass(frozen=True)
@@ -155,11 +180,8 @@ class Recognizer:
         Raises:
             InputError: if the video can't be read or is too short for the stack.
         """
-        began = time.perf_counter()
-        clip, seconds, logits = video, {}, {}
-        if isinstance(video, str | Path):
-            clip = self.sample(Path(video), num_snippets)
-            seconds = {"decode": time.perf_counter() - began - clip.flow_seconds, "flow": clip.flow_seconds}
+        clip, seconds = self._open(video, num_snippets)
+        logits = {}
         for stream, network in self.networks.items():
             began = time.perf_counter()
             spec = self.bundle.streams[stream]
@@ -173,6 +195,31 @@ class Recognizer:
         scores = fusion.average(stream_scores)
         seconds["fusion"] = time.perf_counter() - began
         return Prediction(self.bundle.classes, scores, stream_scores, clip.start_seconds, clip.end_seconds, seconds)
+
+    def explain(self, video: str | Path | Clip, num_snippets: int = NUM_SNIPPETS) -> Explanation:
+        """Label a clip as `predict` does, and show where in its frames and its flow each stream found the answer.
+
+        Args:
+            video: a file, or a clip whose frames are there already.
+            num_snippets: S.
+
+        Raises:
+            InputError: as `predict`, or if a network has no class activation maps (c3d, lrcn, transformers).
+        """
+        clip, seconds = self._open(video, num_snippets)
+        prediction = self.predict(clip, num_snippets)
+        began, maps, full_scale = time.perf_counter(), {}, None
+        for stream, network in self.networks.items():
+            spec = self.bundle.streams[stream]
+            starts = self._starts(stream, clip.num_frames, clip.name, num_snippets)
+            inputs = evaluation_input(clip, spec, starts, self.device)
+            values = class_activation_maps(network, inputs, int(prediction.scores.argmax()))
+            maps[stream] = ActivationMaps(values, starts + spec.stack_length // 2, spec.crop_fraction)
+            if stream == "flow":
+                fields = clip.read("flow", maps[stream].places)
+                full_scale = usual_speed(dequantise(fields, self.bundle.preparation.flow.bound))
+        seconds = {**seconds, **prediction.seconds, "maps": time.perf_counter() - began}
+        return Explanation(replace(prediction, seconds=seconds), maps, full_scale)
 
     def timeline(
         self,
@@ -206,6 +253,14 @@ class Recognizer:
         if not predictions:
             self.wanted_indices(window.num_frames, window.name)  # says what is too short, and for what
         return Timeline(merge_windows(predictions, step_seconds), predictions)
+
+    def _open(self, video: str | Path | Clip, num_snippets: int) -> tuple[Clip, dict[str, float]]:
+        """The clip, and the seconds that each stage of reading it took, if it is a file."""
+        if not isinstance(video, str | Path):
+            return video, {}
+        began = time.perf_counter()
+        clip = self.sample(Path(video), num_snippets)
+        return clip, {"decode": time.perf_counter() - began - clip.flow_seconds, "flow": clip.flow_seconds}
 
     def sample(self, video: Path, num_snippets: int) -> FrameClip:
         """The frames and flow fields of a file that its snippets need, and no others: two passes, little memory."""

@@ -1,0 +1,130 @@
+"""Class activation maps: where in its input a stream found a class, and the picture of it."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rgbflow.errors import InputError
+from rgbflow.model import StreamNet
+from rgbflow.transforms import centre_crop
+
+UNLIT = 0.25  # share of its light that a picture keeps where the map is 0
+OUTLINED = 0.5  # level of a map that a line is drawn around
+
+
+@dataclass(frozen=True)
+class ActivationMaps:
+    """Where one stream found a class in a clip.
+
+    Attributes:
+        values: (S, h, w) float32, one map for each snippet, 0…1 on one scale: 1 is the strongest point of the clip. All
+            are 0 if nothing in it speaks for the class.
+        places: (S,) int64, sorted: index of the middle frame (rgb) or flow field (flow) of each snippet.
+        crop_fraction: the maps cover what the network saw: the centre square whose side is this share of the frame's
+            shorter side.
+    """
+
+    values: np.ndarray
+    places: np.ndarray
+    crop_fraction: float
+
+    @property
+    def strongest_place(self) -> int:
+        """The place of the snippet that holds the strongest point."""
+        return int(self.places[self.values.max(axis=(1, 2)).argmax()])
+
+    def on_frame(self, place: float, height: int, width: int) -> np.ndarray:
+        """The map of a frame, laid over it: (height, width) float32, 0…1; 0 where the network saw nothing.
+
+        Args:
+            place: index of a frame (rgb) or flow field (flow) of the clip. Between two snippets their maps are mixed;
+                before the first and after the last theirs hold.
+            height: of the frame, at any size, in its own pixels.
+            width: likewise.
+        """
+        crop = centre_crop(height, width, self.crop_fraction)
+        enlarged = cv2.resize(self._at(place), (crop.width, crop.height), interpolation=cv2.INTER_CUBIC)
+        laid = np.zeros((height, width), np.float32)
+        laid[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width] = np.clip(enlarged, 0, 1)
+        return laid
+
+    def _at(self, place: float) -> np.ndarray:
+        between = float(np.interp(place, self.places, np.arange(len(self.places))))
+        before = int(between)
+        after = min(before + 1, len(self.places) - 1)
+        share = np.float32(between - before)
+        return (1 - share) * self.values[before] + share * self.values[after]
+
+
+class _Head(nn.Module):
+    """A timm network from its last feature map on; the map is the output of a layer, as captum wants it."""
+
+    def __init__(self, backbone: nn.Module):
+        super().__init__()
+        self.backbone = backbone
+        self.feature_map = nn.Identity()
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.backbone.forward_head(self.feature_map(features))
+
+
+def class_activation_maps(network: StreamNet, snippets: Tensor, answer: int) -> np.ndarray:
+    """Grad-CAM of a class (Selvaraju et al. 2017, section 3), by captum.
+
+    The feature map is the last one before the pooling. Every timm network gives it as `forward_features` and goes on
+    from it with `forward_head`, so no layer is named here: for ResNet it is what `layer4` puts out, for EfficientNet
+    the head's convolution. Each channel is weighted by the mean of its gradient, and their sum is cut off at 0. Only
+    the head is differentiated, so the memory is that of prediction.
+
+    Args:
+        network: in evaluation mode.
+        snippets: (S, C, H, W) float32, from `transforms.evaluation_input`.
+        answer: index of the class.
+
+    Returns:
+        (S, h, w) float32, 0…1 on one scale for all snippets; a map of 224×224 pixels has 7×7 for most networks.
+
+    Raises:
+        InputError: if the network has no such map, as c3d, lrcn and transformers.
+    """
+    from captum.attr import LayerGradCam
+
+    backbone = network.backbone
+    if not hasattr(backbone, "forward_head"):
+        raise _no_map(backbone)
+    with torch.no_grad():
+        features = backbone.forward_features(snippets).float()
+    if features.ndim != 4 or features.shape[1] != backbone.num_features:  # tokens, or channels last
+        raise _no_map(backbone)
+    with torch.enable_grad():
+        head = _Head(backbone)
+        cam = LayerGradCam(head, head.feature_map)
+        maps = cam.attribute(features.requires_grad_(), target=answer, relu_attributions=True)
+    maps = maps.detach()[:, 0]
+    return (maps / maps.max().clamp_min(torch.finfo(maps.dtype).tiny)).cpu().numpy()
+
+
+def _no_map(backbone: nn.Module) -> InputError:
+    return InputError(
+        f"backbone {type(backbone).__name__} has no feature map before its pooling to make class activation maps of: "
+        "use a convolutional network of timm, such as resnet101, or do without the maps"
+    )
+
+
+def spotlight(picture: np.ndarray, light: np.ndarray, colour: tuple[int, ...]) -> np.ndarray:
+    """A picture lit where a map is high, with a line around what is above half: hues stay what they are.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+        light: (H, W) float32, 0…1, from `ActivationMaps.on_frame`.
+        colour: red, green, blue of the line, 0…255.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    lit = np.rint(picture * (UNLIT + (1 - UNLIT) * light[..., None])).astype(np.uint8)
+    outlines, _ = cv2.findContours((light >= OUTLINED).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    return cv2.drawContours(lit, outlines, -1, colour[:3], max(1, round(min(light.shape) / 200)), cv2.LINE_AA)
