@@ -106,6 +106,33 @@ def test_predict_writes_an_overlay_of_the_same_length(world, rgbflow_command, tm
     assert probe(tmp_path / "o.mp4").header_frames == probe(source).header_frames
 
 
+def test_predict_says_which_stream_decided(world, rgbflow_command):
+    for name in ("left", "red"):
+        source = world.videos / name / "0.mp4"
+        answer = json.loads(rgbflow_command("predict", world.bundle, source, "--json")[1])
+        said = {stream: rows[0]["label"] for stream, rows in answer["top"].items()}
+        assert answer["decision"]["answer"] == said["fused"]
+        for stream in ("rgb", "flow"):
+            assert answer["decision"]["voices"][stream]["label"] == said[stream]
+        printed = rgbflow_command("predict", world.bundle, source)[1]
+        words = {"rgb": "rgb decided", "flow": "flow decided", "both": "both streams say", "fusion": "neither stream"}
+        assert words[answer["decision"]["by"]] in printed
+
+
+def test_why_adds_a_panel_for_each_stream_to_the_overlay(world, rgbflow_command, tmp_path):
+    source = world.videos / "green" / "3.mp4"
+    arguments = ["predict", world.bundle, source, "--snippets", "3", "--overlay", tmp_path / "o.mp4", "--json"]
+    code, plain, _ = rgbflow_command(*arguments)
+    size = probe(tmp_path / "o.mp4").width / probe(tmp_path / "o.mp4").height
+    code, out, error = rgbflow_command(*arguments, "--why")
+    assert (code, error) == (0, f"overlay: {tmp_path / 'o.mp4'}\n")
+    assert json.loads(out)["top"] == json.loads(plain)["top"]
+    assert json.loads(out)["seconds"].keys() - json.loads(plain)["seconds"].keys() == {"maps"}
+    seen = probe(tmp_path / "o.mp4")
+    assert seen.header_frames == probe(source).header_frames
+    assert seen.width / seen.height > 1.3 * size
+
+
 def test_timeline_gives_segments(world, rgbflow_command, tmp_path, moving_square):
     write_video(tmp_path / "long.mp4", moving_square(0, 1, 60, (64, 64), tint=(1, 0.2, 0.2)), 25)
     arguments = ["predict", world.bundle, tmp_path / "long.mp4", "--timeline", "--window", "0.4", "--step", "0.2"]
@@ -248,6 +275,10 @@ BAD_INPUT = {
     "an unknown device": lambda w, t: ["predict", w.bundle, w.videos / "red" / "0.mp4", "--device", "foo"],
     "a window without a timeline": lambda w, t: ["predict", w.bundle, w.videos / "red" / "0.mp4", "--window", "1"],
     "top of a timeline": lambda w, t: ["predict", w.bundle, w.videos / "red" / "0.mp4", "--timeline", "--top", "2"],
+    "why without an overlay": lambda w, t: ["predict", w.bundle, w.videos / "red" / "0.mp4", "--why"],
+    "why of a timeline": lambda w, t: [
+        *("predict", w.bundle, w.videos / "red" / "0.mp4", "--timeline", "--why", "--overlay", t / "out")
+    ],
     "negative workers": lambda w, t: ["prepare", w.videos, "--out", t / "out", "--workers", "-1"],
     "a preset of another method": lambda w, t: [
         *("prepare", w.videos, "--out", t / "out", "--flow", "tvl1", "--preset", "medium")

@@ -17,6 +17,7 @@ from rgbflow.overlay import (
     draw_panel,
     draw_strip,
     enlarged,
+    font,
     label_colours,
     nearest_span,
     shortened,
@@ -274,19 +275,17 @@ def test_one_stream_has_no_marks_of_its_own():
 @pytest.mark.parametrize("size", [10, 17, 40])
 @pytest.mark.parametrize("text", ["wave", "a very long name of an action", "прыжок в длину, разбег", "Übergröße"])
 def test_long_text_is_cut_to_the_width_and_no_shorter(text, size):
-    from rgbflow.overlay import _font
-
-    font = _font(size)
+    letters = font(size)
     for width in (30, 60, 120, 1000):
         cut = shortened(text, width, size)
         if cut == text:
-            assert font.getlength(text) <= width
+            assert letters.getlength(text) <= width
             continue
         assert cut.endswith("…")
         assert text.startswith(cut[:-1])
-        assert font.getlength(cut) <= max(width, font.getlength("…"))
+        assert letters.getlength(cut) <= max(width, letters.getlength("…"))
         one_more = text[: len(cut)]
-        assert font.getlength(one_more + "…") > width or one_more.endswith(" ")
+        assert letters.getlength(one_more + "…") > width or one_more.endswith(" ")
 
 
 def test_names_of_any_kind_are_drawn():

@@ -271,7 +271,7 @@ def evaluate(
         evaluation.save_scores(scores)
         written["scores"] = str(scores)
     if report:
-        write_report(report, make_report(evaluation, folder, data, title=f"rgbflow: {folder.name}"))
+        write_report(report, make_report(evaluation, recognizer, folder, data, title=f"rgbflow: {folder.name}"))
         written["report"] = str(report)
     if Path(bundle).is_dir():  # not a copy from the hub
         record_figures(folder, evaluation)
@@ -290,6 +290,7 @@ def predict(
     videos: Annotated[tuple[Path, ...], Positional, Flag(metavar="VIDEO ...")],
     top: int | None = None,
     overlay: Annotated[Path | None, Flag(metavar="PATH")] = None,
+    why: bool = False,
     timeline: bool = False,
     window: float | None = None,
     step: float | None = None,
@@ -305,6 +306,7 @@ def predict(
         videos: files.
         top: how many classes to print; 5 if not given.
         overlay: video to write with the label and score bars drawn in; for one VIDEO.
+        why: show in the overlay where each stream found the answer: class activation maps over its frame and its flow.
         timeline: slide over a long video and print segments instead of one label.
         window: of --timeline, seconds; 2 if not given.
         step: of --timeline, seconds; 0.5 if not given.
@@ -317,6 +319,10 @@ def predict(
         raise InputError("no VIDEO given: name at least one file")
     if overlay and len(videos) > 1:
         raise InputError(f"--overlay {overlay} is for one video, but {len(videos)} were given: call once for each")
+    if why and not overlay:
+        raise InputError("--why draws into the overlay video: add --overlay PATH")
+    if why and timeline:
+        raise InputError("--why is for one label, --timeline gives one for each segment: leave one out")
     if timeline and top:
         raise InputError(f"--top {top} is not for --timeline, which prints one label for each segment")
     if not timeline and (window or step):
@@ -324,6 +330,7 @@ def predict(
     check_positive(top=top, snippets=snippets)
     from rgbflow.overlay import write_overlay
     from rgbflow.recognizer import NUM_SNIPPETS, Recognizer
+    from rgbflow.why import write_why
 
     recognizer = Recognizer.load(bundle, device)
     failed = 0
@@ -331,13 +338,18 @@ def predict(
         try:
             if timeline:
                 line = recognizer.timeline(video, window or 2.0, step or 0.5, snippets or 5, crops)
-                windows = line.windows
+                draw = partial(write_overlay, video, line.windows)
                 show_timeline(video, line, json)
+            elif why:
+                explanation = recognizer.explain(video, snippets or NUM_SNIPPETS, crops)
+                draw = partial(write_why, video, explanation, recognizer.bundle.preparation)
+                show_prediction(video, explanation.prediction, top or 5, json)
             else:
-                windows = [recognizer.predict(video, snippets or NUM_SNIPPETS, crops)]
-                show_prediction(video, windows[0], top or 5, json)
+                prediction = recognizer.predict(video, snippets or NUM_SNIPPETS, crops)
+                draw = partial(write_overlay, video, [prediction])
+                show_prediction(video, prediction, top or 5, json)
             if overlay:
-                write_overlay(video, windows, overlay)
+                draw(overlay)
                 print(f"overlay: {overlay}", file=sys.stderr)
         except InputError as error:  # the other videos still get their label
             print(f"rgbflow: {error}", file=sys.stderr)

@@ -15,10 +15,10 @@ from rgbflow.learn.config import TrainConfig
 from rgbflow.learn.evaluate import Evaluation, evaluate, make_report, record_figures
 from rgbflow.learn.report import write_report
 from rgbflow.learn.train import train
-from rgbflow.overlay import write_overlay
 from rgbflow.progress import track
 from rgbflow.recognizer import Prediction, Recognizer
 from rgbflow.stream import STREAMS, FlowSettings, Preparation
+from rgbflow.why import write_why
 
 NUM_GROUPS = 20
 CLIPS_PER_GROUP = 2  # of each class
@@ -65,13 +65,9 @@ class DemoResult:
 
     def summary(self) -> str:
         """Where to look, and the next command."""
-        says = ", ".join(
-            f"{stream} says {top.label} ({top.score:.0%})"
-            for stream in self.prediction.stream_scores
-            for top in self.prediction.stream_top(stream, 1)
-        )
         return (
-            f"held-out clip {self.clip}: {self.prediction.label} ({self.prediction.score:.0%}); {says}\n"
+            f"held-out clip {self.clip}: {self.prediction.label} ({self.prediction.score:.0%})\n"
+            f"{self.prediction.decision.line()}\n"
             f"report:  {self.report}\noverlay: {self.overlay}\n"
             f"try:     rgbflow predict {self.bundle} VIDEO"
         )
@@ -104,11 +100,11 @@ def run_demo(folder: Path, workers: int, seed: int) -> DemoResult:
     record_figures(bundle, evaluation)
     clip = split.test[0].name
     source = Path(store.rows[clip].source)
-    prediction = recognizer.predict(source, NUM_SNIPPETS)
+    explanation = recognizer.explain(source, NUM_SNIPPETS)
     overlay = folder / "overlay.mp4"
-    write_overlay(source, [prediction], overlay)
-    write_report(report, make_report(evaluation, bundle, store, title="rgbflow demo"))
-    return DemoResult(evaluation, clip, prediction, report, overlay, bundle)
+    write_why(source, explanation, recognizer.bundle.preparation, overlay)
+    write_report(report, make_report(evaluation, recognizer, bundle, store, title="rgbflow demo"))
+    return DemoResult(evaluation, clip, explanation.prediction, report, overlay, bundle)
 
 
 def _take_folder(folder: Path, seed: int, finished: bool) -> None:

@@ -101,16 +101,24 @@ def write_overlay(video_path: str | Path, predictions: Sequence[Prediction], out
     """
     if not predictions:
         raise InputError("predictions (none) must hold at least one: predict the video first")
-    if Path(out).resolve() == Path(video_path).resolve():
-        raise InputError(f"out ({out}) is the video itself: give another name")
+    check_out(video_path, out)
     rate = probe(video_path).frames_per_second
     return write_video(out, _drawn_frames(video_path, predictions, 1 / rate), rate)
 
 
-def enlarged(pixels: np.ndarray) -> np.ndarray:
-    """A copy of an (H, W, 3) uint8 frame, at least `SMALLEST_WIDTH` by `SMALLEST_HEIGHT`, in proportion."""
+def check_out(video_path: str | Path, out: str | Path) -> None:
+    """Raise InputError if the copy would be written over its source."""
+    if Path(out).resolve() == Path(video_path).resolve():
+        raise InputError(f"out ({out}) is the video itself: give another name")
+
+
+def enlarged(pixels: np.ndarray, least: float = 1.0) -> np.ndarray:
+    """A copy of an (H, W, 3) uint8 frame, in proportion.
+
+    It has at least `least` times `SMALLEST_WIDTH` and `SMALLEST_HEIGHT`.
+    """
     height, width = pixels.shape[:2]
-    factor = max(1.0, SMALLEST_HEIGHT / height, SMALLEST_WIDTH / width)
+    factor = max(1.0, least * SMALLEST_HEIGHT / height, least * SMALLEST_WIDTH / width)
     if factor == 1:
         return pixels.copy()
     even = (2 * round(width * factor / 2), 2 * round(height * factor / 2))
@@ -215,15 +223,15 @@ def _draw_header(draw: ImageDraw.ImageDraw, prediction: Prediction, layout: Layo
     size = round(1.35 * layout.unit)
     middle = layout.padding + layout.header_height // 2 - layout.unit // 3
     right = layout.panel_width - layout.padding
-    percent = _percent(prediction.score)
-    draw.text((right, middle), percent, BRIGHT, _font(size), anchor="rm")
+    score = percent(prediction.score)
+    draw.text((right, middle), score, BRIGHT, font(size), anchor="rm")
     left = layout.padding
     if swatch:
         half = layout.unit // 3
         draw.rectangle((left, middle - half, left + 2 * half, middle + half), fill=swatch)
         left += 2 * half + layout.unit // 2
-    room = right - _font(size).getlength(percent) - layout.unit // 2 - left
-    draw.text((left, middle), shortened(prediction.label, room, size, bold=True), BRIGHT, _font(size, True), "lm")
+    room = right - font(size).getlength(score) - layout.unit // 2 - left
+    draw.text((left, middle), shortened(prediction.label, room, size, bold=True), BRIGHT, font(size, True), "lm")
 
 
 def _draw_row(
@@ -238,8 +246,8 @@ def _draw_row(
     middle, half = top + layout.row_height // 2, max(2, round(0.2 * layout.unit))
     ink, left = BRIGHT if first else SOFT, layout.bar_left
     room = left - layout.padding - layout.unit // 2
-    draw.text((layout.padding, middle), shortened(label, room, layout.unit), ink, _font(layout.unit), "lm")
-    draw.text((layout.panel_width - layout.padding, middle), _percent(score), ink, _font(layout.unit), "rm")
+    draw.text((layout.padding, middle), shortened(label, room, layout.unit), ink, font(layout.unit), "lm")
+    draw.text((layout.panel_width - layout.padding, middle), percent(score), ink, font(layout.unit), "rm")
     _fill(draw, left, middle - half, layout.bar_width, 2 * half, TRACK)
     _fill(draw, left, middle - half, round(score * layout.bar_width), 2 * half, BAR)
     for stream, value in marks.items():
@@ -259,8 +267,8 @@ def _draw_legend(draw: ImageDraw.ImageDraw, layout: Layout, top: int, streams: l
     size, left = max(9, round(0.85 * layout.unit)), layout.bar_left
     for stream in streams:
         text = f"{'▼' if stream == 'rgb' else '▲'} {stream}"
-        draw.text((left, top), text, MARKS[stream], _font(size), "lm")
-        left += round(_font(size).getlength(text)) + layout.unit
+        draw.text((left, top), text, MARKS[stream], font(size), "lm")
+        left += round(font(size).getlength(text)) + layout.unit
 
 
 def _fill(draw: ImageDraw.ImageDraw, left: int, top: int, width: int, height: int, colour: Colour) -> None:
@@ -268,23 +276,23 @@ def _fill(draw: ImageDraw.ImageDraw, left: int, top: int, width: int, height: in
         draw.rectangle((left, top, left + width - 1, top + height - 1), fill=colour)
 
 
-def _percent(score: float) -> str:
+def percent(score: float) -> str:
     return f"{100 * score:.0f} %"
 
 
 def shortened(text: str, width: float, size: int, bold: bool = False) -> str:
     """The text, cut with an ellipsis where it is wider than `width` pixels in a font of `size` pixels."""
     text = " ".join(text.encode("utf-8", "replace").decode().split())  # a folder name may hold anything
-    font = _font(size, bold)
-    if font.getlength(text) <= width:
+    letters = font(size, bold)
+    if letters.getlength(text) <= width:
         return text
-    while text and font.getlength(text + "…") > width:
+    while text and letters.getlength(text + "…") > width:
         text = text[:-1].rstrip()
     return text + "…"
 
 
 @lru_cache
-def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     """The font that comes with matplotlib: Latin, Greek and Cyrillic letters on every machine."""
     import matplotlib
 

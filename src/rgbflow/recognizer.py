@@ -196,18 +196,19 @@ class Recognizer:
         seconds["fusion"] = time.perf_counter() - began
         return Prediction(self.bundle.classes, scores, stream_scores, clip.start_seconds, clip.end_seconds, seconds)
 
-    def explain(self, video: str | Path | Clip, num_snippets: int = NUM_SNIPPETS) -> Explanation:
+    def explain(self, video: str | Path | Clip, num_snippets: int = NUM_SNIPPETS, crops: Crops = 1) -> Explanation:
         """Label a clip as `predict` does, and show where in its frames and its flow each stream found the answer.
 
         Args:
             video: a file, or a clip whose frames are there already.
             num_snippets: S.
+            crops: of each snippet, for the prediction; the maps are those of the centre.
 
         Raises:
             InputError: as `predict`, or if a network has no class activation maps (c3d, lrcn, transformers).
         """
         clip, seconds = self._open(video, num_snippets)
-        prediction = self.predict(clip, num_snippets)
+        prediction = self.predict(clip, num_snippets, crops)
         began, maps, full_scale = time.perf_counter(), {}, None
         for stream, network in self.networks.items():
             spec = self.bundle.streams[stream]

@@ -392,7 +392,8 @@ def test_split_train_and_evaluate_work_on_jpegs(tmp_path, moving_square):
         np.testing.assert_array_equal(
             evaluation.scores["fused"][clip], recognizer.predict(store.clip(name), num_snippets=2).scores
         )
-    assert make_report(evaluation, tmp_path / "bundle", store, "jpegs").examples[0].frames.shape == (6, 32, 40, 3)
+    report = make_report(evaluation, recognizer, tmp_path / "bundle", store, "jpegs")
+    assert report.examples[0].frames.shape == (6, 32, 40, 3)
 
 
 def row_as_source(row):

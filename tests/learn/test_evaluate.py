@@ -11,8 +11,9 @@ from rgbflow.bundle import load_bundle
 from rgbflow.data.splits import load_split
 from rgbflow.data.store import Store
 from rgbflow.errors import InputError
-from rgbflow.learn.evaluate import evaluate, make_report, record_figures
-from rgbflow.learn.report import write_report
+from rgbflow.learn.evaluate import evaluate, make_report, record_figures, telling_clips
+from rgbflow.learn.metrics import deciding_stream
+from rgbflow.learn.report import PICTURE_WIDTH, write_report
 from rgbflow.stream import Preparation
 
 
@@ -59,11 +60,50 @@ def test_the_bundle_keeps_figures_protocol_and_leak(world, evaluation, tmp_path)
 
 
 def test_the_report_shows_the_evaluation(world, evaluation, tmp_path):
-    report = make_report(evaluation, world.bundle, Store(world.store), "a title")
+    report = make_report(evaluation, Recognizer.load(world.bundle), world.bundle, Store(world.store), "a title")
     assert [example.label for example in report.examples] == ["green", "left", "red", "right"]
     assert report.curves["rgb"][0]["epoch"] == 1
     text = write_report(tmp_path / "report.html", report).read_text()
     assert f"{evaluation.figures()['fused'].top1:.1f}" in text
+
+
+def test_the_report_explains_clips_of_every_kind_of_decision(world, evaluation):
+    recognizer, store = Recognizer.load(world.bundle), Store(world.store)
+    whys = make_report(evaluation, recognizer, world.bundle, store, "a title").whys
+    assert [why.name for why in whys] == telling_clips(evaluation)
+    decided = dict(zip(evaluation.names, deciding_stream(evaluation.scores, evaluation.labels), strict=True))
+    assert {"rgb", "flow"} <= {decided[why.name] for why in whys}  # there are clips that only one of them tells
+    for why in whys:
+        clip = evaluation.names.index(why.name)
+        assert why.score == evaluation.scores["fused"][clip].max()
+        assert (decided[why.name] == "wrong") == (why.decision.answer != why.label)
+        assert decided[why.name] in (why.decision.by, "wrong")
+        for picture in why.pictures.values():
+            assert picture.shape == (PICTURE_WIDTH, PICTURE_WIDTH, 3)
+            assert picture.std() > 1
+
+
+def test_the_clips_to_explain_are_the_surest_of_each_kind_and_of_different_classes(evaluation):
+    labels = np.array([0, 0, 0, 1, 2, 2])
+    rgb = np.eye(3)[labels] * np.array([0.5, 0.9, 0.8, 0.6, 0.7, 0.3])[:, None] + 0.01
+    flow = np.roll(rgb, 1, axis=1) * 0.5  # always wrong, never surer
+    scores = {"rgb": rgb, "flow": flow, "fused": rgb + flow}
+    names = ["a", "b", "c", "d", "e", "f"]
+    made = dataclasses.replace(evaluation, names=names, labels=labels, scores=scores)
+    assert telling_clips(made) == ["b", "e"]
+    assert telling_clips(made, of_each=4) == ["b", "e", "d", "c"]
+    assert telling_clips(made, of_each=4, most=1) == ["b"]
+    assert telling_clips(dataclasses.replace(made, scores={"rgb": rgb})) == ["b", "e"]
+    scores["fused"] = flow
+    assert telling_clips(made) == ["b", "e"]  # the surest mistakes
+
+
+def test_a_network_without_maps_costs_the_report_only_these(world, evaluation, monkeypatch):
+    recognizer = Recognizer.load(world.bundle)
+    for network in recognizer.networks.values():
+        monkeypatch.setattr(network.backbone, "num_features", -1)  # as if its features were tokens
+    report = make_report(evaluation, recognizer, world.bundle, Store(world.store), "a title")
+    assert "has no feature map before its pooling" in report.whys
 
 
 def test_the_validation_part_can_be_measured_too(world):

@@ -132,6 +132,11 @@ def test_deciding_stream_in_every_case():
     assert decided.tolist() == [case[3] for case in cases]
 
 
+def test_an_only_stream_decides_what_it_gets_right():
+    scores = {"flow": np.eye(3)[[0, 1, 1]]}
+    assert deciding_stream(scores, np.array([0, 1, 2])).tolist() == ["flow", "flow", "wrong"]
+
+
 def test_deciding_stream_adds_up_to_the_fused_top1():
     labels = draw_scores(0, clips=60, classes=8)[1]
     generator = np.random.default_rng(1)

@@ -8,9 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
+from rgbflow.decision import decide
 from rgbflow.errors import InputError
 from rgbflow.learn.metrics import confusion, deciding_stream, measure
-from rgbflow.learn.report import MOST_WRONG_CLIPS, Example, Report, render, write_report
+from rgbflow.learn.report import MOST_WRONG_CLIPS, Example, Report, Why, render, write_report
 
 DASH = "\N{EN DASH}"
 VOID = {"meta", "img", "source", "br", "link"}
@@ -70,6 +71,13 @@ def make_example(width: int = 64, fill: int = 200) -> Example:
     frames = np.zeros((3, 48, width, 3), np.uint8)
     frames[..., 0] = fill  # red
     return Example("group/clip.mp4", "wave", frames, 255 - frames)
+
+
+def make_why(rgb=(0.9, 0.1), flow=(0.2, 0.8), label="wave", name="group/clip.mp4") -> Why:
+    scores = {"rgb": np.array(rgb), "flow": np.array(flow)}
+    fused = (scores["rgb"] + scores["flow"]) / 2
+    pictures = {"rgb": np.full((30, 40, 3), 200, np.uint8), "flow": np.full((30, 40, 3), 50, np.uint8)}
+    return Why(name, label, fused.max(), decide(("wave", "raise"), fused, scores), pictures)
 
 
 def curve_rows(count: int = 3) -> list[dict]:
@@ -244,6 +252,7 @@ def test_names_are_escaped_everywhere():
         names=[f'"{n}"<i>' for n in range(12)],
         provenance={"<u>": "</dl>"},
         examples=[replace(make_example(), label="<h1>", name="'><a href='https://example.invalid'>")],
+        whys=[make_why(label="<h1>", name="<a href='https://example.invalid'>")],
     )
     page = Page(render(report))
     assert page.open_tags == []
@@ -265,7 +274,7 @@ def test_letters_the_figure_font_lacks_give_no_warning():
 def test_sections_without_content_are_left_out():
     report = make_report()
     bare = Page(render(replace(report, provenance={}))).text
-    for heading in ("Training", "Frames and their flow", "Where the figures come from"):
+    for heading in ("Training", "Frames and their flow", "Why", "Where the figures come from"):
         assert heading not in bare
     empty = {"rgb": [], "flow": [{"epoch": 0, "train_loss": None}]}
     assert "Training" not in Page(render(replace(report, curves=empty))).text
@@ -303,6 +312,30 @@ def test_a_small_picture_is_not_enlarged():
         64,
         3,
     )
+
+
+@pytest.mark.parametrize(
+    ("why", "words"),
+    [
+        (make_why(), "rgb wave 90 % flow raise 80 % wave 55 % · rgb decided group/clip.mp4"),
+        (make_why(flow=(0.7, 0.3)), "rgb wave 90 % flow wave 70 % wave 80 % · both streams say so group/clip.mp4"),
+        (
+            make_why(rgb=(0.1, 0.9)),
+            "rgb raise 90 % flow raise 80 % raise 85 % · both streams say so; the truth is wave group/clip.mp4",
+        ),
+    ],
+)
+def test_why_shows_what_each_stream_looked_at_and_said(why, words):
+    html = render(replace(make_report(), whys=[why]))
+    assert words in Page(html).text
+    assert html.count('alt="what rgb looked at"') == html.count('alt="what flow looked at"') == 1
+    assert len(re.findall('<span class="right">', html)) == sum(
+        voice.label == "wave" for voice in why.decision.voices.values()
+    )
+
+
+def test_why_no_clip_can_be_explained_is_said():
+    assert "Why No class activation maps: tokens <b>." in Page(render(replace(make_report(), whys="tokens <b>"))).text
 
 
 def test_writing_twice_gives_the_same_bytes_and_leaves_one_file(tmp_path):

@@ -15,14 +15,15 @@ from rgbflow.data.jpegs import AnyStore
 from rgbflow.data.splits import Split, SplitClip, check_split, leak_percent
 from rgbflow.data.store import read_ahead
 from rgbflow.errors import InputError
-from rgbflow.flow import dequantise, flow_picture
-from rgbflow.learn.metrics import Figures, measure
-from rgbflow.learn.report import Example, Report
+from rgbflow.flow import dequantise, flow_picture, usual_speed
+from rgbflow.learn.metrics import Figures, deciding_stream, measure
+from rgbflow.learn.report import PICTURE_WIDTH, Example, Report, Why
 from rgbflow.learn.scores import ScoreFile
 from rgbflow.learn.train import read_curve
 from rgbflow.origin import describe_origin
 from rgbflow.recognizer import NUM_SNIPPETS, Prediction, Recognizer
 from rgbflow.stream import Crops
+from rgbflow.why import stream_picture
 
 Part = Literal["test", "val"]
 EXAMPLE_FRAMES = 6
@@ -128,16 +129,17 @@ def record_figures(folder: Path, evaluation: Evaluation) -> None:
     save_bundle(folder, replace(bundle, measured=measured))
 
 
-def make_report(evaluation: Evaluation, folder: Path, store: AnyStore, title: str) -> Report:
+def make_report(evaluation: Evaluation, recognizer: Recognizer, folder: Path, store: AnyStore, title: str) -> Report:
     """Everything the HTML report shows of an evaluation.
 
     Args:
         evaluation: of the bundle in `folder`.
-        folder: the bundle, for the curves of its training.
+        recognizer: the same bundle, to explain some of its answers.
+        folder: for the curves of its training.
         store: for the sample frames.
         title: heading of the report.
     """
-    curves = {name: read_curve(folder, name) for name in load_bundle(folder).streams}
+    curves = {name: read_curve(folder, name) for name in recognizer.networks}
     return Report(
         title=title,
         classes=evaluation.classes,
@@ -150,6 +152,7 @@ def make_report(evaluation: Evaluation, folder: Path, store: AnyStore, title: st
         provenance=describe_origin(),
         curves={name: curve for name, curve in curves.items() if curve},
         examples=[make_example(store, name) for name in _one_per_class(evaluation)],
+        whys=_whys(evaluation, recognizer, store),
     )
 
 
@@ -158,9 +161,50 @@ def make_example(store: AnyStore, name: str) -> Example:
     clip = store.clip(name)
     indices = np.linspace(0, clip.num_frames - 2, EXAMPLE_FRAMES).round().astype(np.int64)
     fields = dequantise(clip.read("flow", indices), store.preparation.flow.bound)
-    full_scale = max(1.0, float(np.percentile(np.abs(fields), 99)))
+    full_scale = usual_speed(fields)
     pictures = np.stack([flow_picture(field, full_scale) for field in fields])
     return Example(name, store.rows[name].label, clip.read("rgb", indices).transpose(0, 2, 3, 1), pictures)
+
+
+def make_why(evaluation: Evaluation, recognizer: Recognizer, store: AnyStore, name: str) -> Why:
+    """A clip's decision, with what each stream read at the moment that spoke most for the answer.
+
+    Raises:
+        InputError: if a network has no class activation maps.
+    """
+    clip = store.clip(name)
+    explanation = recognizer.explain(clip, evaluation.num_snippets, evaluation.crops)
+    height, width = clip.read("rgb", np.zeros(1, np.int64)).shape[2:]
+    size = round(PICTURE_WIDTH * height / width), PICTURE_WIDTH
+    pictures = {}
+    for stream, maps in explanation.maps.items():
+        place = maps.strongest_place
+        (read,) = clip.read(stream, np.array([place]))
+        read = read.transpose(1, 2, 0) if stream == "rgb" else dequantise(read, store.preparation.flow.bound)
+        pictures[stream] = stream_picture(explanation, stream, read, place, size)
+    return Why(name, store.rows[name].label, explanation.prediction.score, explanation.prediction.decision, pictures)
+
+
+def _whys(evaluation: Evaluation, recognizer: Recognizer, store: AnyStore) -> list[Why] | str:
+    try:
+        return [make_why(evaluation, recognizer, store, name) for name in telling_clips(evaluation)]
+    except InputError as error:  # c3d, lrcn and transformers have no maps
+        return str(error)
+
+
+def telling_clips(evaluation: Evaluation, of_each: int = 2, most: int = 8) -> list[str]:
+    """Clips worth explaining: of each kind of decision the surest, of different classes where there are such.
+
+    What only one stream or only the fusion got right comes first, then mistakes, then what both streams got right.
+    """
+    decided = deciding_stream(evaluation.scores, evaluation.labels)
+    sureness = evaluation.scores.get("fused", next(iter(evaluation.scores.values()))).max(axis=1)
+    chosen = []
+    for kind in ("rgb", "flow", "fusion", "wrong", "both"):
+        surest = sorted(np.flatnonzero(decided == kind), key=lambda clip: -sureness[clip])
+        first_of_class = {evaluation.labels[clip]: clip for clip in reversed(surest)}.values()
+        chosen += sorted(surest, key=lambda clip: clip not in first_of_class)[:of_each]  # stable: surest first
+    return [evaluation.names[clip] for clip in chosen[:most]]
 
 
 def _one_per_class(evaluation: Evaluation, most: int = 12) -> list[str]:

@@ -133,15 +133,19 @@ def deciding_stream(scores: Mapping[str, np.ndarray], labels: np.ndarray) -> np.
     """Which stream a clip's right answer comes from, for each clip: (N,) strings, one of `DECISIONS`.
 
     Where the fusion is right: "both" if rgb and flow alone are right too, "rgb" or "flow" if only that one
-    is, and "fusion" if each alone is wrong. Where it is wrong: "wrong", even if a stream alone was right.
+    is, and "fusion" if each alone is wrong. Where it is wrong: "wrong", even if a stream alone was right. A stream
+    that is the only one decides all that it gets right.
 
     Args:
-        scores: (N, K) under each of the keys "rgb", "flow" and "fused".
+        scores: (N, K) under each of the keys "rgb", "flow" and "fused", or under one of the first two.
         labels: (N,) integers.
 
     Raises:
         InputError: as `measure`.
     """
+    if "fused" not in scores:
+        ((stream, values),) = scores.items()
+        return np.where(truth_ranks(values, labels) == 0, stream, "wrong")
     rgb, flow, fused = (truth_ranks(scores[key], labels) == 0 for key in ("rgb", "flow", "fused"))
     return np.select([~fused, rgb & flow, rgb, flow], ["wrong", "both", "rgb", "flow"], default="fusion")
 

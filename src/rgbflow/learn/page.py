@@ -150,6 +150,12 @@ figure{margin:0;break-inside:avoid}
 .strip img{width:100%;display:block;border-radius:2px;box-shadow:0 0 0 1px var(--line)}
 figcaption{font-size:13px;color:var(--soft);margin-top:6px;overflow-wrap:anywhere}
 figcaption strong{color:var(--ink);font-weight:650;margin-right:.6em}
+.said{font-size:13px;overflow-wrap:anywhere}
+.said img{margin-bottom:4px}
+.said b{color:var(--own);font-weight:650;margin-right:.3em}
+.said .right{color:var(--fusion)}
+.said .right::after{content:" ✓"}
+.mistake{color:var(--warn)}
 .wide{overflow-x:auto}
 .wide img{display:block;max-width:none}
 table{border-collapse:collapse}

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from rgbflow.atomic import write_atomically
+from rgbflow.decision import Decision
 from rgbflow.learn.metrics import DECISIONS, Figures, confusion, deciding_stream, measure
 from rgbflow.learn.page import PAGE_INCHES, interval_text, page, provenance_section, section, themed
 
@@ -36,6 +37,12 @@ DECISION_WORDS = {
     "fusion": "only the fusion",
     "wrong": "wrong",
 }
+WHY_WORDS = {
+    "both": "both streams say so",
+    "rgb": "rgb decided",
+    "flow": "flow decided",
+    "fusion": "neither stream alone says so",
+}
 CURVES = ("train_loss", "val_loss", "val_top1")
 
 
@@ -47,6 +54,25 @@ class Example:
     label: str
     frames: np.ndarray
     flow_pictures: np.ndarray
+
+
+@dataclass(frozen=True)
+class Why:
+    """A clip with its decision and what each stream looked at.
+
+    Args:
+        name: of the clip.
+        label: its true class.
+        score: the probability of the decision's answer, after fusion.
+        decision: which stream the answer comes from.
+        pictures: for each stream (H, W, 3) uint8 RGB: a frame or the flow in colour, lit where it found the answer.
+    """
+
+    name: str
+    label: str
+    score: float
+    decision: Decision
+    pictures: Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -66,6 +92,7 @@ class Report:
         curves: for each stream rows of "epoch", "train_loss", "val_loss" and "val_top1" (percent); all but
             the epoch may be missing or None.
         examples: clips to show.
+        whys: clips to explain, or a line that says why none can be explained.
 
     Raises:
         ValueError: if the arrays or the keys do not fit together.
@@ -82,6 +109,7 @@ class Report:
     provenance: Mapping[str, str] = field(default_factory=dict)
     curves: Mapping[str, Rows] = field(default_factory=dict)
     examples: list[Example] = field(default_factory=list)
+    whys: list[Why] | str = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if set(self.scores) not in ({"rgb"}, {"flow"}, {"rgb", "flow", "fused"}):
@@ -130,6 +158,7 @@ def render(report: Report) -> str:
         _curves(report.curves),
         _table(report, figures),
         _decisions(report),
+        _whys(report.whys),
         _confusions(report),
         _wrong_clips(report),
         provenance_section(report.provenance),
@@ -328,10 +357,8 @@ def _decisions(report: Report) -> str:
 
 def _decided(report: Report) -> tuple[np.ndarray, list[str]]:
     """(N,) what decided each clip, and the kinds of right answers there are."""
-    if "fused" in report.scores:
-        return deciding_stream(report.scores, report.labels), [kind for kind in DECISIONS if kind != "wrong"]
-    (stream,) = report.scorers
-    return np.where(report.answers(stream) == report.labels, stream, "wrong"), [stream]
+    kinds = [kind for kind in DECISIONS if kind != "wrong"] if "fused" in report.scores else report.scorers
+    return deciding_stream(report.scores, report.labels), kinds
 
 
 def _legend(decided: np.ndarray, kinds: list[str]) -> str:
@@ -353,6 +380,41 @@ def _bar(name: str, counts: Mapping[str, int], total: int) -> str:
     return (
         f'<div class="bar"><span class="class" title="{escape(name)}">{escape(name)}</span>'
         f'<span class="track">{segments}</span><span class="count">{right}</span></div>\n'
+    )
+
+
+def _whys(whys: list[Why] | str) -> str:
+    """Clips with the maps of each stream and what each alone would have answered."""
+    if isinstance(whys, str):
+        return section("Why", f"No class activation maps: {escape(whys)}.", "")
+    if not whys:
+        return ""
+    note = (
+        "What each stream read at the moment that spoke most for the answer, lit where it found the answer (Grad-CAM), "
+        "with what the stream alone would have said. Of each kind of decision the surest clips."
+    )
+    return section("Why", note, f'<div class="examples">\n{"".join(map(_why, whys))}</div>\n')
+
+
+def _why(why: Why) -> str:
+    decision = why.decision
+    pictures = "".join(_said(stream, why) for stream in why.pictures)
+    words = f" &middot; {WHY_WORDS[decision.by]}" if len(decision.voices) > 1 else ""
+    truth = "" if decision.answer == why.label else f'; <span class="mistake">the truth is {escape(why.label)}</span>'
+    return (
+        f'<figure><div class="strip" style="grid-template-columns:repeat({len(why.pictures)},1fr)">{pictures}</div>'
+        f"<figcaption><strong>{escape(decision.answer)}</strong>{100 * why.score:.0f}&nbsp;%{words}{truth}<br>"
+        f"{escape(why.name)}</figcaption></figure>\n"
+    )
+
+
+def _said(stream: str, why: Why) -> str:
+    """The picture of one stream above its own answer."""
+    voice = why.decision.voices[stream]
+    mark = ' class="right"' if voice.label == why.label else ""
+    return (
+        f'<div class="said {stream}"><img src="{_jpeg(why.pictures[stream])}" alt="what {stream} looked at">'
+        f"<b>{stream}</b> <span{mark}>{escape(voice.label)}</span> {100 * voice.score:.0f}&nbsp;%</div>"
     )
 
 

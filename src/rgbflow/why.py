@@ -1,0 +1,143 @@
+"""The overlay video with what each stream looked at beside it: frame and flow, lit where it found the answer."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw
+
+from rgbflow.cam import spotlight
+from rgbflow.clip import Preparer
+from rgbflow.flow import dequantise, flow_picture
+from rgbflow.overlay import (
+    BRIGHT,
+    GROUND,
+    MARKS,
+    Layout,
+    blend,
+    check_out,
+    draw_panel,
+    enlarged,
+    font,
+    percent,
+    shortened,
+)
+from rgbflow.recognizer import Explanation
+from rgbflow.stream import Preparation, Stream
+from rgbflow.video import Frame, decode, probe, write_video
+
+ENLARGED = 1.5  # how much larger than in the plain overlay a small video becomes: the panels are half as high
+SMALLEST_UNIT = 10  # px, font size of a caption
+
+
+def write_why(video: str | Path, explanation: Explanation, preparation: Preparation, out: str | Path) -> int:
+    """Write an overlay video with a panel for each stream at the right of the frame.
+
+    The panels show what the streams read: the frame, and the flow from it to the next frame in colour. Both are lit
+    where the stream found the answer. Above each stands what the stream alone says, filled with the stream's colour if
+    that is the answer. The frames are those the networks could read: at the bundle's frame rate, if it has one.
+
+    Args:
+        video: the source.
+        explanation: of the source.
+        preparation: the bundle's.
+        out: the MP4 to write; it appears when it is complete.
+
+    Returns:
+        The number of frames written.
+
+    Raises:
+        InputError: if `out` is the source, or a file cannot be read or written.
+    """
+    check_out(video, out)
+    rate = preparation.frame_rate or probe(video).frames_per_second
+    frames = decode(Path(video), preparation.frame_rate)
+    if "flow" in explanation.maps:
+        frames_and_flow = _with_flow(frames, preparation)
+    else:
+        frames_and_flow = ((frame.pixels, None) for frame in frames)
+    return write_video(out, _drawn_frames(frames_and_flow, explanation), rate)
+
+
+def _with_flow(frames: Iterable[Frame], preparation: Preparation) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Each frame with the flow to the next one, in pixels per frame step; the last with the flow that led to it."""
+    preparer, before, flow = Preparer(preparation), None, None
+    for frame in frames:
+        stored = preparer.step(frame.pixels)[1]
+        if before is not None:
+            flow = dequantise(stored, preparation.flow.bound)
+            yield before, flow
+        before = frame.pixels
+    yield before, flow
+
+
+def _drawn_frames(
+    frames_and_flow: Iterable[tuple[np.ndarray, np.ndarray | None]], explanation: Explanation
+) -> Iterator[np.ndarray]:
+    """The overlay's frame at the left; at its right a column of captions and pictures that is as high."""
+    streams = list(explanation.maps)
+    panel, captions = None, {}
+    for place, (frame, flow) in enumerate(frames_and_flow):
+        pixels = enlarged(frame, ENLARGED)
+        height, width = pixels.shape[:2]
+        layout = Layout(width, height)
+        unit = max(SMALLEST_UNIT, min(layout.unit, width // (15 * len(streams))))
+        rows = [len(rows) - 2 * unit for rows in np.array_split(np.arange(height), len(streams))]
+        column = round(width * rows[-1] / height)
+        if panel is None:
+            panel = draw_panel(explanation.prediction, layout)
+            captions = {stream: draw_caption(explanation, stream, column, unit) for stream in streams}
+        parts = []
+        for stream, row in zip(streams, rows, strict=True):
+            read = frame if stream == "rgb" else flow
+            parts += [captions[stream], stream_picture(explanation, stream, read, place, (row, column))]
+        blend(pixels, panel, layout.unit, height - layout.unit - len(panel))
+        yield np.concatenate([pixels, np.concatenate(parts)], axis=1)
+
+
+def stream_picture(
+    explanation: Explanation, stream: Stream, read: np.ndarray, place: int, size: tuple[int, int]
+) -> np.ndarray:
+    """What a stream read, lit where it found the answer.
+
+    Args:
+        explanation: of the clip.
+        stream: which.
+        read: a frame (H, W, 3) uint8, or a flow field (2, h, w) float32 in pixels per frame step.
+        place: its index in the clip.
+        size: height and width of the picture.
+
+    Returns:
+        (*size, 3) uint8 RGB.
+    """
+    height, width = size
+    if stream == "flow":
+        read = read.transpose(1, 2, 0)
+    shrinks = height < read.shape[0]
+    picture = cv2.resize(read, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    if stream == "flow":
+        picture = flow_picture(picture.transpose(2, 0, 1), explanation.full_scale)
+    return spotlight(picture, explanation.maps[stream].on_frame(place, height, width), MARKS[stream])
+
+
+def draw_caption(explanation: Explanation, stream: Stream, width: int, unit: int) -> np.ndarray:
+    """What a stream alone says: (2 * unit, width, 3) uint8 RGB, filled with its colour if that is the answer.
+
+    Args:
+        explanation: of the clip.
+        stream: which.
+        width: pixels.
+        unit: font size in pixels.
+    """
+    decision = explanation.prediction.decision
+    voice, gap, agrees = decision.voices[stream], unit // 2, decision.voices[stream].label == decision.answer
+    ground, name_ink, ink = (MARKS[stream], GROUND, GROUND) if agrees else (GROUND, MARKS[stream], BRIGHT)
+    image = Image.new("RGB", (width, 2 * unit), ground[:3])
+    draw = ImageDraw.Draw(image)
+    left = gap + font(unit, bold=True).getlength(stream) + gap
+    score = percent(voice.score)
+    room = width - left - font(unit).getlength(f" {score}") - gap
+    draw.text((gap, unit), stream, name_ink[:3], font(unit, bold=True), "lm")
+    draw.text((left, unit), f"{shortened(voice.label, room, unit)} {score}", ink[:3], font(unit), "lm")
+    return np.asarray(image)
