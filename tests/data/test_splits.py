@@ -1,8 +1,10 @@
 """Splits against counts: of UCF101's published lists, and of small data sets made here."""
 
+import hashlib
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -222,6 +224,63 @@ def test_val_never_takes_the_last_of_a_class(persons):
         split = make_split(clips, "group", seed, holdout=["zoe"])
         assert {clip.label for clip in split.train} == set(split.classes)
         assert len(groups_of(split.val)) == 1
+
+
+CLASSES = ("bend", "jump", "run", "side", "wave")
+
+
+@pytest.mark.parametrize("protocol", [{"protocol": "group"}, {"protocol": "group", "holdout": ("ida", "bob")}])
+def test_classes_left_out_are_in_no_part_and_those_of_the_test_are_new_to_the_threshold(protocol):
+    clips = persons_clips(CLASSES)
+    whole = make_split(clips, **protocol)
+    split = make_split(clips, **protocol, leave_out=("wave", "bend", "run"))
+    assert split.classes == ("jump", "side")
+    for part in PARTS:
+        assert getattr(split, part) == tuple(clip for clip in getattr(whole, part) if clip.label in split.classes)
+    assert {clip.label for clip in split.unknown_val} == {"bend", "wave"}
+    assert {clip.label for clip in split.unknown_test} == {"run"}
+    assert groups_of(split.unknown_val) == groups_of(split.val)
+    assert groups_of(split.unknown_test) == groups_of(split.test)
+    assert not groups_of(split.unknown_test) & groups_of(split.train + split.val + split.unknown_val)
+
+
+def test_a_split_with_classes_left_out_survives_its_file_and_has_a_hash_of_its_own(tmp_path):
+    clips = persons_clips(CLASSES)
+    split = make_split(clips, "group", leave_out=("bend", "run"))
+    split.save(tmp_path / "split.json")
+    assert load_split(tmp_path / "split.json") == split
+    assert split.sha256 != replace(split, unknown_test=split.unknown_test[1:]).sha256
+    with pytest.raises(InputError, match="the split is for another store: 4 of its"):
+        check_split(split, [clip.name for clip in split.clips if clip not in split.unknown_test])
+
+
+def test_the_hash_of_a_split_that_knows_all_classes_is_what_it_always_was():
+    split = make_split(persons_clips(), "group")
+    lists = [
+        sorted([clip.name, clip.label, clip.group] for clip in part) for part in (split.train, split.val, split.test)
+    ]
+    assert split.sha256 == hashlib.sha256(json.dumps(lists).encode()).hexdigest()
+    assert split.sha256 == "ca6a069bf642cccfd715862eb2d8ded3cf2a784be0ff045b231e08631f8011a9"
+
+
+@pytest.mark.parametrize(
+    ("leave_out", "words"),
+    [
+        (("run", "wafe"), "leave_out wafe is none of the 5 classes: do you mean wave?"),
+        (("run",), "leave_out run must be 2 classes or more"),
+        (("run", "wave", "bend", "side"), "leaves fewer than 2 classes to tell apart: leave out fewer"),
+    ],
+)
+def test_classes_that_cannot_be_left_out_are_refused(leave_out, words):
+    assert words in message_of(make_split, persons_clips(CLASSES), "group", leave_out=leave_out)
+
+
+def test_unknown_classes_are_no_known_ones_and_on_one_side():
+    split = make_split(persons_clips(CLASSES), "group", leave_out=("bend", "run"))
+    with pytest.raises(ValueError, match="in both unknown parts"):
+        replace(split, unknown_test=(SplitClip("bend/new", "bend", "new"),))
+    with pytest.raises(ValueError, match="also a known one"):
+        replace(split, unknown_test=(SplitClip("wave/new", "wave", "new"),))
 
 
 def test_official_lists_and_data_are_matched_where_they_meet(small_lists):

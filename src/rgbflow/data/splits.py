@@ -19,6 +19,7 @@ from rgbflow.errors import InputError
 OFFICIAL = ("official-1", "official-2", "official-3")
 PROTOCOLS = ("group", "paper", *OFFICIAL)
 PARTS = ("train", "val", "test")
+UNKNOWN_PARTS = ("unknown_val", "unknown_test")
 FORMAT_VERSION = 1
 
 _DRAWS = 20  # seeds tried until every class is in every part
@@ -46,12 +47,15 @@ class Split:
     Attributes:
         protocol: one of `PROTOCOLS`.
         seed: what the draw was made with.
-        classes: sorted; a class's place is its index in every network output.
+        classes: sorted; a class's place is its index in every network output. Classes left out are not among them.
         train, val, test: the clips, sorted by name.
         notes: what a reader of the figures ought to know, a sentence each.
+        unknown_val, unknown_test: clips of classes left out, to fit the threshold of "unknown" and to test it; no
+            class is in both.
 
     Raises:
-        ValueError: if a clip stands in it twice, or `classes` are not sorted or lack the label of a clip.
+        ValueError: if a clip stands in it twice, `classes` are not sorted or lack the label of a clip, or an unknown
+            clip's class is one of them or in both unknown parts.
     """
 
     protocol: str
@@ -61,17 +65,28 @@ class Split:
     val: tuple[SplitClip, ...]
     test: tuple[SplitClip, ...]
     notes: tuple[str, ...] = ()
+    unknown_val: tuple[SplitClip, ...] = ()
+    unknown_test: tuple[SplitClip, ...] = ()
 
     def __post_init__(self):
         if len({clip.name for clip in self.clips}) < len(self.clips):
             raise ValueError("a clip stands in it twice")
-        if self.classes != tuple(sorted({*self.classes, *_labels(self.clips)})):
+        known = self.train + self.val + self.test
+        if self.classes != tuple(sorted({*self.classes, *_labels(known)})):
             raise ValueError("its classes are not sorted, or lack the label of a clip")
+        unknown_val, unknown_test = _labels(self.unknown_val), _labels(self.unknown_test)
+        if {*self.classes} & (unknown_val | unknown_test) or unknown_val & unknown_test:
+            raise ValueError("an unknown class is also a known one, or in both unknown parts")
 
     @property
     def clips(self) -> tuple[SplitClip, ...]:
-        """All clips: train, then val, then test."""
-        return self.train + self.val + self.test
+        """All clips: train, then val, then test, then the unknown ones."""
+        return self.train + self.val + self.test + self.unknown_val + self.unknown_test
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the parts that it has: the unknown ones only where classes were left out."""
+        return PARTS + UNKNOWN_PARTS if self.unknown_val or self.unknown_test else PARTS
 
     @property
     def leak_percent(self) -> float:
@@ -81,7 +96,7 @@ class Split:
     @property
     def sha256(self) -> str:
         """Hexadecimal SHA-256 of the lists of clips; seed, notes and the order of clips do not matter."""
-        lists = [sorted([c.name, c.label, c.group] for c in getattr(self, part)) for part in PARTS]
+        lists = [sorted([c.name, c.label, c.group] for c in getattr(self, part)) for part in self.parts]
         return hashlib.sha256(json.dumps(lists).encode()).hexdigest()
 
     def save(self, path: str | Path) -> None:
@@ -99,6 +114,7 @@ def make_split(
     seed: int = 0,
     holdout: Sequence[str] = (),
     lists: str | Path | None = None,
+    leave_out: Sequence[str] = (),
 ) -> Split:
     """Divide clips into train, val and test.
 
@@ -110,6 +126,10 @@ def make_split(
     official-1, -2, -3: UCF101's lists; about a fifth of the train list, whole groups, becomes val. Clips are
     matched by their file names; those that only one side knows are left out, and `notes` say how many.
 
+    The classes of `leave_out` are then taken out of all three parts. The first, third, ... of them by name form
+    unknown_val with their clips that were in val, the others unknown_test with theirs from test; their other clips are
+    not used. So what the threshold is tested on is new to it: other classes and, but for protocol paper, other groups.
+
     Args:
         clips: in any order; anything with `name`, `label` and `group` will do.
         protocol: one of `PROTOCOLS`.
@@ -117,6 +137,7 @@ def make_split(
         holdout: names of the groups to test on; only for protocol group.
         lists: folder of classInd.txt, trainlist0N.txt and testlist0N.txt; only the official protocols
             read it.
+        leave_out: classes that the recogniser shall not know, at least 2 and not all.
 
     Raises:
         InputError: if an argument is not as above, or a class has too few groups (protocol paper: clips)
@@ -124,6 +145,7 @@ def make_split(
     """
     clips = _by_name(SplitClip(clip.name, clip.label, clip.group) for clip in clips)
     _check_arguments(clips, protocol, seed, holdout, lists)
+    _check_leave_out(clips, leave_out)
     notes = _note_single_groups(clips)
     if protocol in OFFICIAL:
         train, test, unmatched = _match_lists(clips, lists, OFFICIAL.index(protocol) + 1)
@@ -133,9 +155,10 @@ def make_split(
         parts = _cut_by_clip(clips, seed)
     else:
         parts = _cut_by_holdout(clips, holdout, seed) if holdout else _cut_by_group(clips, seed)
+    parts, unknown = _take_out(parts, sorted(set(leave_out)))
     train, val, test = map(tuple, map(_by_name, parts))
     classes = tuple(sorted(_labels(train + val + test)))
-    return Split(protocol, seed, classes, train, val, test, notes + _note_missing(parts, classes))
+    return Split(protocol, seed, classes, train, val, test, notes + _note_missing(parts, classes), *unknown)
 
 
 def leak_percent(train: Iterable[SplitClip], test: Iterable[SplitClip]) -> float:
@@ -187,8 +210,9 @@ def load_split(path: str | Path) -> Split:
         )
     try:
         train, val, test = (tuple(_read_clip(entry) for entry in data[part]) for part in PARTS)
+        unknown = (tuple(_read_clip(entry) for entry in data.get(part, ())) for part in UNKNOWN_PARTS)
         texts = tuple(data["classes"]), tuple(data["notes"])
-        return Split(data["protocol"], int(data["seed"]), texts[0], train, val, test, texts[1])
+        return Split(data["protocol"], int(data["seed"]), texts[0], train, val, test, texts[1], *unknown)
     except KeyError as error:
         raise InputError(f"{path} is not a split (no {error}): make one with rgbflow split") from None
     except (TypeError, ValueError) as error:
@@ -260,7 +284,7 @@ def _to_json(split: Split) -> str:
         "classes": split.classes,
     }
     lines = [f'"{key}": {json.dumps(value, ensure_ascii=False)}' for key, value in head.items()]
-    for part in PARTS:
+    for part in split.parts:
         clips = [json.dumps(asdict(clip), ensure_ascii=False) for clip in getattr(split, part)]
         lines.append(f'"{part}": [\n  ' + ",\n  ".join(clips) + "\n ]")
     return "{\n " + ",\n ".join(lines) + "\n}\n"
@@ -404,6 +428,19 @@ def _match_lists(
     return train, test, tuple(notes)
 
 
+def _take_out(
+    parts: Sequence[Sequence[SplitClip]], leave_out: Sequence[str]
+) -> tuple[list[list[SplitClip]], list[tuple[SplitClip, ...]]]:
+    """Train, val and test without some classes, and the unknown parts: of val and of test, of every second class."""
+    _, val, test = parts
+    pairs = ((val, leave_out[0::2]), (test, leave_out[1::2]))
+    unknown = [tuple(_by_name(clip for clip in part if clip.label in labels)) for part, labels in pairs]
+    for name, clips in zip(UNKNOWN_PARTS, unknown, strict=True):
+        if leave_out and not clips:
+            raise InputError(f"leave_out {' '.join(leave_out)} gives {name} no clips: leave other classes out, or more")
+    return [[clip for clip in part if clip.label not in leave_out] for part in parts], unknown
+
+
 def _draw_folds(clips: Sequence[SplitClip], count: int, seed: int) -> list[list[SplitClip]]:
     """Divide clips into folds by group, the classes as balanced as can be."""
     from sklearn.model_selection import StratifiedGroupKFold
@@ -478,3 +515,15 @@ def _check_arguments(
             f"protocol {protocol} needs UCF101's lists: give as lists the folder of classInd.txt, "
             f"trainlist0{number}.txt and testlist0{number}.txt"
         )
+
+
+def _check_leave_out(clips: Sequence[SplitClip], leave_out: Sequence[str]) -> None:
+    classes = _labels(clips)
+    for name in leave_out:
+        if name not in classes:
+            nearest = get_close_matches(name, sorted(classes), n=1, cutoff=0)[0]
+            raise InputError(f"leave_out {name} is none of the {len(classes)} classes: do you mean {nearest}?")
+    if len(set(leave_out)) == 1:
+        raise InputError(f"leave_out {leave_out[0]} must be 2 classes or more: one fits the threshold, one tests it")
+    if leave_out and len(classes) - len(set(leave_out)) < 2:
+        raise InputError(f"leave_out {' '.join(leave_out)} leaves fewer than 2 classes to tell apart: leave out fewer")
