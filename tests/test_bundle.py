@@ -22,10 +22,12 @@ from rgbflow.bundle import (
     with_stream,
 )
 from rgbflow.errors import InputError
+from rgbflow.fusion import Fusion
 from rgbflow.stream import Preparation, StreamSpec
 
 RGB = StreamSpec("rgb", "test_resnet", 32, 1, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), dropout=0.5)
 FLOW = StreamSpec("flow", "test_resnet", 32, 5, (0.5, 0.5), (0.07, 0.07))
+FITTED = Fusion("reliability", {"rgb": (0.5, 0.9), "flow": (1.0, 0.25)}, (), 0.8, 0.625, 0.05)
 SPLIT = {"protocol": "group", "seed": 3, "leak_percent": 0.0, "sha256": "ab" * 32}
 
 
@@ -75,9 +77,44 @@ def test_a_newer_format_says_to_upgrade(tmp_path):
 
 
 def test_an_unknown_fusion_is_not_taken_for_an_average(tmp_path):
-    save_bundle(tmp_path, bundle_of(RGB, fusion={"method": "votes"}))
-    with pytest.raises(InputError, match="'votes'} is unknown to this rgbflow"):
+    save_bundle(tmp_path, bundle_of(RGB))
+    record = json.loads((tmp_path / RECORD).read_text())
+    for fusion in ({"method": "votes"}, {"method": "average", "jury": 12}):
+        (tmp_path / RECORD).write_text(json.dumps({**record, "fusion": fusion}))
+        with pytest.raises(InputError, match=r"is unknown to this rgbflow: upgrade"):
+            load_bundle(tmp_path)
+
+
+def test_a_bundle_that_is_not_calibrated_is_written_as_it_always_was(tmp_path):
+    save_bundle(tmp_path, bundle_of(RGB, FLOW))
+    record = json.loads((tmp_path / RECORD).read_text())
+    assert record["fusion"] == {"method": "average"}
+    assert "calibration" not in record
+    assert load_bundle(tmp_path).fusion == Fusion()
+
+
+def test_a_fitted_fusion_comes_back_and_is_told_on_the_card(tmp_path):
+    bundle = bundle_of(RGB, FLOW, fusion=FITTED, calibration={"clips": 20})
+    save_bundle(tmp_path, bundle)
+    assert load_bundle(tmp_path) == bundle
+    card = (tmp_path / "README.md").read_text()
+    assert "Fusion: reliability, temperature 0.80, fitted on the val part." in card
+    assert "not above 0.625 is called unknown; it was fitted to give a name to at most 5 %" in card
+
+
+@pytest.mark.parametrize(
+    "bundle", [bundle_of(RGB), dataclasses.replace(bundle_of(RGB, FLOW), classes=("jump", "run", "wave"))]
+)
+def test_a_fusion_for_other_streams_or_classes_is_damage(tmp_path, bundle):
+    save_bundle(tmp_path, dataclasses.replace(bundle, fusion=FITTED))
+    with pytest.raises(InputError, match="its fusion is for other streams or classes"):
         load_bundle(tmp_path)
+
+
+def test_training_a_stream_anew_forgets_the_fitted_fusion_and_the_figures():
+    calibrated = bundle_of(RGB, FLOW, fusion=FITTED, calibration={"clips": 20}, measured={"test": {}})
+    anew = with_stream(calibrated, bundle_of(RGB))
+    assert (anew.fusion, anew.calibration, anew.measured) == (Fusion(), {}, {})
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"format_version": 1}', '{"format_version": "one"}', "no json"])

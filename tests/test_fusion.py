@@ -1,8 +1,10 @@
+import json
+
 import numpy as np
 import pytest
 
 from rgbflow.errors import InputError
-from rgbflow.fusion import average, probabilities
+from rgbflow.fusion import Fusion, average, probabilities
 
 
 def test_average_equals_a_plain_loop():
@@ -27,3 +29,76 @@ def test_large_logits_do_not_overflow():
 def test_logits_are_refused():
     with pytest.raises(InputError, match="scores of flow are no probabilities"):
         average({"flow": np.array([[3.0, 1.0]])})
+
+
+RNG = np.random.default_rng(7)
+SCORES = {stream: probabilities(2 * RNG.normal(size=(6, 3))) for stream in ("rgb", "flow")}
+ROWS = {"rgb": (0.5, 0.9, 0.2), "flow": (1.0, 0.3, 0.6)}
+FUSIONS = [
+    Fusion(),
+    Fusion(temperature=0.7),
+    Fusion("weighted", {"rgb": (0.3,), "flow": (0.7,)}, temperature=2.5),
+    Fusion("reliability", ROWS, temperature=1.3, threshold=0.4, false_alarm_rate=0.05),
+    Fusion("stacking", ROWS, (0.1, -0.4, 0.0), 0.9),
+]
+
+
+def fused_by_loop(fusion, rgb, flow):
+    """One clip, class by class."""
+    one, other = (fusion.weights.get(stream, (1.0,)) for stream in ("rgb", "flow"))
+    one, other = (row * 3 if len(row) == 1 else row for row in (one, other))
+    if fusion.method == "stacking":
+        mixed = [np.exp(fusion.bias[k]) * rgb[k] ** one[k] * flow[k] ** other[k] for k in range(3)]
+    else:
+        mixed = [one[k] * rgb[k] + other[k] * flow[k] for k in range(3)]
+    mixed = [value / sum(mixed) for value in mixed]
+    sharpened = [value ** (1 / fusion.temperature) for value in mixed]
+    return [value / sum(sharpened) for value in sharpened]
+
+
+@pytest.mark.parametrize("fusion", FUSIONS, ids=lambda fusion: f"{fusion.method}-{fusion.temperature}")
+def test_every_fusion_equals_a_plain_loop(fusion):
+    fused = fusion.fuse(SCORES)
+    for clip in range(6):
+        expected = fused_by_loop(fusion, SCORES["rgb"][clip], SCORES["flow"][clip])
+        np.testing.assert_allclose(fused[clip], expected)
+        np.testing.assert_array_equal(fusion.fuse({name: rows[clip] for name, rows in SCORES.items()}), fused[clip])
+
+
+def test_the_default_is_the_plain_average_to_the_last_bit():
+    np.testing.assert_array_equal(Fusion().fuse(SCORES), average(SCORES))
+
+
+def test_a_temperature_divides_the_logits():
+    logits = 3 * np.random.default_rng(8).normal(size=(5, 4))
+    np.testing.assert_allclose(
+        Fusion(temperature=1.7).fuse({"rgb": probabilities(logits)}), probabilities(logits / 1.7)
+    )
+
+
+@pytest.mark.parametrize("fusion", FUSIONS, ids=lambda fusion: fusion.method)
+def test_a_class_that_a_stream_rules_out_breaks_nothing(fusion):
+    fused = fusion.fuse({"rgb": np.array([1.0, 0.0, 0.0]), "flow": np.array([0.0, 1.0, 0.0])})
+    assert np.isfinite(fused).all()
+    assert fused.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS, ids=lambda fusion: fusion.method)
+def test_a_fusion_survives_json(fusion):
+    assert Fusion.from_dict(json.loads(json.dumps(fusion.as_dict()))) == fusion
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        ({"method": "votes"}, "fusion 'votes' is unknown to this rgbflow: upgrade rgbflow"),
+        ({"temperature": 0.0}, "numbers of fusion 'average' are damaged: run `rgbflow calibrate` again"),
+        ({"temperature": float("nan")}, "damaged"),
+        ({"method": "weighted"}, "damaged"),
+        ({"weights": {"rgb": (1.0,)}}, "damaged"),
+        ({"method": "stacking", "weights": ROWS}, "damaged"),
+    ],
+)
+def test_numbers_that_make_no_fusion_are_refused(numbers, words):
+    with pytest.raises(InputError, match=words):
+        Fusion(**numbers)

@@ -43,10 +43,11 @@ class Prediction:
     classes: tuple[str, ...] = ("wave", "raise", "jump", "squat", "clap", "kick")
     start_seconds: float = 0.0
     end_seconds: float = 1.0
+    is_known: bool = True
 
     @property
     def label(self):
-        return self.top(1)[0].label
+        return self.top(1)[0].label if self.is_known else "unknown"
 
     @property
     def score(self):
@@ -342,3 +343,20 @@ def test_input_that_cannot_be_used_gives_one_line_and_no_file(tmp_path):
         assert "\n" not in str(caught.value)
     assert source.read_bytes() == before
     assert sorted(file.name for file in tmp_path.iterdir()) == ["in.mp4", "text.mp4"]
+
+
+def test_an_unknown_clip_has_no_percentage_and_no_answer_among_the_bars():
+    layout = Layout(640, 480)
+    unknown = replace(PREDICTION, is_known=False)
+    known, panel = draw_panel(PREDICTION, layout), draw_panel(unknown, layout)
+    assert panel.shape == known.shape
+    head = slice(0, layout.padding + layout.header_height - layout.unit // 3)
+    right = layout.panel_width - round(3.7 * layout.unit)
+    assert is_colour(known[head, right:], BRIGHT).any()
+    assert not is_colour(panel[head, right:], BRIGHT).any()
+    assert is_colour(panel[head], BRIGHT).any()
+    below = slice(layout.padding + layout.header_height, None)
+    assert is_colour(known[below], BRIGHT).any()
+    assert not is_colour(panel[below], BRIGHT).any()
+    for shown, drawn in zip(panel_rows(panel, layout, 5), panel_rows(known, layout, 5), strict=True):
+        assert is_colour(shown, BAR).sum() == is_colour(drawn, BAR).sum()

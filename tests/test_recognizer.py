@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from rgbflow import InputError, Recognizer
 from rgbflow.bundle import load_bundle, save_bundle
 from rgbflow.clip import FrameClip
+from rgbflow.fusion import Fusion
 from rgbflow.recognizer import Prediction, merge_windows, sliding_windows
 from rgbflow.sampling import segment_starts
 from rgbflow.stream import Preparation
@@ -25,6 +27,45 @@ def test_top_is_sorted_and_names_its_classes():
     assert [(answer.label, answer.score) for answer in prediction.top(2)] == [("b", 0.7), ("a", 0.2)]
     assert (prediction.label, prediction.score) == ("b", 0.7)
     assert [answer.label for answer in prediction.stream_top("rgb")] == ["b", "a", "c"]
+
+
+def test_what_is_not_likely_enough_is_unknown_and_still_shows_its_classes():
+    for threshold, is_known, label in [(None, True, "b"), (0.69, True, "b"), (0.7, False, "unknown")]:
+        prediction = replace(prediction_of([0.2, 0.7, 0.1], 0, 1), threshold=threshold)
+        told = prediction.as_dict(2)
+        assert (prediction.is_known, prediction.label, prediction.score) == (is_known, label, 0.7)
+        assert (told["is_known"], told["label"], told["score"]) == (is_known, label, 0.7)
+        assert [answer["label"] for answer in told["top"]["fused"]] == ["b", "a"]
+
+
+def test_a_class_named_unknown_is_known():
+    prediction = replace(prediction_of([0.9, 0.1, 0], 0, 1), classes=("unknown", "b", "c"), threshold=0.5)
+    assert (prediction.label, prediction.is_known) == ("unknown", True)
+    doubtful = replace(prediction, scores=np.array([0.4, 0.35, 0.25]), start_seconds=1, end_seconds=2)
+    segments = merge_windows([prediction, doubtful], 1)
+    assert [(segment.label, segment.is_known) for segment in segments] == [("unknown", True), ("unknown", False)]
+
+
+def test_stretches_that_are_not_likely_enough_are_unknown_segments():
+    scores = [[0.9, 0.1, 0], [0.45, 0.35, 0.2], [0.35, 0.45, 0.2], [0, 0.8, 0.2]]
+    windows = [replace(prediction_of(row, start, start + 1), threshold=0.5) for start, row in enumerate(scores)]
+    segments = merge_windows(windows, 1)
+    assert [(s.start_seconds, s.end_seconds, s.label) for s in segments] == [
+        (0, 1, "a"),
+        (1, 3, "unknown"),
+        (3, 4, "b"),
+    ]
+    assert segments[1].score == pytest.approx(0.45)
+
+
+def test_a_fitted_fusion_is_what_predict_gives(world, tmp_path):
+    fusion = Fusion("weighted", {"rgb": (0.25,), "flow": (0.75,)}, (), 1.5, 0.999999, 0.1)
+    shutil.copytree(world.bundle, tmp_path / "fitted")
+    save_bundle(tmp_path / "fitted", replace(load_bundle(tmp_path / "fitted"), fusion=fusion))
+    prediction = Recognizer.load(tmp_path / "fitted").predict(world.videos / "left" / "0.mp4", num_snippets=3)
+    mixed = 0.25 * prediction.stream_scores["rgb"] + 0.75 * prediction.stream_scores["flow"]
+    np.testing.assert_allclose(prediction.scores, mixed ** (1 / 1.5) / np.sum(mixed ** (1 / 1.5)))
+    assert (prediction.threshold, prediction.label) == (0.999999, "unknown")
 
 
 def test_a_prediction_tells_streams_times_and_stages(world):

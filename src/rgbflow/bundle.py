@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rgbflow.atomic import write_atomically
 from rgbflow.errors import InputError
+from rgbflow.fusion import Fusion
 from rgbflow.stream import STREAMS, Preparation, Stream, StreamSpec
 
 FORMAT_VERSION = 1
@@ -27,7 +28,8 @@ class Bundle:
         preparation: working size and flow settings, shared by the streams.
         streams: the streams that are there, one or two.
         split: protocol, seed, leak_percent and sha256 of the split it was trained on.
-        fusion: how the streams' scores become one; "average" is the paper's.
+        fusion: how the streams' scores become one; the plain average, the paper's, until `calibrate` fits another.
+        calibration: what `calibrate` compared and measured on val, see `rgbflow.learn.calibrate`; empty before.
         measured: per part, protocol, leak and figures, written by `evaluate`.
         origin: per stream, what made it: command, commit, machine, date, epoch, starting weights.
         licence: of the weights, as their maker states it.
@@ -37,7 +39,8 @@ class Bundle:
     preparation: Preparation
     streams: dict[Stream, StreamSpec]
     split: dict
-    fusion: dict = field(default_factory=lambda: {"method": "average"})
+    fusion: Fusion = field(default_factory=Fusion)
+    calibration: dict = field(default_factory=dict)
     measured: dict = field(default_factory=dict)
     origin: dict = field(default_factory=dict)
     licence: str = NO_LICENCE
@@ -73,15 +76,18 @@ def _bundle_from_record(record: dict) -> Bundle:
     values["classes"] = tuple(record["classes"])
     values["preparation"] = Preparation.from_dict(record["preparation"])
     values["streams"] = {stream: StreamSpec.from_dict(spec) for stream, spec in record["streams"].items()}
-    if values["fusion"] != {"method": "average"}:
-        raise InputError(f"fusion {values['fusion']} is unknown to this rgbflow: upgrade rgbflow")
+    values["fusion"] = Fusion.from_dict(record["fusion"])
+    if not values["fusion"].fits(values["streams"].keys(), len(values["classes"])):
+        raise ValueError("its fusion is for other streams or classes")
     return Bundle(**values)
 
 
 def save_bundle(folder: Path, bundle: Bundle) -> None:
     """Write `recognizer.json` and the model card, each under a temporary name first."""
     streams = {stream: asdict(bundle.streams[stream]) for stream in STREAMS if stream in bundle.streams}
-    record = {"format_version": FORMAT_VERSION, **asdict(bundle), "streams": streams}
+    record = {"format_version": FORMAT_VERSION, **asdict(bundle), "streams": streams, "fusion": bundle.fusion.as_dict()}
+    if not bundle.calibration:
+        del record["calibration"]
     write_atomically(folder / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     write_atomically(folder / "README.md", model_card(bundle))
 
@@ -110,7 +116,9 @@ def load_weights(folder: Path, stream: Stream) -> dict[str, Tensor]:
 
 
 def with_stream(existing: Bundle | None, addition: Bundle) -> Bundle:
-    """The existing bundle with the streams of `addition` put in or replaced; its figures are no longer true.
+    """The existing bundle with the streams of `addition` put in or replaced.
+
+    Its figures and its fitted fusion are no longer true and are forgotten.
 
     Raises:
         InputError: if the two were trained on other classes, another split or another working size.
@@ -172,6 +180,8 @@ It tells {len(bundle.classes)} actions apart: {", ".join(bundle.classes)}.
 
 {streams}
 
+{_fusion_line(bundle)}
+
 {_measured_lines(bundle)}
 
 Trained on a split of protocol `{bundle.split["protocol"]}`, seed {bundle.split["seed"]}, sha256
@@ -184,6 +194,19 @@ recognizer = Recognizer.load("path/to/this/folder")
 print(recognizer.predict("clip.mp4").top(5))
 ```
 """
+
+
+def _fusion_line(bundle: Bundle) -> str:
+    fusion = bundle.fusion
+    if fusion == Fusion():
+        return "Its probabilities are not calibrated: `rgbflow calibrate` does it."
+    line = f"Fusion: {fusion.method}, temperature {fusion.temperature:.2f}, fitted on the val part."
+    if fusion.threshold is not None:
+        line += (
+            f" A clip whose highest probability is not above {fusion.threshold:.3f} is called unknown; it was "
+            f"fitted to give a name to at most {100 * fusion.false_alarm_rate:.3g} % of the clips of unseen classes."
+        )
+    return line
 
 
 def _measured_lines(bundle: Bundle) -> str:

@@ -1,11 +1,107 @@
-"""Late fusion: the scores of the streams become one probability per class."""
+"""Late fusion: the scores of the streams become one calibrated probability per class, and a class or "unknown"."""
 
+import math
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Literal, get_args
 
 import numpy as np
 from scipy.special import softmax
 
 from rgbflow.errors import InputError
+from rgbflow.stream import Stream
+
+Method = Literal["average", "weighted", "stacking", "reliability"]
+METHODS: tuple[Method, ...] = get_args(Method)
+SMALLEST = np.finfo(np.float64).tiny  # a softmax may give 0, which has no logarithm
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """How the streams' scores become one probability per class, and when none of the classes is believed.
+
+    The default is the paper's: the plain average, as it is. The numbers of every other one are fitted on validation
+    clips (`rgbflow.learn.calibrate`).
+
+    Attributes:
+        method: "average": the mean of the streams' probabilities.
+            "weighted": their mean with one weight for each stream (`weights`: 1 number each, together 1).
+            "reliability": their mean with a weight for each stream and class (`weights`: K numbers each, in 0 to 1).
+            "stacking": softmax of bias + the weighted sum of their logarithms (`weights`: K numbers each), which is
+            logistic regression whose logit of a class sees what the streams say of that class (Seewald 2002).
+        weights: of each stream; empty for "average".
+        bias: K numbers for "stacking", else empty.
+        temperature: the fused logits are divided by it (Guo et al. 2017); 1 leaves them alone.
+        threshold: a clip whose highest probability is not above it is "unknown"; None names every clip.
+        false_alarm_rate: the share of clips of unseen classes, 0 to 1, that are given a name: what was promised when
+            the threshold was fitted.
+
+    Raises:
+        InputError: if the numbers don't fit the method.
+    """
+
+    method: Method = "average"
+    weights: Mapping[Stream, tuple[float, ...]] = field(default_factory=dict)
+    bias: tuple[float, ...] = ()
+    temperature: float = 1.0
+    threshold: float | None = None
+    false_alarm_rate: float | None = None
+
+    def __post_init__(self):
+        if self.method not in METHODS:
+            raise InputError(f"fusion {self.method!r} is unknown to this rgbflow: upgrade rgbflow")
+        numbers = [self.temperature, *self.bias, *(number for row in self.weights.values() for number in row)]
+        is_sound = all(map(math.isfinite, numbers)) and self.temperature > 0
+        needs = self.method != "average", self.method == "stacking"
+        if not is_sound or (bool(self.weights), bool(self.bias)) != needs:
+            raise InputError(f"the numbers of fusion {self.method!r} are damaged: run `rgbflow calibrate` again")
+
+    def as_dict(self) -> dict:
+        """A form for JSON, without what is as in the plain average."""
+        return {"method": self.method, **{k: v for k, v in asdict(self).items() if v != getattr(Fusion(), k)}}
+
+    @classmethod
+    def from_dict(cls, values: Mapping) -> "Fusion":
+        """Back from `as_dict`.
+
+        Raises:
+            InputError: if a later rgbflow wrote it.
+        """
+        if not values.keys() <= {field.name for field in fields(cls)}:
+            raise InputError(f"fusion {values} is unknown to this rgbflow: upgrade rgbflow")
+        weights = {stream: tuple(row) for stream, row in values.get("weights", {}).items()}
+        return cls(**{**values, "weights": weights, "bias": tuple(values.get("bias", ()))})
+
+    def fits(self, streams: set[Stream], num_classes: int) -> bool:
+        """Whether it is for these streams and this number of classes."""
+        length = 1 if self.method == "weighted" else num_classes
+        lengths = {*map(len, self.weights.values())} or {length}
+        return self.weights.keys() in (set(), streams) and lengths == {length} and len(self.bias) in (0, num_classes)
+
+    def fuse(self, scores: Mapping[Stream, np.ndarray]) -> np.ndarray:
+        """One probability per class from those of the streams.
+
+        Args:
+            scores: per stream (..., K) probabilities, each row summing to 1.
+
+        Returns:
+            (..., K) float64 probabilities.
+
+        Raises:
+            InputError: as `average`.
+        """
+        fused = self._mixed(scores)
+        return fused if self.temperature == 1 else softmax(log_scores(fused) / self.temperature, axis=-1)
+
+    def _mixed(self, scores: Mapping[Stream, np.ndarray]) -> np.ndarray:
+        if self.method == "average":
+            return average(scores)
+        rows = {stream: np.array(self.weights[stream]) for stream in scores}
+        if self.method == "stacking":
+            logits = sum(rows[stream] * log_scores(scores[stream]) for stream in scores) + np.array(self.bias)
+            return softmax(logits, axis=-1)
+        mixed = sum(rows[stream] * scores[stream] for stream in scores)
+        return mixed / mixed.sum(axis=-1, keepdims=True)
 
 
 def average(scores: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -32,3 +128,8 @@ def average(scores: Mapping[str, np.ndarray]) -> np.ndarray:
 def probabilities(logits: np.ndarray) -> np.ndarray:
     """Softmax over the last axis, in float64: logits (..., K) become scores."""
     return softmax(logits.astype(np.float64), axis=-1)
+
+
+def log_scores(scores: np.ndarray) -> np.ndarray:
+    """Logarithms of (..., K) probabilities, finite also where one is 0: logits, but for a constant of each row."""
+    return np.log(np.maximum(scores, SMALLEST))

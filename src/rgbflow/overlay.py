@@ -194,8 +194,8 @@ def _draw_place(pixels: np.ndarray, layout: Layout, top: int, share: float) -> N
 def draw_panel(prediction: Prediction, layout: Layout, swatch: Colour | None = None) -> np.ndarray:
     """The panel of a prediction: (height, panel_width, 4) uint8 RGBA.
 
-    Its head is the label with its probability; below are the best `NUM_BARS` classes, each with a bar of its
-    fused score and, if there are two streams, a mark at the score of each.
+    Its head is the label with its probability, or "unknown" without one; below are the best `NUM_BARS` classes, each
+    with a bar of its fused score and, if there are two streams, a mark at the score of each.
 
     Args:
         prediction: what to show.
@@ -212,9 +212,10 @@ def draw_panel(prediction: Prediction, layout: Layout, swatch: Colour | None = N
     draw.rounded_rectangle((0, 0, layout.panel_width - 1, height - 1), layout.unit // 2, fill=GROUND)
     _draw_header(draw, prediction, layout, swatch)
     for row, answer in enumerate(best):
+        is_answer = row == 0 and prediction.is_known
         place = prediction.classes.index(answer.label)
         marks = {stream: float(prediction.stream_scores[stream][place]) for stream in streams}
-        _draw_row(draw, layout, rows_top + row * layout.row_height, answer.label, answer.score, marks, row == 0)
+        _draw_row(draw, layout, rows_top + row * layout.row_height, answer.label, answer.score, marks, is_answer)
     _draw_legend(draw, layout, rows_end + layout.padding, streams)
     return np.asarray(image)
 
@@ -223,7 +224,7 @@ def _draw_header(draw: ImageDraw.ImageDraw, prediction: Prediction, layout: Layo
     size = round(1.35 * layout.unit)
     middle = layout.padding + layout.header_height // 2 - layout.unit // 3
     right = layout.panel_width - layout.padding
-    score = percent(prediction.score)
+    score = percent(prediction.score) if prediction.is_known else ""
     draw.text((right, middle), score, BRIGHT, font(size), anchor="rm")
     left = layout.padding
     if swatch:

@@ -23,6 +23,7 @@ from rgbflow.stream import STREAMS, Crops, Stream
 from rgbflow.transforms import evaluation_input
 from rgbflow.video import Frame, count_frames, decode
 
+UNKNOWN = "unknown"  # the label of what is none of the classes
 NUM_SNIPPETS = 25  # of a clip at test time (Simonyan and Zisserman 2014, section 6)
 
 
@@ -44,6 +45,7 @@ class Prediction:
         stream_scores: per stream (K,) float64, probabilities of that stream alone.
         start_seconds, end_seconds: the part of the video that was looked at.
         seconds: time spent per stage: decode (with resizing) and flow where a file was read, each network, fusion.
+        threshold: the clip is none of the classes if no score is above it; None where the bundle has none.
     """
 
     classes: tuple[str, ...]
@@ -52,13 +54,21 @@ class Prediction:
     start_seconds: float
     end_seconds: float
     seconds: dict[str, float]
+    threshold: float | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is one of the classes; asks the score, so a class may be named "unknown"."""
+        return self.threshold is None or self.score > self.threshold
 
     @property
     def label(self) -> str:
-        return self.top(1)[0].label
+        """The likeliest class, or "unknown" if it is not likely enough; `top` shows the classes all the same."""
+        return self.top(1)[0].label if self.is_known else UNKNOWN
 
     @property
     def score(self) -> float:
+        """The probability of the likeliest class."""
         return self.top(1)[0].score
 
     def top(self, count: int = 5) -> list[Answer]:
@@ -79,6 +89,7 @@ class Prediction:
         answers = {"fused": self.top(count), **{name: self.stream_top(name, count) for name in self.stream_scores}}
         return {
             "label": self.label,
+            "is_known": self.is_known,
             "score": self.score,
             "start_seconds": self.start_seconds,
             "end_seconds": self.end_seconds,
@@ -110,12 +121,14 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of a long video with one label; its score is the mean over the stretch."""
+    """A stretch of a long video with one label, perhaps "unknown"; its score, of the likeliest class, is the mean over
+    the stretch."""
 
     start_seconds: float
     end_seconds: float
     label: str
     score: float
+    is_known: bool = True
 
 
 @dataclass(frozen=True)
@@ -192,9 +205,10 @@ class Recognizer:
             seconds[f"{stream} network"] = time.perf_counter() - began
         began = time.perf_counter()
         stream_scores = {stream: fusion.probabilities(values) for stream, values in logits.items()}
-        scores = fusion.average(stream_scores)
+        scores = self.bundle.fusion.fuse(stream_scores)
         seconds["fusion"] = time.perf_counter() - began
-        return Prediction(self.bundle.classes, scores, stream_scores, clip.start_seconds, clip.end_seconds, seconds)
+        span, threshold = (clip.start_seconds, clip.end_seconds), self.bundle.fusion.threshold
+        return Prediction(self.bundle.classes, scores, stream_scores, *span, seconds, threshold)
 
     def explain(self, video: str | Path | Clip, num_snippets: int = NUM_SNIPPETS, crops: Crops = 1) -> Explanation:
         """Label a clip as `predict` does, and show where in its frames and its flow each stream found the answer.
@@ -331,8 +345,8 @@ def merge_windows(windows: list[Prediction], step_seconds: float) -> list[Segmen
         middle = (start + stop) / 2
         covering = [window.scores for window in windows if window.start_seconds <= middle <= window.end_seconds]
         if covering:
-            scores = np.mean(covering, axis=0)
-            segments.append(Segment(start, stop, windows[0].classes[scores.argmax()], float(scores.max())))
+            step = replace(windows[0], scores=np.mean(covering, axis=0))
+            segments.append(Segment(start, stop, step.label, step.score, step.is_known))
     return _join_equal_neighbours(segments)
 
 
@@ -340,10 +354,10 @@ def _join_equal_neighbours(steps: list[Segment]) -> list[Segment]:
     joined = steps[:1]
     for step in steps[1:]:
         last = joined[-1]
-        if step.label != last.label or step.start_seconds > last.end_seconds:
+        if (step.label, step.is_known) != (last.label, last.is_known) or step.start_seconds > last.end_seconds:
             joined.append(step)
             continue
         old, new = last.end_seconds - last.start_seconds, step.end_seconds - step.start_seconds
         score = (last.score * old + step.score * new) / (old + new)
-        joined[-1] = Segment(last.start_seconds, step.end_seconds, last.label, score)
+        joined[-1] = replace(last, end_seconds=step.end_seconds, score=score)
     return joined
