@@ -17,6 +17,7 @@ from rgbflow.learn.presets import LITE, STRONG
 from rgbflow.paper.presets import Scale, table_i
 from rgbflow.printing import (
     print_ablation,
+    print_calibration,
     print_evaluation,
     print_fig4,
     print_figures,
@@ -134,6 +135,7 @@ def split(
     groups: Annotated[Path | None, Flag(metavar="PATH")] = None,
     holdout: Annotated[tuple[str, ...], Flag(metavar="NAME ...")] = (),
     lists: Annotated[Path | None, Flag(metavar="PATH")] = None,
+    leave_out: Annotated[tuple[str, ...], Flag(metavar="CLASS ...")] = (),
     json: bool = False,
 ) -> int:
     """Divide a prepared data set into train, val and test, and say how much leaks between them.
@@ -146,6 +148,7 @@ def split(
         groups: table of groups, Class/clip.avi<TAB>group, instead of the store's.
         holdout: groups that make up the test part; with protocol group.
         lists: folder of UCF101's lists; for official-N.
+        leave_out: classes that are not to be known, two or more; to fit and test "unknown" with.
         json: print the result as JSON.
     """
     from rgbflow.data.splits import is_lists, make_split, read_lists
@@ -154,7 +157,7 @@ def split(
     if lists_alone and groups:
         raise InputError(f"--groups {groups} is for a prepared data set: UCF101's names give their groups themselves")
     clips = read_lists(store) if lists_alone else _clips_of_store(store, groups)
-    made = make_split(clips, protocol, seed, holdout, store if lists_alone else lists)
+    made = make_split(clips, protocol, seed, holdout, store if lists_alone else lists, leave_out)
     made.save(out)
     for note in made.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -166,12 +169,14 @@ def split(
         "test": len(made.test),
         "leak_percent": made.leak_percent,
     }
-    show(
-        result,
-        json,
+    line = (
         "{split}: {train} train, {val} val, {test} test clips ({protocol}); "
-        "{leak_percent:.1f} % of the test clips share a group with a training clip",
+        "{leak_percent:.1f} % of the test clips share a group with a training clip"
     )
+    if leave_out:
+        result |= {"unknown_val": len(made.unknown_val), "unknown_test": len(made.unknown_test)}
+        line += "; of classes left out {unknown_val} for val, {unknown_test} for test"
+    show(result, json, line)
     return 0
 
 
@@ -262,7 +267,8 @@ def evaluate(
     check_positive(snippets=snippets)
     folder = fetch_bundle(bundle)
     recognizer, data, parts = Recognizer.load(folder, device), open_store(store), load_split(split)
-    with track("evaluating", len(getattr(parts, part)), "clips") as tracker:
+    clips = len(getattr(parts, part)) + len(getattr(parts, f"unknown_{part}"))
+    with track("evaluating", clips, "clips") as tracker:
         evaluation = evaluate(
             recognizer, data, parts, part, snippets, crops, on_clip=lambda prediction: tracker.advance()
         )
@@ -282,6 +288,56 @@ def evaluate(
         print_evaluation(evaluation)
         for name, path in written.items():
             print(f"{name}: {path}")
+    return 0
+
+
+def calibrate(
+    bundle: Annotated[Path, Positional, Flag(metavar="BUNDLE")],
+    store: Annotated[Path, Positional, Flag(metavar="STORE")],
+    split: Path,
+    fusion: Literal["auto", "average", "weighted", "stacking", "reliability"] = "auto",
+    false_alarm_rate: Annotated[float | None, Flag(metavar="SHARE")] = None,
+    snippets: int = 25,
+    crops: Crops = 1,
+    device: str = "auto",
+    json: bool = False,
+) -> int:
+    """Fit fusion, temperature and the threshold of "unknown" on the val part, and put them into the bundle.
+
+    Args:
+        bundle: folder from `rgbflow train`.
+        store: prepared data set, or a folder in a published JPEG layout.
+        split: the split the bundle was trained on.
+        fusion: method; auto takes the average unless another is clearly better on val.
+        false_alarm_rate: share of clips of unseen classes that may get a name, such as 0.05; needs split --leave-out.
+        snippets: per clip and stream.
+        crops: of each snippet: the centre, or centre and corners, each also mirrored.
+        device: auto, cpu, cuda or mps.
+        json: print what was fitted as JSON.
+    """
+    from rgbflow.bundle import RECORD, load_bundle
+    from rgbflow.data.jpegs import open_store
+    from rgbflow.data.splits import load_split
+    from rgbflow.learn.calibrate import calibrate, record_calibration
+    from rgbflow.progress import track
+    from rgbflow.recognizer import Recognizer
+
+    check_positive(snippets=snippets)
+    load_bundle(bundle)  # a Hub id is refused: what is fitted goes into the folder
+    recognizer, data, parts = Recognizer.load(bundle, device), open_store(store), load_split(split)
+    if parts.unknown_val and false_alarm_rate is None:
+        print("note: the split leaves classes out; --false-alarm-rate 0.05 would fit a threshold", file=sys.stderr)
+    clips = len(parts.val) + (len(parts.unknown_val) if false_alarm_rate is not None else 0)
+    with track("calibrating", clips, "clips") as tracker:
+        made = calibrate(
+            recognizer, data, parts, fusion, false_alarm_rate, snippets, crops, lambda prediction: tracker.advance()
+        )
+    record_calibration(bundle, made)
+    if json:
+        show({"bundle": str(bundle), **made.as_dict()}, True)
+    else:
+        print_calibration(made)
+        print(f"recorded: {bundle / RECORD}; `rgbflow evaluate` measures it on the test part")
     return 0
 
 
@@ -604,6 +660,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "prepare": prepare,
     "split": split,
     "train": train,
+    "calibrate": calibrate,
     "evaluate": evaluate,
     "predict": predict,
     "fuse": fuse,

@@ -11,8 +11,10 @@ from rgbflow.processes import is_first_process
 
 if TYPE_CHECKING:
     from rgbflow.learn.ablate import Ablation
+    from rgbflow.learn.calibrate import Calibration
+    from rgbflow.learn.comparison import Compared
     from rgbflow.learn.evaluate import Evaluation
-    from rgbflow.learn.metrics import Figures
+    from rgbflow.learn.metrics import Figures, UnknownFigures
     from rgbflow.paper.fig4 import Figure4
     from rgbflow.paper.plan import Plan
     from rgbflow.paper.table2 import Table2
@@ -35,7 +37,8 @@ def show_prediction(video: Path, prediction: Prediction, top: int, as_json: bool
     from rich.markup import escape
     from rich.table import Table
 
-    print(f"{video}: {prediction.label} ({prediction.score:.1%})")
+    likeliest = "" if prediction.is_known else f"likeliest {prediction.top(1)[0].label}, "
+    print(f"{video}: {prediction.label} ({likeliest}{prediction.score:.1%})")
     table = Table()
     columns = {"fused": prediction.scores, **prediction.stream_scores}
     for name in ("class", *columns):
@@ -64,6 +67,76 @@ def print_evaluation(evaluation: Evaluation) -> None:
     print_figures(f"{len(evaluation.names)} clips of the {evaluation.part} part", evaluation.figures())
     leak = f"{evaluation.leak_percent:.1f} % of these clips share a group with a training clip"
     print(f"protocol {evaluation.protocol}: {leak}")
+    before, after = evaluation.uncalibrated_error, evaluation.calibration_error
+    print(f"calibration error {after:.1f} %" + (f", {before:.1f} % of the plain average" if before != after else ""))
+    print_comparison(evaluation.comparison())
+    unknown = evaluation.unknown_figures()
+    if unknown:
+        print(_told_apart(unknown))
+
+
+def print_comparison(rows: list[Compared]) -> None:
+    """Print the fusions that were fitted on val side by side; nothing where there are none."""
+    from rich.console import Console
+    from rich.table import Table
+
+    if not rows:
+        return
+    print("the fusions, each fitted on val:")
+    table = Table()
+    for name in ("fusion", "top-1 %", "95 % interval", "ahead of average", "calibration error %"):
+        table.add_column(name, justify="left" if name == "fusion" else "right")
+    for row in rows:
+        low, high = row.top1_interval
+        ahead = ""
+        if row.ahead is not None:
+            ahead = f"{row.ahead:+.1f} ({row.ahead_interval[0]:+.1f} to {row.ahead_interval[1]:+.1f})"
+        table.add_row(row.name, f"{row.top1:.1f}", f"{low:.1f} – {high:.1f}", ahead, f"{row.calibration_error:.1f}")
+    Console().print(table)
+
+
+def _told_apart(figures: UnknownFigures) -> str:
+    low, high = figures.auroc_interval
+    lines = [f"{figures.unknown_clips} clips of unseen classes: AUROC {figures.auroc:.1f} % ({low:.1f} – {high:.1f})"]
+    if figures.false_alarms is not None:
+        (low, high), (least, most) = figures.false_alarms_interval, figures.rejected_interval
+        lines.append(
+            f"given a name: {figures.false_alarms:.1f} % ({low:.1f} – {high:.1f}), promised {figures.promised:.3g} %; "
+            f"known clips called unknown: {figures.rejected:.1f} % ({least:.1f} – {most:.1f})"
+        )
+    return "\n".join(lines)
+
+
+def print_calibration(calibration: Calibration) -> None:
+    """Print what was fitted on the validation part, and what it was chosen from."""
+    from rich.console import Console
+    from rich.table import Table
+
+    print(f"{calibration.clips} clips of {calibration.groups} groups of the val part")
+    table = Table()
+    for name in ("fusion", "log loss", "calibration error %", "temperature", "weights"):
+        table.add_column(name, justify="left" if name in ("fusion", "weights") else "right")
+    for method, row in calibration.candidates.items():
+        name = f"→ {method}" if method == calibration.fusion.method else method
+        spans = (
+            f"{stream} {min(values):.2f}" + (f" … {max(values):.2f}" if len(values) > 1 else "")
+            for stream, values in row.fusion.weights.items()
+        )
+        figures = f"{row.log_loss:.3f}", f"{row.calibration_error:.1f}", f"{row.fusion.temperature:.2f}"
+        table.add_row(name, *figures, ", ".join(spans))
+    Console().print(table)
+    print(
+        "log loss and calibration error are cross-validated by group; "
+        f"the average as it was had a calibration error of {calibration.uncalibrated_error:.1f} %"
+    )
+    fusion = calibration.fusion
+    if fusion.threshold is not None:
+        share = f"{100 * fusion.false_alarm_rate:.3g} %"
+        print(
+            f"unknown: up to a probability of {fusion.threshold:.3f}, fitted on {calibration.unknown_clips} clips of "
+            f"{calibration.unknown_classes} unseen classes so that at most {share} of such clips get a name; "
+            f"it rejects {calibration.rejected:.1f} % of the val clips"
+        )
 
 
 def print_plan(plan: Plan) -> None:

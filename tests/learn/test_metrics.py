@@ -2,14 +2,22 @@ import json
 
 import numpy as np
 import pytest
-from sklearn.metrics import balanced_accuracy_score, confusion_matrix, top_k_accuracy_score
+import torch
+from scipy import stats
+from sklearn.metrics import balanced_accuracy_score, confusion_matrix, roc_auc_score, top_k_accuracy_score
+from torchmetrics.functional.classification import multiclass_calibration_error
 
 from rgbflow.errors import InputError
 from rgbflow.learn.metrics import (
     DECISIONS,
+    auroc_interval,
+    calibration_error,
+    calibration_error_by_chance,
     confusion,
     deciding_stream,
+    group_interval,
     measure,
+    measure_unknown,
     truth_ranks,
     wilson_interval,
 )
@@ -165,3 +173,81 @@ def test_arrays_that_do_not_fit_give_one_line(function, scores, labels, rule):
     with pytest.raises(InputError, match=rule) as caught:
         function(scores, labels)
     assert "\n" not in str(caught.value)
+
+
+def test_groups_of_one_size_get_the_t_interval_of_their_means():
+    values = {"a0": 1.0, "a1": 0.0, "b0": 1.0, "b1": 1.0, "c0": 0.0, "c1": 0.0}
+    groups = {clip: clip[0] for clip in values}
+    expected = stats.ttest_1samp([0.5, 1, 0], 0).confidence_interval(0.95)
+    assert group_interval(values, groups) == pytest.approx((100 * expected.low, 100 * expected.high))
+
+
+def test_one_group_says_nothing():
+    assert group_interval({"a": 1.0, "b": 1.0}, {"a": "g", "b": "g"}) == (-100, 100)
+
+
+def softmax(logits):
+    exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return exponents / exponents.sum(axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize(("clips", "classes", "sharpness"), [(1, 2, 1), (17, 3, 4), (500, 10, 2), (500, 101, 0.5)])
+def test_the_calibration_error_equals_torchmetrics(clips, classes, sharpness):
+    scores, labels = draw_scores(clips, clips, classes)
+    scores = softmax(sharpness * scores)
+    theirs = multiclass_calibration_error(torch.tensor(scores), torch.tensor(labels), classes, n_bins=15, norm="l1")
+    assert calibration_error(scores, labels) == pytest.approx(100 * float(theirs), abs=1e-4)
+
+
+def test_the_calibration_error_of_chance_is_that_of_true_probabilities():
+    generator = np.random.default_rng(0)
+    scores = softmax(2 * generator.normal(size=(60, 5)))
+    drawn = [
+        calibration_error(scores, (generator.random((60, 1)) > scores.cumsum(axis=1)).sum(axis=1)) for _ in range(400)
+    ]
+    assert calibration_error_by_chance(scores) == pytest.approx(np.mean(drawn), abs=0.5)
+    assert np.mean(drawn) > 5  # 60 clips can't show less, however true the probabilities
+
+
+def test_certain_and_right_is_calibrated_certain_and_wrong_is_not():
+    certain = np.eye(3)
+    assert calibration_error(certain, np.arange(3)) == 0
+    assert calibration_error(certain, np.array([1, 2, 0])) == 100
+
+
+def test_unknown_figures_are_those_of_an_independent_implementation():
+    generator = np.random.default_rng(3)
+    known, unknown = softmax(3 * generator.normal(size=(50, 4))), softmax(generator.normal(size=(30, 4)))
+    figures = measure_unknown(known, unknown, threshold=0.6, promised=0.05)
+    confidence, truth = [*known.max(axis=1), *unknown.max(axis=1)], [1] * 50 + [0] * 30
+    assert figures.auroc == pytest.approx(100 * roc_auc_score(truth, confidence))
+    assert figures.false_alarms == pytest.approx(100 * sum(row.max() > 0.6 for row in unknown) / 30)
+    assert figures.rejected == pytest.approx(100 * sum(row.max() <= 0.6 for row in known) / 50)
+    assert figures.false_alarms_interval == wilson_interval(round(figures.false_alarms * 0.3), 30)
+    assert (figures.known_clips, figures.unknown_clips, figures.promised) == (50, 30, 5)
+    assert measure_unknown(known, unknown).false_alarms is None
+
+
+def test_the_interval_of_an_area_covers_the_truth_as_often_as_it_says():
+    generator = np.random.default_rng(1)
+    shift = 1.5
+    truth = 100 * stats.norm.cdf(shift / np.sqrt(2))
+    covered = []
+    for _ in range(300):
+        above, below = generator.normal(shift, 1, 20), generator.normal(0, 1, 15)
+        low, high = auroc_interval(100 * float((above[:, None] > below).mean()), 20, 15)
+        covered.append(low <= truth <= high)
+    assert 0.91 < np.mean(covered) <= 1
+
+
+def test_the_interval_of_an_area_stays_inside_and_is_one_also_at_the_ends():
+    for found in (0, 0.5, 50, 99, 100):
+        low, high = auroc_interval(found, 8, 8)
+        assert 0 <= low <= found <= high <= 100
+        assert high - low > 20
+    wide, narrow = (auroc_interval(90, clips, clips) for clips in (10, 1000))
+    assert wide[0] < narrow[0] < 90 < narrow[1] < wide[1]
+    # With many clips it is the area ± 1.96 standard errors of Hanley and McNeil.
+    pair, triple = 0.9 / 1.1, 2 * 0.81 / 1.9
+    error = np.sqrt((0.9 * 0.1 + 99999 * (pair - 0.81) + 99999 * (triple - 0.81)) / 1e10)
+    assert auroc_interval(90, 100000, 100000) == pytest.approx((90 - 196 * error, 90 + 196 * error), abs=0.01)

@@ -10,7 +10,8 @@ import pytest
 
 from rgbflow.decision import decide
 from rgbflow.errors import InputError
-from rgbflow.learn.metrics import confusion, deciding_stream, measure
+from rgbflow.learn.comparison import Compared
+from rgbflow.learn.metrics import UnknownFigures, confusion, deciding_stream, measure
 from rgbflow.learn.report import MOST_WRONG_CLIPS, Example, Report, Why, render, write_report
 
 DASH = "\N{EN DASH}"
@@ -372,3 +373,37 @@ def test_a_place_that_cannot_be_written_gives_one_line(tmp_path):
 def test_a_report_that_does_not_fit_together(change, rule):
     with pytest.raises(ValueError, match=rule):
         replace(make_report(), **change)
+
+
+def test_calibration_and_the_fusions_are_told_where_they_were_measured():
+    assert "alibration" not in Page(render(make_report())).text
+    report = replace(make_report(), calibration_errors=(12.34, 3.21))
+    text = Page(render(report)).text
+    assert "Expected calibration error 3.2 %" in text
+    assert "The plain average has 12.3 %" in text
+    assert "stacking" not in text
+    rows = [
+        Compared("average", 40, 70.0, (55.0, 81.0), 3.2),
+        Compared("stacking", 40, 75.0, (60.0, 85.0), 4.5, 5.0, (-2.5, 12.5)),
+    ]
+    text = Page(render(replace(report, comparison=rows))).text
+    assert f"stacking 75.0 60.0{DASH}85.0 +5.0 -2.5{DASH}12.5 4.5" in text
+
+
+def test_unknown_classes_are_told_with_what_was_promised():
+    figures = UnknownFigures(40, 20, 88.0, (78.0, 94.0))
+    text = Page(render(replace(make_report(), unknown=figures))).text
+    assert "20 clips of classes that were left out of training, against 40 of the classes above" in text
+    assert f"an area under the ROC curve of 88.0 % (78.0{DASH}94.0)" in text
+    assert "promised" not in text
+    figures = replace(
+        figures,
+        promised=5.0,
+        false_alarms=10.0,
+        false_alarms_interval=(2.8, 30.1),
+        rejected=25.0,
+        rejected_interval=(14.2, 40.2),
+    )
+    text = Page(render(replace(make_report(), unknown=figures))).text
+    assert f"10.0 % of them (2.8{DASH}30.1) are given a name all the same; 5 % was promised." in text
+    assert f"25.0 % (14.2{DASH}40.2) of the known clips are called unknown." in text

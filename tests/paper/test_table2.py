@@ -8,13 +8,12 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from rgbflow import cli
 from rgbflow.bundle import load_bundle
 from rgbflow.data.splits import load_split
 from rgbflow.errors import InputError
-from rgbflow.learn.metrics import group_interval, wilson_interval
+from rgbflow.learn.metrics import wilson_interval
 from rgbflow.learn.tasks import run_tasks
 from rgbflow.learn.train import read_curve
 from rgbflow.paper.presets import Scale
@@ -143,17 +142,6 @@ def test_a_task_that_fails_beside_others_is_named(long_world, tmp_path):
 def test_seeds_differ_between_runs(table_folder):
     seeds = [load_bundle(table_folder / run / "c3d").origin["rgb"]["config"]["seed"] for run in ("run0", "run1")]
     assert seeds == [0, 1]
-
-
-def test_groups_of_one_size_get_the_t_interval_of_their_means():
-    values = {"a0": 1.0, "a1": 0.0, "b0": 1.0, "b1": 1.0, "c0": 0.0, "c1": 0.0}
-    groups = {clip: clip[0] for clip in values}
-    expected = stats.ttest_1samp([0.5, 1, 0], 0).confidence_interval(0.95)
-    assert group_interval(values, groups) == pytest.approx((100 * expected.low, 100 * expected.high))
-
-
-def test_one_group_says_nothing():
-    assert group_interval({"a": 1.0, "b": 1.0}, {"a": "g", "b": "g"}) == (-100, 100)
 
 
 def row_of(name, behind, interval):

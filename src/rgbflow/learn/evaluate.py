@@ -1,9 +1,9 @@
 """Evaluation of a bundle on one part of a split: every clip is labelled as `predict` labels a file."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +16,16 @@ from rgbflow.data.splits import Split, SplitClip, check_split, leak_percent
 from rgbflow.data.store import read_ahead
 from rgbflow.errors import InputError
 from rgbflow.flow import dequantise, flow_picture, usual_speed
-from rgbflow.learn.metrics import Figures, deciding_stream, measure
+from rgbflow.fusion import Fusion
+from rgbflow.learn.comparison import Compared, compare
+from rgbflow.learn.metrics import (
+    Figures,
+    UnknownFigures,
+    calibration_error,
+    deciding_stream,
+    measure,
+    measure_unknown,
+)
 from rgbflow.learn.report import PICTURE_WIDTH, Example, Report, Why
 from rgbflow.learn.scores import ScoreFile
 from rgbflow.learn.train import read_curve
@@ -26,6 +35,7 @@ from rgbflow.stream import Crops
 from rgbflow.why import stream_picture
 
 Part = Literal["test", "val"]
+AnyPart = Literal["test", "val", "unknown_test", "unknown_val"]
 EXAMPLE_FRAMES = 6
 
 
@@ -43,6 +53,10 @@ class Evaluation:
         num_snippets: of each clip and stream.
         crops: of each snippet.
         scores: per stream and, when there are two, "fused": (N, K) float64 probabilities.
+        groups: of the N clips.
+        fusion: the bundle's.
+        candidates: by method, every fusion that `calibrate` fitted on val; empty before.
+        unknown_scores: (M, K) fused probabilities of the clips of classes that were left out; None where none were.
     """
 
     part: Part
@@ -54,6 +68,39 @@ class Evaluation:
     num_snippets: int
     crops: Crops
     scores: dict[str, np.ndarray]
+    groups: list[str] = field(default_factory=list)
+    fusion: Fusion = field(default_factory=Fusion)
+    candidates: dict[str, Fusion] = field(default_factory=dict)
+    unknown_scores: np.ndarray | None = None
+
+    @property
+    def streams(self) -> dict[str, np.ndarray]:
+        """The scores of each stream alone."""
+        return {name: scores for name, scores in self.scores.items() if name != "fused"}
+
+    @property
+    def calibration_error(self) -> float:
+        """Of the answers, percent."""
+        return calibration_error(self.fusion.fuse(self.streams), self.labels)
+
+    @property
+    def uncalibrated_error(self) -> float:
+        """Of the plain average of the streams, percent."""
+        return calibration_error(Fusion().fuse(self.streams), self.labels)
+
+    def comparison(self) -> list[Compared]:
+        """The fusions that were fitted on val, measured here; empty without `calibrate` or a second stream."""
+        if len(self.candidates) < 2:
+            return []
+        fused = {method: fusion.fuse(self.streams) for method, fusion in self.candidates.items()}
+        return compare(fused, self.labels, dict(zip(self.names, self.groups, strict=True)))
+
+    def unknown_figures(self) -> UnknownFigures | None:
+        """How well the clips of classes that were left out are told from these; None where there are none."""
+        if self.unknown_scores is None:
+            return None
+        known = self.fusion.fuse(self.streams)
+        return measure_unknown(known, self.unknown_scores, self.fusion.threshold, self.fusion.false_alarm_rate)
 
     def figures(self) -> dict[str, Figures]:
         """Top-1, top-5 and mean class accuracy of each stream and of the fusion."""
@@ -61,6 +108,7 @@ class Evaluation:
 
     def as_dict(self) -> dict:
         """A form for JSON; the bundle keeps the same."""
+        unknown = self.unknown_figures()
         return {
             "protocol": self.protocol,
             "leak_percent": self.leak_percent,
@@ -68,12 +116,15 @@ class Evaluation:
             "snippets": self.num_snippets,
             "crops": self.crops,
             "figures": {name: figures.as_dict() for name, figures in self.figures().items()},
+            "calibration_error": self.calibration_error,
+            "uncalibrated_error": self.uncalibrated_error,
+            "fusions": [row.as_dict() for row in self.comparison()],
+            "unknown": asdict(unknown) if unknown else None,
         }
 
     def save_scores(self, path: Path) -> None:
         """Write names, labels, classes, one (N, K) array per stream and kind = "scores" (probabilities) as .npz."""
-        streams = {name: scores for name, scores in self.scores.items() if name != "fused"}
-        ScoreFile(tuple(self.names), self.classes, self.labels, streams, "scores").save(path)
+        ScoreFile(tuple(self.names), self.classes, self.labels, self.streams, "scores").save(path)
 
 
 def evaluate(
@@ -85,7 +136,7 @@ def evaluate(
     crops: Crops = 1,
     on_clip: Callable[[Prediction], None] = lambda prediction: None,
 ) -> Evaluation:
-    """Label every clip of a part of a split.
+    """Label every clip of a part of a split, and those of the unknown part that goes with it.
 
     Args:
         recognizer: the trained bundle.
@@ -98,6 +149,47 @@ def evaluate(
 
     Raises:
         InputError: if store, split and bundle do not belong together, or a clip is too short.
+    """
+    clips: tuple[SplitClip, ...] = getattr(split, part)
+    predictions = label_clips(recognizer, store, split, part, num_snippets, crops, on_clip)
+    scores = stream_scores(predictions)
+    if len(scores) > 1:
+        scores["fused"] = np.stack([prediction.scores for prediction in predictions])
+    unknown_scores = None
+    if getattr(split, f"unknown_{part}"):
+        unknown = label_clips(recognizer, store, split, f"unknown_{part}", num_snippets, crops, on_clip)
+        unknown_scores = np.stack([prediction.scores for prediction in unknown])
+    candidates = recognizer.bundle.calibration.get("candidates", {})
+    return Evaluation(
+        part=part,
+        protocol=split.protocol,
+        leak_percent=leak_percent(split.train, clips),
+        classes=split.classes,
+        names=[clip.name for clip in clips],
+        labels=np.array([split.classes.index(clip.label) for clip in clips]),
+        num_snippets=num_snippets,
+        crops=crops,
+        scores=scores,
+        groups=[clip.group for clip in clips],
+        fusion=recognizer.bundle.fusion,
+        candidates={method: Fusion.from_dict(row["fusion"]) for method, row in candidates.items()},
+        unknown_scores=unknown_scores,
+    )
+
+
+def label_clips(
+    recognizer: Recognizer,
+    store: AnyStore,
+    split: Split,
+    part: AnyPart,
+    num_snippets: int = NUM_SNIPPETS,
+    crops: Crops = 1,
+    on_clip: Callable[[Prediction], None] = lambda prediction: None,
+) -> list[Prediction]:
+    """The answers for the clips of a part of a split, in its order, as `predict` gives them; see `evaluate`.
+
+    Raises:
+        InputError: if store, split and bundle do not belong together, the part is empty, or a clip is too short.
     """
     check_split(split, store.rows)
     _check_belongs(recognizer, store, split)
@@ -113,13 +205,12 @@ def evaluate(
     for stored in _ahead(read, clips):
         predictions.append(recognizer.predict(stored, num_snippets, crops))
         on_clip(predictions[-1])
-    scores = {name: np.stack([p.stream_scores[name] for p in predictions]) for name in recognizer.networks}
-    if len(scores) > 1:
-        scores["fused"] = np.stack([prediction.scores for prediction in predictions])
-    labels = np.array([split.classes.index(clip.label) for clip in clips])
-    names = [clip.name for clip in clips]
-    leak = leak_percent(split.train, clips)
-    return Evaluation(part, split.protocol, leak, split.classes, names, labels, num_snippets, crops, scores)
+    return predictions
+
+
+def stream_scores(predictions: Sequence[Prediction]) -> dict[str, np.ndarray]:
+    """Per stream (N, K): the probabilities that N predictions hold."""
+    return {name: np.stack([each.stream_scores[name] for each in predictions]) for name in predictions[0].stream_scores}
 
 
 def record_figures(folder: Path, evaluation: Evaluation) -> None:
@@ -153,6 +244,9 @@ def make_report(evaluation: Evaluation, recognizer: Recognizer, folder: Path, st
         curves={name: curve for name, curve in curves.items() if curve},
         examples=[make_example(store, name) for name in _one_per_class(evaluation)],
         whys=_whys(evaluation, recognizer, store),
+        calibration_errors=(evaluation.uncalibrated_error, evaluation.calibration_error),
+        comparison=evaluation.comparison(),
+        unknown=evaluation.unknown_figures(),
     )
 
 

@@ -1,4 +1,4 @@
-"""How well scores name clips: top-1, top-5, mean class accuracy, confusion, and which stream decided.
+"""How well scores name clips: top-1, top-5, mean class accuracy, confusion, which stream decided, how sure it may be.
 
 Every figure is a percentage of whole videos. `scores` are (N, K) floats, higher is better: probabilities or
 logits, only their order counts. `labels` are (N,) integers in 0 ... K - 1.
@@ -10,13 +10,14 @@ always answers class 0 and gets the share of class 0, and top-1 is the diagonal 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from rgbflow.errors import InputError
 
 CONFIDENCE = 0.95
+CALIBRATION_BINS = 15  # Guo et al. 2017, section 2
 DECISIONS = ("both", "rgb", "flow", "fusion", "wrong")
 
 
@@ -39,6 +40,32 @@ class Figures:
     def as_dict(self) -> dict[str, int | float | tuple[float, float]]:
         """The fields by name, ready for JSON."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class UnknownFigures:
+    """How well clips of classes that were not trained on are told from the known ones, in percent.
+
+    Attributes:
+        known_clips, unknown_clips: how many there were.
+        auroc: area under the ROC curve of the highest probability (Hendrycks and Gimpel 2017); 50 is chance.
+        auroc_interval: its 95 % interval, see `auroc_interval`.
+        promised: the false-alarm rate that the threshold was fitted for; None, as the next four, without a threshold.
+        false_alarms: share of the unknown clips that are given a name.
+        false_alarms_interval: its 95 % Wilson interval.
+        rejected: share of the known clips that are called unknown.
+        rejected_interval: its 95 % Wilson interval.
+    """
+
+    known_clips: int
+    unknown_clips: int
+    auroc: float
+    auroc_interval: tuple[float, float]
+    promised: float | None = None
+    false_alarms: float | None = None
+    false_alarms_interval: tuple[float, float] | None = None
+    rejected: float | None = None
+    rejected_interval: tuple[float, float] | None = None
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
@@ -148,6 +175,94 @@ def deciding_stream(scores: Mapping[str, np.ndarray], labels: np.ndarray) -> np.
         return np.where(truth_ranks(values, labels) == 0, stream, "wrong")
     rgb, flow, fused = (truth_ranks(scores[key], labels) == 0 for key in ("rgb", "flow", "fused"))
     return np.select([~fused, rgb & flow, rgb, flow], ["wrong", "both", "rgb", "flow"], default="fusion")
+
+
+def calibration_error(scores: np.ndarray, labels: np.ndarray) -> float:
+    """The expected calibration error in percent (Naeini et al. 2015), 15 bins of equal width.
+
+    How far the highest probability of clips lies from the share of them that are named right: the mean over the bins
+    of |confidence - accuracy|, weighed by their clips. Even a perfectly calibrated scorer gets some percent on few
+    clips, since the accuracy of a bin is then a coarse figure: see `calibration_error_by_chance`.
+
+    Args:
+        scores: (N, K) probabilities.
+        labels: (N,) integers.
+
+    Raises:
+        InputError: as `measure`.
+
+    >>> calibration_error(np.array([[0.8, 0.2], [0.8, 0.2]]), np.array([0, 1]))
+    30.000000000000004
+    """
+    scores, labels = _checked(scores, labels)
+    return 100 * float(_gap_of_bins(scores.max(axis=1), scores.argmax(axis=1) == labels))
+
+
+def calibration_error_by_chance(scores: np.ndarray, draws: int = 1000, seed: int = 0) -> float:
+    """The calibration error in percent that these (N, K) probabilities would show if they were perfectly calibrated.
+
+    The mean over draws in which each clip is named right with the probability its scorer states.
+    """
+    confidence = np.asarray(scores).max(axis=1)
+    right = np.random.default_rng(seed).random((draws, len(confidence))) < confidence
+    return 100 * float(np.mean([_gap_of_bins(confidence, row) for row in right]))
+
+
+def _gap_of_bins(confidence: np.ndarray, right: np.ndarray) -> float:
+    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    return np.abs(np.bincount(bins, weights=confidence - right)).sum() / len(confidence)
+
+
+def measure_unknown(
+    known: np.ndarray, unknown: np.ndarray, threshold: float | None = None, promised: float | None = None
+) -> UnknownFigures:
+    """How well the highest probability tells clips of known classes, (N, K), from those of unseen ones, (M, K).
+
+    Args:
+        known: probabilities.
+        unknown: probabilities.
+        threshold: a clip whose highest probability is not above it is called unknown.
+        promised: share of the unknown clips, 0 to 1, that it was fitted for.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    confidence = np.concatenate([known, unknown]).max(axis=1)
+    is_known = np.arange(len(confidence)) < len(known)
+    auroc = 100 * float(roc_auc_score(is_known, confidence))
+    figures = UnknownFigures(len(known), len(unknown), auroc, auroc_interval(auroc, len(known), len(unknown)))
+    if threshold is None:
+        return figures
+    alarms, rejected = int((confidence[~is_known] > threshold).sum()), int((confidence[is_known] <= threshold).sum())
+    return replace(
+        figures,
+        promised=None if promised is None else 100 * promised,
+        false_alarms=100 * alarms / len(unknown),
+        false_alarms_interval=wilson_interval(alarms, len(unknown)),
+        rejected=100 * rejected / len(known),
+        rejected_interval=wilson_interval(rejected, len(known)),
+    )
+
+
+def auroc_interval(auroc: float, positives: int, negatives: int) -> tuple[float, float]:
+    """The 95 % interval of an area under the ROC curve, all in percent: those areas that it doesn't speak against.
+
+    Hanley and McNeil's (1982) standard error, taken at the area that is asked about and not at the one that was found,
+    as Wilson's interval does: also an area of 100 % then has an interval (Newcombe 2006). Clips count as independent.
+    """
+    from scipy.optimize import brentq
+    from scipy.stats import norm
+
+    found, z = auroc / 100, norm.ppf((1 + CONFIDENCE) / 2)
+
+    def against(area: float) -> float:
+        pair, triple = area / (2 - area), 2 * area**2 / (1 + area)
+        variance = area * (1 - area) + (positives - 1) * (pair - area**2) + (negatives - 1) * (triple - area**2)
+        return (found - area) ** 2 - z**2 * variance / (positives * negatives)
+
+    edge = 1e-9  # at 0 and 1 there is no error, so that these are roots of their own
+    low = brentq(against, 0, min(found, 1 - edge)) if found > 0 else 0.0
+    high = brentq(against, max(found, edge), 1) if found < 1 else 1.0
+    return 100 * low, 100 * high
 
 
 def _checked(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

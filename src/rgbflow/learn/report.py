@@ -14,7 +14,8 @@ import numpy as np
 
 from rgbflow.atomic import write_atomically
 from rgbflow.decision import Decision
-from rgbflow.learn.metrics import DECISIONS, Figures, confusion, deciding_stream, measure
+from rgbflow.learn.comparison import Compared
+from rgbflow.learn.metrics import DECISIONS, Figures, UnknownFigures, confusion, deciding_stream, measure
 from rgbflow.learn.page import PAGE_INCHES, interval_text, page, provenance_section, section, themed
 
 if TYPE_CHECKING:
@@ -93,6 +94,9 @@ class Report:
             the epoch may be missing or None.
         examples: clips to show.
         whys: clips to explain, or a line that says why none can be explained.
+        calibration_errors: of the plain average and of the answers, percent; None if unknown.
+        comparison: of the fusions fitted on val.
+        unknown: how well clips of classes left out are told from these.
 
     Raises:
         ValueError: if the arrays or the keys do not fit together.
@@ -110,6 +114,9 @@ class Report:
     curves: Mapping[str, Rows] = field(default_factory=dict)
     examples: list[Example] = field(default_factory=list)
     whys: list[Why] | str = field(default_factory=list)
+    calibration_errors: tuple[float, float] | None = None
+    comparison: list[Compared] = field(default_factory=list)
+    unknown: UnknownFigures | None = None
 
     def __post_init__(self) -> None:
         if set(self.scores) not in ({"rgb"}, {"flow"}, {"rgb", "flow", "fused"}):
@@ -159,6 +166,8 @@ def render(report: Report) -> str:
         _table(report, figures),
         _decisions(report),
         _whys(report.whys),
+        _calibration(report),
+        _unknown(report.unknown),
         _confusions(report),
         _wrong_clips(report),
         provenance_section(report.provenance),
@@ -416,6 +425,54 @@ def _said(stream: str, why: Why) -> str:
         f'<div class="said {stream}"><img src="{_jpeg(why.pictures[stream])}" alt="what {stream} looked at">'
         f"<b>{stream}</b> <span{mark}>{escape(voice.label)}</span> {100 * voice.score:.0f}&nbsp;%</div>"
     )
+
+
+def _calibration(report: Report) -> str:
+    """How far stated probabilities lie from the truth, and the fusions that were fitted on val side by side."""
+    if report.calibration_errors is None:
+        return ""
+    before, after = report.calibration_errors
+    note = (
+        f"Expected calibration error {after:.1f}&nbsp;%: how far the stated probabilities lie from the share of right "
+        f"answers. The plain average has {before:.1f}&nbsp;%."
+    )
+    if not report.comparison:
+        return section("Calibration", note, "")
+    note += " The fusions below were fitted on the validation clips; their differences are to the average."
+    rows = "".join(map(_compared_row, report.comparison))
+    table = (
+        '<div class="wide"><table class="figures"><thead>\n<tr><th></th><th colspan="2">Top-1</th>'
+        f'<th colspan="2">Ahead</th><th>Calibration error</th></tr></thead><tbody>{rows}</tbody></table></div>\n'
+    )
+    return section("Fusion and calibration", note, table)
+
+
+def _compared_row(row: Compared) -> str:
+    ahead, interval = "", ""
+    if row.ahead is not None:
+        ahead, interval = f"{row.ahead:+.1f}", interval_text(row.ahead_interval)
+    return (
+        f'<tr><th scope="row">{row.name}</th><td>{row.top1:.1f}</td>'
+        f'<td class="interval">{interval_text(row.top1_interval)}</td><td>{ahead}</td>'
+        f'<td class="interval">{interval}</td><td>{row.calibration_error:.1f}</td></tr>\n'
+    )
+
+
+def _unknown(figures: UnknownFigures | None) -> str:
+    if figures is None:
+        return ""
+    note = (
+        f"{figures.unknown_clips} clips of classes that were left out of training, against {figures.known_clips} of "
+        f"the classes above. By the highest probability they are told apart with an area under the ROC curve of "
+        f"{figures.auroc:.1f}&nbsp;% ({interval_text(figures.auroc_interval)})."
+    )
+    if figures.false_alarms is not None:
+        note += (
+            f" {figures.false_alarms:.1f}&nbsp;% of them ({interval_text(figures.false_alarms_interval)}) are given a "
+            f"name all the same; {figures.promised:.3g}&nbsp;% was promised. {figures.rejected:.1f}&nbsp;% "
+            f"({interval_text(figures.rejected_interval)}) of the known clips are called unknown."
+        )
+    return section("Unknown classes", note, "")
 
 
 def _confusions(report: Report) -> str:

@@ -1,0 +1,363 @@
+"""Fitting on the validation part: how the streams are fused, how sure the fusion may be, and when nothing is known.
+
+Validation parts are small (10 to 100 clips), so every fit is made as if a clip or so more had been seen, and what comes
+after another fit sees only scores that this fit didn't see: the temperature is fitted on fused scores of which each was
+made without the clip's group, and the figures by which fusions are compared repeat all of that without each group.
+The test part is never read.
+
+Sources: Guo et al. 2017 (temperature); Seewald 2002, Ting and Witten 1999 (stacking); Vovk et al. 2005 (threshold).
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import log_softmax
+
+from rgbflow.bundle import load_bundle, save_bundle
+from rgbflow.data.jpegs import AnyStore
+from rgbflow.data.splits import Split
+from rgbflow.errors import InputError
+from rgbflow.fusion import METHODS, Fusion, Method, log_scores
+from rgbflow.learn.evaluate import label_clips, stream_scores
+from rgbflow.learn.metrics import calibration_error
+from rgbflow.origin import describe_origin
+from rgbflow.recognizer import NUM_SNIPPETS, Prediction, Recognizer
+from rgbflow.stream import Crops, Stream
+
+FEWEST_CLIPS = 5
+MOST_FOLDS = 10
+Choice = Literal["auto", Method]
+
+
+@dataclass(frozen=True)
+class ScoredClips:
+    """What the streams said of N clips.
+
+    Attributes:
+        scores: per stream (N, K) float64 probabilities.
+        labels: (N,) integers, index of the true class.
+        groups: (N,) names; clips of one group are alike.
+    """
+
+    scores: Mapping[Stream, np.ndarray]
+    labels: np.ndarray
+    groups: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, chosen: np.ndarray) -> "ScoredClips":
+        scores = {stream: rows[chosen] for stream, rows in self.scores.items()}
+        return ScoredClips(scores, self.labels[chosen], self.groups[chosen])
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A fusion fitted on all validation clips, and how its like does on groups that it was not fitted on.
+
+    Attributes:
+        fusion: with its temperature, without a threshold.
+        log_loss: nats per clip, cross-validated.
+        log_loss_error: standard error of its difference to the average's.
+        calibration_error: percent, cross-validated.
+    """
+
+    fusion: Fusion
+    log_loss: float
+    log_loss_error: float
+    calibration_error: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was fitted on the validation part.
+
+    Attributes:
+        fusion: the chosen one, with the threshold of "unknown" if there is one.
+        candidates: by method, what it was chosen from.
+        clips, groups: how many validation clips there were, of how many groups.
+        uncalibrated_error: calibration error of the plain average, percent.
+        snippets: of each clip and stream.
+        crops: of each snippet.
+        unknown_clips, unknown_classes: what the threshold was fitted on.
+        rejected: percent of the validation clips that the threshold calls unknown; None without one.
+    """
+
+    fusion: Fusion
+    candidates: dict[Method, Candidate]
+    clips: int
+    groups: int
+    uncalibrated_error: float
+    snippets: int = NUM_SNIPPETS
+    crops: Crops = 1
+    unknown_clips: int = 0
+    unknown_classes: int = 0
+    rejected: float | None = None
+
+    @property
+    def calibration_error(self) -> float:
+        """Of the chosen fusion: percent, cross-validated."""
+        return self.candidates[self.fusion.method].calibration_error
+
+    def as_dict(self) -> dict:
+        """A form for JSON; the bundle keeps it, without `fusion`, under `calibration`."""
+        rows = {method: {**asdict(row), "fusion": row.fusion.as_dict()} for method, row in self.candidates.items()}
+        return {**asdict(self), "fusion": self.fusion.as_dict(), "candidates": rows}
+
+
+def calibrate(
+    recognizer: Recognizer,
+    store: AnyStore,
+    split: Split,
+    choice: Choice = "auto",
+    false_alarm_rate: float | None = None,
+    num_snippets: int = NUM_SNIPPETS,
+    crops: Crops = 1,
+    on_clip: Callable[[Prediction], None] = lambda prediction: None,
+) -> Calibration:
+    """Fit the fusion, its temperature and perhaps a threshold on the val and unknown_val parts of a split.
+
+    Args:
+        recognizer: the trained bundle; how it fuses now does not matter.
+        store: the prepared data set.
+        split: the one the bundle was trained on.
+        choice: a method, or "auto", see `choose`.
+        false_alarm_rate: share of clips of unseen classes, between 0 and 1, that may be given a name; None fits no
+            threshold.
+        num_snippets: S of a clip.
+        crops: of each snippet, 1 or 10.
+        on_clip: called after each clip.
+
+    Raises:
+        InputError: if store, split and bundle do not belong together, val has fewer than 5 clips, the rate can't be
+            promised, or the bundle has one stream and `choice` needs two.
+    """
+    if false_alarm_rate is not None:
+        check_rate(false_alarm_rate, len(split.unknown_val))
+    if len(split.val) < FEWEST_CLIPS:
+        raise InputError(f"the val part has {len(split.val)} clips, but fits need {FEWEST_CLIPS}: make a larger one")
+    predictions = label_clips(recognizer, store, split, "val", num_snippets, crops, on_clip)
+    labels = np.array([split.classes.index(clip.label) for clip in split.val])
+    groups = np.array([clip.group for clip in split.val])
+    clips = ScoredClips(stream_scores(predictions), labels, groups)
+    made = replace(fit_calibration(clips, choice), snippets=num_snippets, crops=crops)
+    if false_alarm_rate is None:
+        return made
+    unknown = stream_scores(label_clips(recognizer, store, split, "unknown_val", num_snippets, crops, on_clip))
+    fusion = with_threshold(made.fusion, unknown, false_alarm_rate)
+    return replace(
+        made,
+        fusion=fusion,
+        unknown_clips=len(split.unknown_val),
+        unknown_classes=len({clip.label for clip in split.unknown_val}),
+        rejected=100 * float((fusion.fuse(clips.scores).max(axis=1) <= fusion.threshold).mean()),
+    )
+
+
+def fit_calibration(clips: ScoredClips, choice: Choice = "auto") -> Calibration:
+    """As `calibrate`, from what the streams said of the val clips; without a threshold."""
+    if len(clips.scores) == 1 and choice not in ("auto", "average"):
+        (stream,) = clips.scores
+        raise InputError(f"fusion {choice} needs two streams, the bundle has {stream} only: use average")
+    candidates = fit_candidates(clips)
+    fusion = candidates[choose(candidates) if choice == "auto" else choice].fusion
+    uncalibrated = calibration_error(Fusion().fuse(clips.scores), clips.labels)
+    return Calibration(fusion, candidates, len(clips), len(set(clips.groups)), uncalibrated)
+
+
+def record_calibration(folder: Path, calibration: Calibration) -> None:
+    """Write the fitted fusion into the bundle and its model card; figures of the former fusion are forgotten."""
+    kept = {name: value for name, value in calibration.as_dict().items() if name != "fusion"}
+    kept["origin"] = describe_origin()
+    bundle = replace(load_bundle(folder), fusion=calibration.fusion, calibration=kept, measured={})
+    save_bundle(folder, bundle)
+
+
+def fit_candidates(clips: ScoredClips) -> dict[Method, Candidate]:
+    """Every fusion that the streams allow, fitted with its temperature, and compared by cross-validation."""
+    methods = METHODS if len(clips.scores) > 1 else ("average",)
+    fused = {method: cross_validated(partial(fit, method), clips) for method in methods}
+    losses = {method: _log_losses(rows, clips.labels) for method, rows in fused.items()}
+    return {
+        method: Candidate(
+            fusion=fit(method, clips),
+            log_loss=float(losses[method].mean()),
+            log_loss_error=float(np.std(losses[method] - losses["average"], ddof=1) / np.sqrt(len(clips))),
+            calibration_error=calibration_error(rows, clips.labels),
+        )
+        for method, rows in fused.items()
+    }
+
+
+def choose(candidates: Mapping[Method, Candidate]) -> Method:
+    """The method with the least cross-validated log loss, if it beats the average by more than a standard error.
+
+    The one-standard-error rule of Breiman et al. 1984: what is not clearly better is no reason to leave the simplest.
+    """
+    best = min(candidates, key=lambda method: candidates[method].log_loss)
+    gain = candidates["average"].log_loss - candidates[best].log_loss
+    return best if gain > candidates[best].log_loss_error else "average"
+
+
+def fit(method: Method, clips: ScoredClips) -> Fusion:
+    """A fusion of one method with its temperature, which sees only fused scores of clips whose group was left out."""
+    held_out = cross_validated(FITS[method], clips)
+    return replace(FITS[method](clips), temperature=fit_temperature(held_out, clips.labels))
+
+
+def cross_validated(fit: Callable[[ScoredClips], Fusion], clips: ScoredClips) -> np.ndarray:
+    """(N, K) probabilities, each row by a fusion that was fitted without the clip's group."""
+    fused = np.empty_like(next(iter(clips.scores.values())))
+    for rest, held_out in _folds(clips.groups):
+        fused[held_out] = fit(clips[rest]).fuse(clips[held_out].scores)
+    return fused
+
+
+def _folds(groups: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """At most ten folds by group; clips of one group only are all that there is, and count as groups of their own."""
+    from sklearn.model_selection import GroupKFold
+
+    if len(set(groups)) == 1:
+        groups = np.arange(len(groups))
+    return GroupKFold(min(MOST_FOLDS, len(set(groups)))).split(groups, groups=groups)
+
+
+def fit_average(clips: ScoredClips) -> Fusion:
+    """Nothing to fit."""
+    return Fusion()
+
+
+def fit_weighted(clips: ScoredClips) -> Fusion:
+    """One weight for each of two streams, by log loss; as if two more clips were seen, each right in one of them."""
+    (one, other), rows = clips.scores, np.arange(len(clips))
+    right, otherwise = (clips.scores[stream][rows, clips.labels] for stream in (one, other))
+
+    def loss(weight: float) -> float:
+        mixed = log_scores(weight * right + (1 - weight) * otherwise)
+        return -mixed.sum() - np.log(weight) - np.log(1 - weight)
+
+    weight = float(minimize_scalar(loss, bounds=(0, 1), method="bounded").x)
+    return Fusion("weighted", {one: (weight,), other: (1 - weight,)})
+
+
+def fit_reliability(clips: ScoredClips) -> Fusion:
+    """A weight for each stream and class: the share of the probability the stream gave to the class that was right.
+
+    As if each class had got one clip's probability more, as reliable as the stream is over all classes.
+    """
+    weights = {}
+    for stream, scores in clips.scores.items():
+        right = np.eye(scores.shape[1])[clips.labels] * scores
+        overall = right.sum() / len(clips)
+        weights[stream] = tuple(((right.sum(axis=0) + overall) / (scores.sum(axis=0) + 1)).tolist())
+    return Fusion("reliability", weights)
+
+
+def fit_stacking(clips: ScoredClips) -> Fusion:
+    """Logistic regression on the streams' log probabilities; the logit of a class sees what is said of that class.
+
+    A stream's weight for a class is a part that all classes share and one of its own; all of them are pulled to the
+    equal sum of the streams' logarithms (L2, strength 1, as scikit-learn's C = 1). So few clips fit the shared parts
+    only, and a class without validation clips keeps a sensible weight.
+    """
+    said = np.stack([log_scores(rows) for rows in clips.scores.values()])  # (streams, N, K)
+    num_streams, _, num_classes = said.shape
+    truth = np.eye(num_classes)[clips.labels]
+    start = np.zeros(num_streams + num_streams * num_classes + num_classes)
+    start[:num_streams] = 1 / num_streams
+
+    def unpack(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        shared, own, bias = np.split(numbers, [num_streams, len(numbers) - num_classes])
+        return shared[:, None] + own.reshape(num_streams, num_classes), bias
+
+    def loss(numbers: np.ndarray) -> tuple[float, np.ndarray]:
+        weights, bias = unpack(numbers)
+        log_fused = log_softmax(np.einsum("snk,sk->nk", said, weights) + bias, axis=1)
+        error = np.exp(log_fused) - truth
+        slope = np.einsum("snk,nk->sk", said, error)
+        departure = numbers - start
+        gradient = np.concatenate([slope.sum(axis=1), slope.ravel(), error.sum(axis=0)]) + departure
+        return -(truth * log_fused).sum() + departure @ departure / 2, gradient
+
+    weights, bias = unpack(minimize(loss, start, jac=True, method="L-BFGS-B").x)
+    rows = {stream: tuple(row.tolist()) for stream, row in zip(clips.scores, weights, strict=True)}
+    return Fusion("stacking", rows, tuple(bias.tolist()))
+
+
+FITS: dict[Method, Callable[[ScoredClips], Fusion]] = {
+    "average": fit_average,
+    "weighted": fit_weighted,
+    "stacking": fit_stacking,
+    "reliability": fit_reliability,
+}
+
+
+def fit_temperature(fused: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature with the least log loss (Guo et al. 2017), as if one more clip were seen and named wrongly.
+
+    The clip more is the rule of succession: n of n right is no proof that the next will be, so the confidence stays
+    below about n / (n + 1); with many clips it changes nothing.
+
+    Args:
+        fused: (N, K) probabilities of clips that the fusion was not fitted on.
+        labels: (N,) integers.
+    """
+    logits, rows = log_scores(fused), np.arange(len(labels))
+
+    def loss(log_temperature: float) -> float:
+        log_scaled = log_softmax(logits / np.exp(log_temperature), axis=1)
+        doubt = np.maximum(1 - np.exp(log_scaled.max(axis=1)), np.finfo(np.float64).eps)
+        return -log_scaled[rows, labels].sum() - np.log(doubt).mean()
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
+
+
+def check_rate(rate: float, unknown_clips: int) -> None:
+    """Refuse a false-alarm rate that this number of clips of unseen classes can't promise.
+
+    Raises:
+        InputError: with what can be promised.
+    """
+    if not 0 < rate < 1:
+        raise InputError(f"false_alarm_rate ({rate}) must lie between 0 and 1: 0.05 is 5 %")
+    if unknown_clips == 0:
+        raise InputError(
+            f"false_alarm_rate {rate} needs clips of unseen classes, the split has none: make a split with "
+            "`rgbflow split --leave-out CLASS ...` and train on it"
+        )
+    if rate < 1 / (unknown_clips + 1):
+        least = 1 / (unknown_clips + 1)
+        raise InputError(
+            f"false_alarm_rate {rate} can't be promised by {unknown_clips} clips of unseen classes, which can promise "
+            f"{least:.3f} at best: ask for that, or leave more classes out"
+        )
+
+
+def with_threshold(fusion: Fusion, unknown: Mapping[Stream, np.ndarray], rate: float) -> Fusion:
+    """The fusion with the lowest threshold that keeps the promise: at most `rate` of unseen clips get a name.
+
+    If another unseen clip is drawn as the M were, each place among them is equally likely for it: it comes above the
+    m-th highest of them with a chance of at most m / (M + 1) (conformal prediction, Vovk et al. 2005). The promise is
+    about clips like these; classes that are more like the known ones are named more often.
+
+    Args:
+        fusion: fitted on known clips.
+        unknown: per stream (M, K) probabilities of clips of classes that were left out.
+        rate: between 1 / (M + 1) and 1.
+
+    Raises:
+        InputError: as `check_rate`.
+    """
+    highest = np.sort(fusion.fuse(unknown).max(axis=1))[::-1]
+    check_rate(rate, len(highest))
+    place = min(int(rate * (len(highest) + 1) + 1e-9), len(highest))
+    return replace(fusion, threshold=float(highest[place - 1]), false_alarm_rate=rate)
+
+
+def _log_losses(fused: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    return -log_scores(fused)[np.arange(len(labels)), labels]

@@ -1,0 +1,331 @@
+"""Fits against truths: numbers the scores were drawn with, plain loops, and a test part that must not matter."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from rgbflow import Recognizer, cli
+from rgbflow.bundle import RECORD, load_bundle, save_bundle
+from rgbflow.data.splits import load_split
+from rgbflow.data.store import Store
+from rgbflow.errors import InputError
+from rgbflow.fusion import METHODS, Fusion, probabilities
+from rgbflow.learn import calibrate as module
+from rgbflow.learn.calibrate import (
+    Candidate,
+    ScoredClips,
+    calibrate,
+    choose,
+    cross_validated,
+    fit,
+    fit_calibration,
+    fit_candidates,
+    fit_reliability,
+    fit_stacking,
+    fit_temperature,
+    fit_weighted,
+    record_calibration,
+    with_threshold,
+)
+from rgbflow.learn.metrics import calibration_error
+
+
+def drawn(rng, probabilities):
+    """Labels drawn with the probabilities of each row."""
+    return (rng.random((len(probabilities), 1)) > probabilities.cumsum(axis=1)).sum(axis=1)
+
+
+def scored(clips, classes=4, seed=0, rgb=2.0, flow=1.5, sharpness=1.0):
+    """Clips of both streams: logits that favour the truth by `rgb` and `flow`, too sharp by a factor."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(classes, size=clips)
+    scores = {
+        stream: probabilities(sharpness * (favour * np.eye(classes)[labels] + rng.normal(size=(clips, classes))))
+        for stream, favour in {"rgb": rgb, "flow": flow}.items()
+    }
+    return ScoredClips(scores, labels, np.array([f"person{clip % 5}" for clip in range(clips)]))
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
+def test_the_temperature_that_scores_were_drawn_with_is_found(temperature):
+    rng = np.random.default_rng(0)
+    logits = 2 * rng.normal(size=(20000, 5))
+    labels = drawn(rng, probabilities(logits / temperature))
+    assert fit_temperature(probabilities(logits), labels) == pytest.approx(temperature, rel=0.03)
+
+
+def test_ten_of_ten_right_do_not_make_it_certain():
+    """Ten clips alike, all right: the rule of succession gives the next 11 in 12, not certainty."""
+    scores = np.tile([0.6, 0.2, 0.2], (10, 1))
+    temperature = fit_temperature(scores, np.zeros(10, int))
+    assert Fusion(temperature=temperature).fuse({"rgb": scores})[0, 0] == pytest.approx(10 / 11, abs=0.002)
+
+
+@pytest.mark.parametrize(("clips", "flow"), [(12, 1.5), (200, 1.5), (200, 0.0)])
+def test_the_weight_is_the_best_of_a_fine_grid(clips, flow):
+    part = scored(clips, flow=flow)
+    (weight,) = fit_weighted(part).weights["rgb"]
+
+    def loss(weight):
+        mixed = [
+            weight * part.scores["rgb"][n, k] + (1 - weight) * part.scores["flow"][n, k]
+            for n, k in enumerate(part.labels)
+        ]
+        return -np.log(mixed).sum() - np.log(weight) - np.log(1 - weight)
+
+    grid = np.linspace(0.001, 0.999, 999)
+    assert weight == pytest.approx(grid[np.argmin([loss(w) for w in grid])], abs=0.0015)
+    if flow == 0:
+        assert weight > 0.85
+
+
+def test_reliability_is_the_share_of_a_class_probability_that_is_right():
+    part = scored(15, classes=3)
+    fusion = fit_reliability(part)
+    for stream, scores in part.scores.items():
+        overall = sum(scores[n, k] for n, k in enumerate(part.labels)) / 15
+        for k in range(3):
+            right = sum(scores[n, k] for n in range(15) if part.labels[n] == k)
+            given = sum(scores[n, k] for n in range(15))
+            assert fusion.weights[stream][k] == pytest.approx((right + overall) / (given + 1))
+
+
+def test_stacking_is_the_optimum_of_its_loss():
+    """Against an optimiser without gradients on a loss written as a loop."""
+    part = scored(12, classes=3)
+    logs = [np.log(rows) for rows in part.scores.values()]
+
+    def fused(numbers):
+        own, bias = numbers[2:8].reshape(2, 3), numbers[8:]
+        return probabilities(sum((numbers[s] + own[s]) * logs[s] for s in range(2)) + bias)
+
+    def loss(numbers):
+        pull = sum((value - 0.5) ** 2 for value in numbers[:2]) + sum(value**2 for value in numbers[2:])
+        return sum(-np.log(row[k]) for row, k in zip(fused(numbers), part.labels, strict=True)) + pull / 2
+
+    best = minimize(loss, np.zeros(11), method="Powell", options={"maxiter": 20000, "xtol": 1e-7, "ftol": 1e-10})
+    np.testing.assert_allclose(fit_stacking(part).fuse(part.scores), fused(best.x), atol=1e-3)
+
+
+def test_stacking_finds_the_logarithmic_weights_that_labels_were_drawn_with():
+    rng = np.random.default_rng(1)
+    scores = {stream: probabilities(rng.normal(size=(8000, 3))) for stream in ("rgb", "flow")}
+    labels = drawn(rng, Fusion("stacking", {"rgb": (1.5,) * 3, "flow": (0.4,) * 3}, (0.0,) * 3).fuse(scores))
+    fusion = fit_stacking(ScoredClips(scores, labels, np.arange(8000)))
+    assert fusion.weights["rgb"] == pytest.approx([1.5] * 3, abs=0.15)
+    assert fusion.weights["flow"] == pytest.approx([0.4] * 3, abs=0.15)
+
+
+def test_a_class_without_validation_clips_keeps_a_sensible_weight():
+    part = scored(40, classes=4)
+    part = part[part.labels != 2]
+    weights = fit_stacking(part).weights["rgb"]
+    assert min(weights) <= weights[2] <= max(weights)
+    assert np.isfinite(fit("reliability", part).fuse(part.scores)).all()
+
+
+@pytest.mark.parametrize("groups", [2, 5, 30, 1])
+def test_no_group_is_scored_by_a_fit_that_saw_it(groups):
+    part = dataclasses.replace(scored(60), groups=np.array([f"g{clip % groups}" for clip in range(60)]))
+    seen = []
+
+    def watched(rest):
+        seen.append(set(zip(rest.groups, map(float, rest.scores["rgb"][:, 0]), strict=True)))
+        return Fusion()
+
+    fused = cross_validated(watched, part)
+    np.testing.assert_array_equal(fused, Fusion().fuse(part.scores))
+    everything = set(zip(part.groups, map(float, part.scores["rgb"][:, 0]), strict=True))
+    held_out = [everything - rest for rest in seen]
+    assert sum(map(len, held_out)) == 60
+    assert set.union(*held_out) == everything
+    if groups > 1:
+        assert all(not {g for g, _ in out} & {g for g, _ in everything - out} for out in held_out)
+        assert len(seen) == min(10, groups)
+
+
+@pytest.mark.parametrize("sharpness", [0.3, 4.0])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_is_calibrated_on_clips_it_did_not_see(method, sharpness):
+    part, unseen = scored(300, sharpness=sharpness), scored(4000, seed=1, sharpness=sharpness)
+    fused = fit(method, part).fuse(unseen.scores)
+    assert calibration_error(Fusion().fuse(unseen.scores), unseen.labels) > 7
+    assert calibration_error(fused, unseen.labels) < 5
+    if method == "average":  # a temperature changes no answer
+        np.testing.assert_array_equal(fused.argmax(axis=1), Fusion().fuse(unseen.scores).argmax(axis=1))
+
+
+def candidates_of(**losses):
+    return {method: Candidate(Fusion(), loss, error, 0.0) for method, (loss, error) in losses.items()}
+
+
+def test_the_average_stays_unless_another_is_clearly_better():
+    assert choose(candidates_of(average=(1.0, 0.0), weighted=(1.0, 0.0))) == "average"
+    assert choose(candidates_of(average=(1.0, 0.0), weighted=(0.95, 0.1), stacking=(1.2, 0.1))) == "average"
+    assert choose(candidates_of(average=(1.0, 0.0), weighted=(0.85, 0.1), stacking=(0.8, 0.1))) == "stacking"
+
+
+def test_a_stream_that_says_nothing_loses_its_say():
+    part, unseen = scored(100, flow=0.0), scored(2000, seed=1, flow=0.0)
+    made = fit_calibration(part)
+    assert made.fusion.method != "average"
+    fused, average = (fusion.fuse(unseen.scores) for fusion in (made.fusion, Fusion()))
+    assert (fused.argmax(axis=1) == unseen.labels).mean() > (average.argmax(axis=1) == unseen.labels).mean() + 0.03
+
+
+def test_one_stream_is_calibrated_and_has_nothing_to_fuse():
+    part = scored(60, sharpness=4.0)
+    alone = ScoredClips({"flow": part.scores["flow"]}, part.labels, part.groups)
+    made = fit_calibration(alone)
+    assert made.candidates.keys() == {"average"}
+    assert made.fusion.temperature > 1.5
+    assert made.calibration_error < made.uncalibrated_error
+    with pytest.raises(InputError, match="fusion stacking needs two streams, the bundle has flow only: use average"):
+        fit_calibration(alone, "stacking")
+
+
+@pytest.mark.parametrize(("clips", "rate"), [(19, 0.05), (40, 0.05), (9, 0.1), (4, 0.2), (10, 0.5), (7, 0.9)])
+def test_the_promised_share_of_unseen_clips_is_given_a_name_and_no_more(clips, rate):
+    """Drawn anew many times, M clips to fit on and one to test: exactly floor(rate (M + 1)) of M + 1 in the mean."""
+    rng = np.random.default_rng(clips)
+    named = []
+    for _ in range(4000):
+        confidence = rng.uniform(0.5, 1, size=clips + 1)
+        scores = {"rgb": np.stack([confidence, 1 - confidence], axis=1)}
+        fusion = with_threshold(Fusion(), {"rgb": scores["rgb"][:-1]}, rate)
+        named.append(confidence[-1] > fusion.threshold)
+    expected = np.floor(rate * (clips + 1) + 1e-9) / (clips + 1)
+    assert np.mean(named) == pytest.approx(expected, abs=0.025)
+    assert expected <= rate + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("clips", "rate", "words"),
+    [
+        (18, 0.05, r"0.05 can't be promised by 18 clips of unseen classes, which can promise 0.053 at best"),
+        (20, 0.0, r"false_alarm_rate \(0.0\) must lie between 0 and 1"),
+        (20, 5, "must lie between 0 and 1: 0.05 is 5 %"),
+    ],
+)
+def test_a_rate_that_cannot_be_promised_is_refused(clips, rate, words):
+    with pytest.raises(InputError, match=words):
+        with_threshold(Fusion(), {"rgb": np.full((clips, 2), 0.5)}, rate)
+
+
+def test_candidates_are_fitted_on_all_clips_and_measured_without_their_group():
+    part = scored(30)
+    candidates = fit_candidates(part)
+    assert list(candidates) == list(METHODS)
+    for method, row in candidates.items():
+        assert row.fusion == fit(method, part)
+        held_out = np.empty((30, 4))
+        for group in set(part.groups):
+            inside = part.groups == group
+            held_out[inside] = fit(method, part[~inside]).fuse(part[inside].scores)
+        assert row.log_loss == pytest.approx(-np.log(held_out[np.arange(30), part.labels]).mean())
+        assert row.calibration_error == pytest.approx(calibration_error(held_out, part.labels))
+
+
+# With real networks
+
+
+def test_the_test_part_is_never_read(world, tmp_path, monkeypatch):
+    """Garbage in place of the test clips' files: the calibrated bundle is the same byte for byte."""
+    monkeypatch.setattr(module, "describe_origin", lambda: {"command": "fixed"})
+    shutil.copytree(world.store, tmp_path / "poisoned")
+    for clip in load_split(world.split).test:
+        for stream in ("rgb", "flow"):
+            path = tmp_path / "poisoned" / stream / f"{clip.name}.mkv"
+            path.write_bytes(b"garbage" + path.read_bytes()[7:][::-1])
+    records = []
+    for store in (world.store, tmp_path / "poisoned"):
+        bundle = tmp_path / f"bundle of {store.name}"
+        shutil.copytree(world.bundle, bundle)
+        command = ["calibrate", bundle, store, "--split", world.split, "--fusion", "stacking", "--snippets", "2"]
+        assert cli.main(list(map(str, command))) == 0
+        records.append([(bundle / name).read_bytes() for name in (RECORD, "README.md")])
+    assert records[0] == records[1]
+    assert load_bundle(bundle).fusion.method == "stacking"
+
+
+@pytest.fixture(scope="module")
+def partial_world(world, tmp_path_factory):
+    """A bundle that knows red and right, its split, whose green and left are unknown, and its store."""
+    folder = tmp_path_factory.mktemp("partial")
+    split, bundle = folder / "split.json", folder / "bundle"
+    leave_out = ["--leave-out", "green", "left"]
+    assert cli.main(["split", str(world.store), "--out", str(split), *leave_out]) == 0
+    for stream in ("rgb", "flow"):
+        options = ["--config", str(world.config), "--backbone", "test_resnet", "--epochs", "1", "--stream", stream]
+        assert cli.main(["train", str(world.store), "--split", str(split), "--out", str(bundle), *options]) == 0
+    return bundle, split, world.store
+
+
+def test_what_is_none_of_the_classes_is_unknown(partial_world, world, tmp_path, capsys):
+    bundle, split, store = tmp_path / "bundle", *partial_world[1:]
+    shutil.copytree(partial_world[0], bundle)
+    arguments = [str(bundle), str(store), "--split", str(split), "--snippets", "2"]
+    assert cli.main(["calibrate", *arguments, "--false-alarm-rate", "0.25", "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert (made["unknown_clips"], made["unknown_classes"]) == (4, 1)
+    assert load_bundle(bundle).fusion.threshold == made["fusion"]["threshold"]
+    assert cli.main(["evaluate", *arguments, "--json", "--report", str(tmp_path / "r.html")]) == 0
+    found = json.loads(capsys.readouterr().out)["unknown"]
+    assert (found["known_clips"], found["unknown_clips"], found["promised"]) == (8, 4, 25)
+    assert "Unknown classes" in (tmp_path / "r.html").read_text()
+    labels = []
+    for clip in load_split(split).unknown_val:  # one in four of those it was fitted on may be above the threshold
+        video = str(world.videos / f"{clip.name}.mp4")
+        assert cli.main(["predict", str(bundle), video, "--snippets", "2", "--json"]) == 0
+        answer = json.loads(capsys.readouterr().out)
+        assert answer["is_known"] == (answer["label"] != "unknown")
+        assert answer["top"]["fused"][0]["label"] in ("red", "right")
+        labels.append(answer["label"])
+    assert labels.count("unknown") == 4
+    assert cli.main(["predict", str(bundle), video, "--snippets", "2", "--overlay", str(tmp_path / "o.mp4")]) == 0
+    assert "unknown (likeliest r" in capsys.readouterr().out
+
+
+def test_calibrate_and_evaluate_tell_what_they_did(partial_world, tmp_path, capsys):
+    bundle, split, store = tmp_path / "bundle", *partial_world[1:]
+    shutil.copytree(partial_world[0], bundle)
+    arguments = [str(bundle), str(store), "--split", str(split), "--snippets", "2"]
+    assert cli.main(["evaluate", *arguments]) == 0
+    assert cli.main(["calibrate", *arguments]) == 0
+    printed = capsys.readouterr()
+    assert "--false-alarm-rate 0.05 would fit a threshold" in printed.err
+    for words in ("8 clips of 4 groups of the val part", *METHODS, "cross-validated by group"):
+        assert words in printed.out
+    assert load_bundle(bundle).measured == {}  # its figures were those of another fusion
+    assert cli.main(["evaluate", *arguments]) == 0
+    out = capsys.readouterr().out
+    for words in ("ahead of average", *METHODS, "4 clips of unseen classes: AUROC"):
+        assert words in out
+    assert len(load_bundle(bundle).measured["test"]["fusions"]) == 4
+    small, recognizer = load_split(split), Recognizer.load(bundle)
+    small = dataclasses.replace(small, val=small.val[:3])
+    with pytest.raises(InputError, match="has 3 clips, but fits need 5"):
+        calibrate(recognizer, Store(store), small)
+
+
+def test_a_promise_without_unseen_classes_is_refused_with_the_remedy(world, tmp_path, capsys):
+    shutil.copytree(world.bundle, tmp_path / "bundle")
+    command = ["calibrate", tmp_path / "bundle", world.store, "--split", world.split, "--false-alarm-rate", "0.05"]
+    assert cli.main(list(map(str, command))) == cli.EXIT_FAILED
+    assert "the split has none: make a split with `rgbflow split --leave-out CLASS ...`" in capsys.readouterr().err
+
+
+def test_a_bundle_of_one_stream_is_calibrated(world, tmp_path):
+    shutil.copytree(world.bundle, tmp_path / "one")
+    bundle = load_bundle(tmp_path / "one")
+    save_bundle(tmp_path / "one", dataclasses.replace(bundle, streams={"rgb": bundle.streams["rgb"]}))
+    recognizer = Recognizer.load(tmp_path / "one")
+    made = calibrate(recognizer, Store(world.store), load_split(world.split), num_snippets=1)
+    record_calibration(tmp_path / "one", made)
+    prediction = Recognizer.load(tmp_path / "one").predict(world.videos / "red" / "0.mp4", num_snippets=1)
+    np.testing.assert_allclose(prediction.scores, made.fusion.fuse({"rgb": prediction.stream_scores["rgb"]}))
+    assert made.fusion.temperature != 1
