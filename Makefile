@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test weizmann paper-small strong flow-methods stored-flow clean
+.PHONY: demo test weizmann paper-small strong flow-methods stored-flow fusion unknown clean
 
 demo: $(VENV)/installed
 	$(BIN)/rgbflow demo --out demo
@@ -36,6 +36,14 @@ flow-methods: $(VENV)/installed
 
 stored-flow: $(VENV)/installed
 	$(BIN)/python benchmarks/stored_flow.py $(VIDEOS)
+
+STORE ?= runs/weizmann/store
+FOLDS ?= $(patsubst %.json,%,$(wildcard runs/weizmann/fold*.json))
+fusion: $(VENV)/installed
+	$(BIN)/python benchmarks/fusion.py $(STORE) $(FOLDS)
+
+unknown: $(VENV)/installed
+	$(BIN)/python benchmarks/unknown.py $(VIDEOS)
 
 clean:
 	rm -rf $(VENV) demo build dist
