@@ -37,8 +37,8 @@ flow-methods: $(VENV)/installed
 stored-flow: $(VENV)/installed
 	$(BIN)/python benchmarks/stored_flow.py $(VIDEOS)
 
-STORE ?= runs/weizmann/store
-FOLDS ?= $(patsubst %.json,%,$(wildcard runs/weizmann/fold*.json))
+STORE ?= runs/strong/weizmann/store
+FOLDS ?= $(patsubst %.json,%,$(wildcard runs/strong/weizmann/*.json))
 fusion: $(VENV)/installed
 	$(BIN)/python benchmarks/fusion.py $(STORE) $(FOLDS)
 
