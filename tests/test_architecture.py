@@ -38,8 +38,8 @@ def imported(path):
 
 
 def level(module):
-    """0 the road, 1 data, 2 learn, 3 serve and paper, 4 the command line."""
-    if module in TOP:
+    """0 the road, 1 data, 2 learn, 3 serve and paper, 4 the commands and their line."""
+    if module in TOP or module.startswith("commands."):
         return 4
     return {"data": 1, "learn": 2, "serve": 3, "paper": 3}.get(module.split(".")[0] if "." in module else "", 0)
 

@@ -15,6 +15,7 @@ import pytest
 import rgbflow
 from rgbflow import cli
 from rgbflow.bundle import RECORD, load_bundle
+from rgbflow.commands.flags import EXIT_SOME_FAILED
 from rgbflow.model import StreamNet
 from rgbflow.video import probe, write_video
 
@@ -92,7 +93,7 @@ def test_predict_gives_json_and_goes_on_after_a_broken_video(world, rgbflow_comm
     (tmp_path / "text.mp4").write_text("not a video")
     good = world.videos / "left" / "0.mp4"
     code, out, error = rgbflow_command("predict", world.bundle, good, tmp_path / "text.mp4", good, "--json")
-    assert code == cli.EXIT_SOME_FAILED
+    assert code == EXIT_SOME_FAILED
     answers = [json.loads(line) for line in out.splitlines()]
     assert [answer["video"] for answer in answers] == [str(good)] * 2
     assert sum(entry["score"] for entry in answers[0]["top"]["fused"]) == pytest.approx(1)
@@ -193,7 +194,7 @@ def test_prepare_sets_broken_clips_aside_and_says_so(rgbflow_command, tmp_path, 
     (tmp_path / "videos" / "walk" / "bad.mp4").write_text("not a video")
     arguments = ["prepare", tmp_path / "videos", "--out", tmp_path / "store", "--workers", "1"]
     code, out, error = rgbflow_command(*arguments, "--json")
-    assert code == cli.EXIT_SOME_FAILED
+    assert code == EXIT_SOME_FAILED
     result = json.loads(out)
     assert (result["clips"], result["frames"]) == (1, 4)
     assert "bad.mp4" in result["failed"]["walk/bad"]
@@ -238,7 +239,7 @@ def test_check_names_what_is_broken(rgbflow_command, tmp_path, moving_square):
     write_video(tmp_path / "walk" / "good.mp4", moving_square(1, 0, 20, (64, 64)), 25)
     (tmp_path / "walk" / "bad.mp4").write_text("not a video")
     code, out, _ = rgbflow_command("check", tmp_path)
-    assert code == cli.EXIT_SOME_FAILED
+    assert code == EXIT_SOME_FAILED
     assert "broken" in out
     assert "bad.mp4" in out
 

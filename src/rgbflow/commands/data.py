@@ -1,0 +1,231 @@
+"""Commands that make and examine data: fetch, check, prepare, split."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from rgbflow.commands.flags import EXIT_SOME_FAILED, Flag, Positional, exit_code
+from rgbflow.errors import InputError
+from rgbflow.printing import show
+from rgbflow.stream import DisPreset, FlowMethod, FlowSettings, Preparation
+
+NOTES_SHOWN = 10  # of `check`: many files have the same harmless oddity
+
+
+def fetch(
+    dataset: Annotated[Literal["ucf101"], Positional, Flag(metavar="ucf101")],
+    out: Path,
+    home: str = "",
+    json: bool = False,
+) -> int:
+    """Download a public data set with its official lists, extract it and check that it is whole.
+
+    Args:
+        dataset: which one; ucf101 is the only one so far.
+        out: folder for it; what is there already and whole is not fetched again, a broken download goes on.
+        home: address of a folder that offers the same archives; the data set's own home by default.
+        json: print the result as JSON.
+    """
+    from rgbflow.data.ucf101 import HOME, fetch
+    from rgbflow.progress import track
+
+    with track("UCF101", None, "MB") as tracker:
+        fetched = fetch(out, home or HOME, on_progress=tracker.set)
+    result = {
+        "videos": str(fetched.videos),
+        "lists": str(fetched.lists),
+        "clips": fetched.num_clips,
+        "classes": fetched.num_classes,
+    }
+    show(
+        result,
+        json,
+        "{videos}: all {clips} videos of {classes} classes; next:\n"
+        "  rgbflow prepare {videos} --out store\n"
+        "  rgbflow split store --protocol official-1 --lists {lists} --out split.json    (or --protocol paper)\n"
+        "  rgbflow train store --split split.json --stream rgb --out runs/ucf101         (and --stream flow)",
+    )
+    return 0
+
+
+def check(path: Annotated[Path, Positional, Flag(metavar="PATH")], json: bool = False) -> int:
+    """Read everything and name what is broken, wrong or unlabelled: of videos, or of a prepared data set.
+
+    Args:
+        path: folder of class folders, or one video; prepared data set, or a folder in a published JPEG layout.
+        json: print the findings as JSON.
+    """
+    from rgbflow.data.doctor import check
+    from rgbflow.data.inspection import check_store, is_store
+    from rgbflow.progress import track
+
+    examine, unit = (check_store, "clips") if is_store(path) else (check, "files")
+    with track("checking", None, unit) as tracker:
+        diagnosis = examine(path, progress=tracker.set)
+    if json:
+        show(diagnosis.as_dict(), True)
+    else:
+        notes = [finding for finding in diagnosis.findings if finding.kind == "note"]
+        problems = [finding for finding in diagnosis.findings if finding.kind != "note"]
+        for finding in [*problems, *notes[:NOTES_SHOWN]]:
+            print(f"{finding.kind}: {finding.path}: {finding.message}")
+        if len(notes) > NOTES_SHOWN:
+            print(f"note: {len(notes) - NOTES_SHOWN} more notes; --json lists all")
+        print(
+            f"{path}: files {diagnosis.files}, frames {diagnosis.frames}, problems {len(problems)}, notes {len(notes)}"
+        )
+    return 0 if diagnosis.ok else EXIT_SOME_FAILED
+
+
+def prepare(
+    videos: Annotated[Path, Positional, Flag(metavar="VIDEOS")],
+    out: Path,
+    flow: FlowMethod = FlowSettings.method,
+    preset: DisPreset = FlowSettings.preset,
+    bound: float = FlowSettings.bound,
+    flow_reduction: Annotated[int, Flag(metavar="{0,1,2,4}")] = FlowSettings.reduction,
+    short_side: int = Preparation.short_side,
+    frame_rate: Annotated[float | None, Flag(metavar="FPS")] = Preparation.frame_rate,
+    jpeg_quality: Annotated[int | None, Flag(metavar="1…100|None")] = Preparation.jpeg_quality,
+    groups: Annotated[Path | None, Flag(metavar="PATH")] = None,
+    workers: int = 0,
+    verify: bool = False,
+    plan: bool = False,
+    cluster: Annotated[str | None, Flag(metavar="ADDRESS")] = None,
+    json: bool = False,
+) -> int:
+    """Prepare a folder of videos for training: frames and optical flow, once.
+
+    Args:
+        videos: folder of class folders, VIDEOS/<Class>/<clip>.avi.
+        out: folder of the prepared data set; what is there already and still right is kept.
+        flow: method of optical flow.
+        preset: of DIS: speed against detail.
+        bound: largest displacement kept, in pixels per frame step at the working size.
+        flow_reduction: flow is kept at 1/N of the working size; 0 is what loses least for the bytes: docs/data.md.
+        short_side: working size: pixels of the shorter side.
+        frame_rate: frames per second to resample to, by time; None keeps every frame.
+        jpeg_quality: of the stored frames and flow; None loses nothing and takes half as much space again.
+        groups: table of groups, Class/clip.avi<TAB>group; VIDEOS/groups.tsv is found by itself.
+        workers: processes; 0 is one per core.
+        verify: prepare every clip twice and compare what is read back; what differs is written again.
+        plan: measure a few clips, print what the whole takes in core-hours and gigabytes, and write nothing.
+        cluster: Ray cluster that does the work: auto, host:6379 or ray://host:10001; it sees the same paths.
+        json: print the result as JSON.
+    """
+    from rgbflow.data.layouts import read_class_folders, read_groups
+    from rgbflow.data.plan import NUM_CLIPS
+    from rgbflow.data.plan import plan as measure
+    from rgbflow.data.store import OK, prepare
+    from rgbflow.progress import Pace, track
+
+    if flow != "dis" and preset != FlowSettings.preset:
+        raise InputError(f"--preset {preset} is for --flow dis, not {flow}: leave it out")
+    if workers < 0:
+        raise InputError(f"--workers ({workers}) must not be negative: 0 is one per core")
+    if cluster and workers:
+        raise InputError(
+            f"--workers {workers} is for this machine, --cluster uses every core of its own: leave one out"
+        )
+    if plan and (verify or cluster):
+        raise InputError("--plan measures on this machine and writes nothing: leave --verify and --cluster out")
+    preparation = Preparation(short_side, FlowSettings(flow, preset, bound, flow_reduction), jpeg_quality, frame_rate)
+    sources = read_class_folders(videos, read_groups(groups) if groups else None)
+    if plan:
+        with track("measuring", min(NUM_CLIPS, len(sources)), "clips") as tracker:
+            planned = measure(sources, preparation, on_clip=lambda row: tracker.advance())
+        show(
+            planned.as_dict(),
+            json,
+            "{clips} clips, about {frames} frames: {core_hours:.2g} core-hours (± {error_percent:.0f} %), "
+            "{gigabytes:.2g} GB; measured on {measured} clips, of which {failed} failed",
+        )
+        return 0
+    with track("preparing", len(sources), "clips") as tracker:
+        pace = Pace()
+        rows = prepare(
+            sources,
+            out,
+            preparation,
+            workers or os.cpu_count() or 1,
+            on_clip=lambda row: tracker.advance(pace.note(row.frames, row.status != OK)),
+            verify=verify,
+            cluster=cluster,
+        )
+    failed = [row for row in rows if row.status != OK]
+    result = {
+        "store": str(out),
+        "clips": len(rows) - len(failed),
+        "frames": sum(row.frames for row in rows),
+        "classes": len({row.label for row in rows}),
+        "groups": len({row.group for row in rows}),
+        "failed": {row.clip: row.status for row in failed},
+    }
+    show(result, json, "{store}: {clips} clips of {classes} classes and {groups} groups, {frames} frames")
+    for row in failed:
+        print(f"set aside: {row.status}", file=sys.stderr)
+    return exit_code(len(failed), len(rows))
+
+
+def split(
+    store: Annotated[Path, Positional, Flag(metavar="STORE")],
+    out: Path,
+    protocol: Literal["group", "paper", "official-1", "official-2", "official-3"] = "group",
+    seed: int = 0,
+    groups: Annotated[Path | None, Flag(metavar="PATH")] = None,
+    holdout: Annotated[tuple[str, ...], Flag(metavar="NAME ...")] = (),
+    lists: Annotated[Path | None, Flag(metavar="PATH")] = None,
+    leave_out: Annotated[tuple[str, ...], Flag(metavar="CLASS ...")] = (),
+    json: bool = False,
+) -> int:
+    """Divide a prepared data set into train, val and test, and say how much leaks between them.
+
+    Args:
+        store: prepared data set, a folder in a published JPEG layout, or a folder of UCF101's lists.
+        out: file to write, split.json.
+        protocol: group: 6:2:2, no group on two sides. paper: 6:2:2 over clips. official-N: UCF101's lists.
+        seed: of the draw.
+        groups: table of groups, Class/clip.avi<TAB>group, instead of the store's.
+        holdout: groups that make up the test part; with protocol group.
+        lists: folder of UCF101's lists; for official-N.
+        leave_out: classes that are not to be known, two or more; to fit and test "unknown" with.
+        json: print the result as JSON.
+    """
+    from rgbflow.data.splits import is_lists, make_split, read_lists
+
+    lists_alone = is_lists(store)
+    if lists_alone and groups:
+        raise InputError(f"--groups {groups} is for a prepared data set: UCF101's names give their groups themselves")
+    clips = read_lists(store) if lists_alone else _clips_of_store(store, groups)
+    made = make_split(clips, protocol, seed, holdout, store if lists_alone else lists, leave_out)
+    made.save(out)
+    for note in made.notes:
+        print(f"note: {note}", file=sys.stderr)
+    result = {
+        "split": str(out),
+        "protocol": protocol,
+        "train": len(made.train),
+        "val": len(made.val),
+        "test": len(made.test),
+        "leak_percent": made.leak_percent,
+    }
+    line = (
+        "{split}: {train} train, {val} val, {test} test clips ({protocol}); "
+        "{leak_percent:.1f} % of the test clips share a group with a training clip"
+    )
+    if leave_out:
+        result |= {"unknown_val": len(made.unknown_val), "unknown_test": len(made.unknown_test)}
+        line += "; of classes left out {unknown_val} for val, {unknown_test} for test"
+    show(result, json, line)
+    return 0
+
+
+def _clips_of_store(store: Path, groups: Path | None) -> list:
+    """The clips of a store; their groups come from a table, if one is given."""
+    from rgbflow.data.jpegs import open_store
+    from rgbflow.data.layouts import SourceClip, match_groups, read_groups
+
+    rows = open_store(store).rows.values()
+    given = match_groups(read_groups(groups), {row.clip: Path(row.source) for row in rows}) if groups else {}
+    return [SourceClip(row.clip, row.label, given.get(row.clip, row.group), Path(row.source)) for row in rows]

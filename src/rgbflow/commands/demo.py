@@ -1,0 +1,26 @@
+"""The command that shows the whole road in minutes."""
+
+import os
+from pathlib import Path
+
+from rgbflow.printing import print_evaluation, show
+
+
+def demo(out: Path = Path("demo"), workers: int = 0, seed: int = 0, json: bool = False) -> int:
+    """Make a small data set, train both streams on it and show what each of them can tell.
+
+    Args:
+        out: folder for everything the demo makes.
+        workers: processes; 0 is one per core.
+        seed: of the data set, the split and the training.
+        json: print the figures as JSON.
+    """
+    from rgbflow.demo import run_demo
+
+    result = run_demo(out, workers or os.cpu_count() or 1, seed)
+    if json:
+        show(result.as_dict(), True)
+    else:
+        print_evaluation(result.evaluation)
+        print(result.summary())
+    return 0

@@ -1,0 +1,176 @@
+"""Commands that measure: evaluate, calibrate, fuse."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from rgbflow.commands.flags import Flag, Positional, check_positive
+from rgbflow.errors import InputError
+from rgbflow.printing import print_calibration, print_evaluation, print_figures, show
+from rgbflow.stream import Crops
+
+
+def evaluate(
+    bundle: Annotated[str, Positional, Flag(metavar="BUNDLE")],
+    store: Annotated[Path, Positional, Flag(metavar="STORE")],
+    split: Path,
+    part: Literal["test", "val"] = "test",
+    scores: Annotated[Path | None, Flag(metavar="PATH")] = None,
+    report: Annotated[Path | None, Flag(metavar="PATH")] = None,
+    snippets: int = 25,
+    crops: Crops = 1,
+    device: str = "auto",
+    json: bool = False,
+) -> int:
+    """Measure a bundle on one part of its split: each stream and the fusion, with intervals.
+
+    Args:
+        bundle: folder from `rgbflow train`, or a Hugging Face Hub id, owner/name.
+        store: prepared data set, or a folder in a published JPEG layout.
+        split: the split the bundle was trained on.
+        part: which part to measure on.
+        scores: file to write the scores of every clip to, .npz.
+        report: file to write the HTML report to.
+        snippets: per clip and stream.
+        crops: of each snippet: the centre, or centre and corners, each also mirrored.
+        device: auto, cpu, cuda or mps.
+        json: print the figures as JSON.
+    """
+    from rgbflow.bundle import RECORD, fetch_bundle
+    from rgbflow.data.jpegs import open_store
+    from rgbflow.data.splits import load_split
+    from rgbflow.learn.evaluate import evaluate, make_report, record_figures
+    from rgbflow.learn.report import write_report
+    from rgbflow.progress import track
+    from rgbflow.recognizer import Recognizer
+
+    check_positive(snippets=snippets)
+    folder = fetch_bundle(bundle)
+    recognizer, data, parts = Recognizer.load(folder, device), open_store(store), load_split(split)
+    clips = len(getattr(parts, part)) + len(getattr(parts, f"unknown_{part}"))
+    with track("evaluating", clips, "clips") as tracker:
+        evaluation = evaluate(
+            recognizer, data, parts, part, snippets, crops, on_clip=lambda prediction: tracker.advance()
+        )
+    written = {}
+    if scores:
+        evaluation.save_scores(scores)
+        written["scores"] = str(scores)
+    if report:
+        write_report(report, make_report(evaluation, recognizer, folder, data, title=f"rgbflow: {folder.name}"))
+        written["report"] = str(report)
+    if Path(bundle).is_dir():  # not a copy from the hub
+        record_figures(folder, evaluation)
+        written["recorded"] = str(folder / RECORD)
+    if json:
+        show({"bundle": bundle, "part": part, **evaluation.as_dict(), **written}, True)
+    else:
+        print_evaluation(evaluation)
+        for name, path in written.items():
+            print(f"{name}: {path}")
+    return 0
+
+
+def calibrate(
+    bundle: Annotated[Path, Positional, Flag(metavar="BUNDLE")],
+    store: Annotated[Path, Positional, Flag(metavar="STORE")],
+    split: Path,
+    fusion: Literal["auto", "average", "weighted", "stacking", "reliability"] = "auto",
+    false_alarm_rate: Annotated[float | None, Flag(metavar="SHARE")] = None,
+    snippets: int = 25,
+    crops: Crops = 1,
+    device: str = "auto",
+    json: bool = False,
+) -> int:
+    """Fit fusion, temperature and the threshold of "unknown" on the val part, and put them into the bundle.
+
+    Args:
+        bundle: folder from `rgbflow train`.
+        store: prepared data set, or a folder in a published JPEG layout.
+        split: the split the bundle was trained on.
+        fusion: method; auto takes the average unless another is clearly better on val.
+        false_alarm_rate: share of clips of unseen classes that may get a name, such as 0.05; needs split --leave-out.
+        snippets: per clip and stream.
+        crops: of each snippet: the centre, or centre and corners, each also mirrored.
+        device: auto, cpu, cuda or mps.
+        json: print what was fitted as JSON.
+    """
+    from rgbflow.bundle import RECORD, load_bundle
+    from rgbflow.data.jpegs import open_store
+    from rgbflow.data.splits import load_split
+    from rgbflow.learn.calibrate import calibrate, record_calibration
+    from rgbflow.progress import track
+    from rgbflow.recognizer import Recognizer
+
+    check_positive(snippets=snippets)
+    load_bundle(bundle)  # a Hub id is refused: what is fitted goes into the folder
+    recognizer, data, parts = Recognizer.load(bundle, device), open_store(store), load_split(split)
+    if parts.unknown_val and false_alarm_rate is None:
+        print("note: the split leaves classes out; --false-alarm-rate 0.05 would fit a threshold", file=sys.stderr)
+    clips = len(parts.val) + (len(parts.unknown_val) if false_alarm_rate is not None else 0)
+    with track("calibrating", clips, "clips") as tracker:
+        made = calibrate(
+            recognizer, data, parts, fusion, false_alarm_rate, snippets, crops, lambda prediction: tracker.advance()
+        )
+    record_calibration(bundle, made)
+    if json:
+        show({"bundle": str(bundle), **made.as_dict()}, True)
+    else:
+        print_calibration(made)
+        print(f"recorded: {bundle / RECORD}; `rgbflow evaluate` measures it on the test part")
+    return 0
+
+
+def fuse(
+    files: Annotated[tuple[Path, ...], Positional, Flag(metavar="SCORES.npz ...")],
+    kind: Literal["auto", "logits", "scores", "sums"] = "auto",
+    frames: Annotated[float | None, Flag(metavar="N")] = None,
+    out: Annotated[Path | None, Flag(metavar="PATH")] = None,
+    json: bool = False,
+) -> int:
+    """Fuse the streams of score files of any origin, and measure them if they hold labels.
+
+    Args:
+        files: .npz files from `rgbflow evaluate --scores`, or of the same form.
+        kind: what they hold; auto believes their `kind`, and looks at the numbers where there is none.
+        frames: over how many frames sums were taken.
+        out: file to write the fused probabilities to, .npz.
+        json: print the result as JSON.
+    """
+    if not files:
+        raise InputError("no score file given: name at least one .npz file")
+    from rgbflow import fusion
+    from rgbflow.learn.metrics import measure
+    from rgbflow.learn.scores import SATURATED, ScoreFile, read_scores, saturated_share
+
+    read = read_scores(files, None if kind == "auto" else kind, frames)
+    streams = {name: values for file in read for name, values in file.probabilities().items()}
+    streams["fused"] = fusion.average(streams)
+    for path, file in zip(files, read, strict=True):
+        over = f" over {file.frames:g} frames" if file.kind == "sums" else ""
+        print(f"{path}: {', '.join(file.streams)} taken for {file.kind}{over}", file=sys.stderr)
+        for name in file.streams:
+            share = saturated_share(streams[name])
+            if file.kind == "logits" and share > 0.5:
+                hint = "if they are sums over frames, pass --kind sums --frames N"
+                print(f"warning: {name} is above {SATURATED} in {share:.0%} of the clips: {hint}", file=sys.stderr)
+    labels = next((file.labels for file in read if file.labels is not None), None)
+    figures = {} if labels is None else {name: measure(scores, labels) for name, scores in streams.items()}
+    if out:
+        ScoreFile(read[0].names, read[0].classes, labels, {"fused": streams["fused"]}, "scores").save(out)
+    if json:
+        kinds = {name: file.kind for file in read for name in file.streams}
+        show(
+            {
+                "clips": len(read[0].names),
+                "kinds": kinds,
+                "figures": {name: row.as_dict() for name, row in figures.items()},
+                "out": str(out or ""),
+            },
+            True,
+        )
+    else:
+        print_figures(f"{len(read[0].names)} clips", figures)
+        if out:
+            print(f"fused: {out}")
+    return 0

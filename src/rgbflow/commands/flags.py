@@ -1,0 +1,24 @@
+"""What the commands share: how their flags are declared, and their exit codes."""
+
+from typing import Literal
+
+import tyro
+
+from rgbflow.errors import InputError
+
+Flag = tyro.conf.arg
+Positional = tyro.conf.Positional
+PresetName = Literal["paper", "strong", "lite"]
+EXIT_FAILED, EXIT_SOME_FAILED = 1, 3
+
+
+def exit_code(failed: int, total: int) -> int:
+    """0 if all went well, 1 if nothing did, 3 if some of it did."""
+    return 0 if not failed else EXIT_FAILED if failed == total else EXIT_SOME_FAILED
+
+
+def check_positive(**values: int | None) -> None:
+    """Raise InputError for a number below 1; None is a default that is filled in later."""
+    for name, value in values.items():
+        if value is not None and value < 1:
+            raise InputError(f"--{name} ({value}) must be at least 1")

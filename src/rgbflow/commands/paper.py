@@ -1,0 +1,69 @@
+"""The command that runs the paper's figure and table."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
+
+from rgbflow.commands.flags import Flag, Positional, check_positive
+from rgbflow.errors import InputError
+from rgbflow.paper.presets import Scale
+from rgbflow.printing import print_fig4, print_plan, print_table2, show
+from rgbflow.stream import STREAMS
+
+
+def paper(
+    what: Annotated[Literal["fig4", "table2"], Positional, Flag(metavar="fig4|table2")],
+    store: Annotated[Path, Positional, Flag(metavar="STORE")],
+    split: Annotated[tuple[Path, ...], Flag(metavar="PATH ...")],
+    scale: Annotated[Scale, Flag(name="")],
+    out: Path = Path("paper"),
+    seeds: int = 1,
+    snippets: int | None = None,
+    stream: Literal["rgb", "flow", "both"] = "both",
+    plan: bool = False,
+    json: bool = False,
+) -> int:
+    """Run Figure 4 (optimizers) or Table II (algorithms) of the paper; run it again after a kill and it goes on.
+
+    Args:
+        what: fig4 or table2.
+        store: prepared data set, or a folder in a published JPEG layout; for --plan UCF101's lists will do.
+        split: from `rgbflow split`; several are all trained and tested on.
+        scale: what to change of the paper's settings.
+        out: folder for the bundles, and for fig4.png and fig4.json, or table2.html and table2.json.
+        seeds: trainings of each network on each split.
+        snippets: of each test clip and stream, 25 if not given; for table2.
+        stream: which networks; for fig4.
+        plan: train nothing; measure a few steps on this machine and print images, hours and gigabytes.
+        json: print the result as JSON.
+    """
+    from rgbflow.learn.tasks import free_devices, run_tasks
+    from rgbflow.paper.fig4 import fig4_tasks, read_fig4
+    from rgbflow.paper.plan import make_plan
+    from rgbflow.paper.table2 import read_table2, table2_tasks
+    from rgbflow.recognizer import NUM_SNIPPETS
+
+    check_positive(seeds=seeds, snippets=snippets)
+    if what == "table2" and stream != "both":
+        raise InputError(f"--stream {stream} is for fig4: table2 compares both streams")
+    if what == "fig4" and (snippets or scale.c3d_backbone or scale.c3d_input_size):
+        raise InputError("--snippets, --c3d-backbone and --c3d-input-size are for table2: leave them out")
+    streams = STREAMS if stream == "both" else (stream,)
+    if what == "fig4":
+        trainings, evaluations = fig4_tasks(store, split, seeds, out, scale, streams), []
+    else:
+        trainings, evaluations = table2_tasks(store, split, seeds, out, scale, snippets or NUM_SNIPPETS)
+    if plan:
+        made = make_plan(trainings, evaluations, scale.device)
+        show(made.as_dict(), True) if json else print_plan(made)
+        return 0
+    devices = free_devices(scale.device)
+    run_tasks(trainings, devices)
+    run_tasks(evaluations, devices)
+    if what == "fig4":
+        result, print_result = read_fig4(out, split, seeds, scale, streams), print_fig4
+    else:
+        result, print_result = read_table2(out, split, seeds, scale, snippets or NUM_SNIPPETS), print_table2
+    result.save(out)
+    show(asdict(result), True) if json else print_result(result, out)
+    return 0

@@ -1,0 +1,83 @@
+"""The command that labels videos."""
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+from rgbflow.commands.flags import Flag, Positional, check_positive, exit_code
+from rgbflow.errors import InputError
+from rgbflow.printing import show_prediction, show_timeline
+from rgbflow.stream import Crops
+
+
+def predict(
+    bundle: Annotated[str, Positional, Flag(metavar="BUNDLE")],
+    videos: Annotated[tuple[Path, ...], Positional, Flag(metavar="VIDEO ...")],
+    top: int | None = None,
+    overlay: Annotated[Path | None, Flag(metavar="PATH")] = None,
+    why: bool = False,
+    timeline: bool = False,
+    window: float | None = None,
+    step: float | None = None,
+    snippets: int | None = None,
+    crops: Crops = 1,
+    device: str = "auto",
+    json: bool = False,
+) -> int:
+    """Label videos.
+
+    Args:
+        bundle: folder from `rgbflow train`, or a Hugging Face Hub id, owner/name.
+        videos: files.
+        top: how many classes to print; 5 if not given.
+        overlay: video to write with the label and score bars drawn in; for one VIDEO.
+        why: show in the overlay where each stream found the answer: class activation maps over its frame and its flow.
+        timeline: slide over a long video and print segments instead of one label.
+        window: of --timeline, seconds; 2 if not given.
+        step: of --timeline, seconds; 0.5 if not given.
+        snippets: per stream and clip (25 if not given) or window (5).
+        crops: of each snippet: the centre, or centre and corners, each also mirrored.
+        device: auto, cpu, cuda or mps.
+        json: print the answers as JSON, one line per video.
+    """
+    if not videos:
+        raise InputError("no VIDEO given: name at least one file")
+    if overlay and len(videos) > 1:
+        raise InputError(f"--overlay {overlay} is for one video, but {len(videos)} were given: call once for each")
+    if why and not overlay:
+        raise InputError("--why draws into the overlay video: add --overlay PATH")
+    if why and timeline:
+        raise InputError("--why is for one label, --timeline gives one for each segment: leave one out")
+    if timeline and top:
+        raise InputError(f"--top {top} is not for --timeline, which prints one label for each segment")
+    if not timeline and (window or step):
+        raise InputError("--window and --step are for --timeline: add it, or leave them out")
+    check_positive(top=top, snippets=snippets)
+    from rgbflow.overlay import write_overlay
+    from rgbflow.recognizer import NUM_SNIPPETS, Recognizer
+    from rgbflow.why import write_why
+
+    recognizer = Recognizer.load(bundle, device)
+    failed = 0
+    for video in videos:
+        try:
+            if timeline:
+                line = recognizer.timeline(video, window or 2.0, step or 0.5, snippets or 5, crops)
+                draw = partial(write_overlay, video, line.windows)
+                show_timeline(video, line, json)
+            elif why:
+                explanation = recognizer.explain(video, snippets or NUM_SNIPPETS, crops)
+                draw = partial(write_why, video, explanation, recognizer.bundle.preparation)
+                show_prediction(video, explanation.prediction, top or 5, json)
+            else:
+                prediction = recognizer.predict(video, snippets or NUM_SNIPPETS, crops)
+                draw = partial(write_overlay, video, [prediction])
+                show_prediction(video, prediction, top or 5, json)
+            if overlay:
+                draw(overlay)
+                print(f"overlay: {overlay}", file=sys.stderr)
+        except InputError as error:  # the other videos still get their label
+            print(f"rgbflow: {error}", file=sys.stderr)
+            failed += 1
+    return exit_code(failed, len(videos))
