@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -83,7 +84,7 @@ def prepare(
     out: Path,
     flow: FlowMethod = FlowSettings.method,
     preset: DisPreset = FlowSettings.preset,
-    bound: float = FlowSettings.bound,
+    bound: Annotated[float | None, Flag(metavar="PIXELS")] = None,
     flow_reduction: Annotated[int, Flag(metavar="{0,1,2,4}")] = FlowSettings.reduction,
     short_side: int = Preparation.short_side,
     frame_rate: Annotated[float | None, Flag(metavar="FPS")] = Preparation.frame_rate,
@@ -102,7 +103,7 @@ def prepare(
         out: folder of the prepared data set; what is there already and still right is kept.
         flow: method of optical flow.
         preset: of DIS: speed against detail.
-        bound: largest displacement kept, in pixels per frame step at the working size.
+        bound: largest displacement kept, in pixels per frame step at the working size; None measures some clips.
         flow_reduction: flow is kept at 1/N of the working size; 0 is what loses least for the bytes: docs/data.md.
         short_side: working size: pixels of the shorter side.
         frame_rate: frames per second to resample to, by time; None keeps every frame.
@@ -114,6 +115,7 @@ def prepare(
         cluster: Ray cluster that does the work: auto, host:6379 or ray://host:10001; it sees the same paths.
         json: print the result as JSON.
     """
+    from rgbflow.data.bound import usual_bound
     from rgbflow.data.layouts import read_class_folders, read_groups
     from rgbflow.data.plan import NUM_CLIPS
     from rgbflow.data.plan import plan as measure
@@ -130,8 +132,12 @@ def prepare(
         )
     if plan and (verify or cluster):
         raise InputError("--plan measures on this machine and writes nothing: leave --verify and --cluster out")
-    preparation = Preparation(short_side, FlowSettings(flow, preset, bound, flow_reduction), jpeg_quality, frame_rate)
+    settings = FlowSettings(flow, preset, FlowSettings.bound if bound is None else bound, flow_reduction)
+    preparation = Preparation(short_side, settings, jpeg_quality, frame_rate)
     sources = read_class_folders(videos, read_groups(groups) if groups else None)
+    if bound is None:
+        settings = replace(settings, bound=usual_bound(sources, preparation, out))
+        preparation = replace(preparation, flow=settings)
     if plan:
         with track("measuring", min(NUM_CLIPS, len(sources)), "clips") as tracker:
             planned = measure(sources, preparation, on_clip=lambda row: tracker.advance())
@@ -160,6 +166,7 @@ def prepare(
         "frames": sum(row.frames for row in rows),
         "classes": len({row.label for row in rows}),
         "groups": len({row.group for row in rows}),
+        "bound": preparation.flow.bound,
         "failed": {row.clip: row.status for row in failed},
     }
     show(result, json, "{store}: {clips} clips of {classes} classes and {groups} groups, {frames} frames")
