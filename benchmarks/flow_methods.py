@@ -34,13 +34,13 @@ from rgbflow.stream import FlowSettings, Preparation
 from rgbflow.video import decode
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "flow.md"
-SHORT_SIDE, BOUND = 144, 10
+SHORT_SIDE = 144
 METHODS = {
-    "DIS ultrafast": FlowSettings("dis", "ultrafast", BOUND),
-    "DIS fast": FlowSettings("dis", "fast", BOUND),
-    "DIS medium": FlowSettings("dis", "medium", BOUND),
-    "Farneback": FlowSettings("farneback", bound=BOUND),
-    "TV-L1": FlowSettings("tvl1", bound=BOUND),
+    "DIS ultrafast": FlowSettings("dis", "ultrafast"),
+    "DIS fast": FlowSettings("dis", "fast"),
+    "DIS medium": FlowSettings("dis", "medium"),
+    "Farneback": FlowSettings("farneback"),
+    "TV-L1": FlowSettings("tvl1"),
 }
 DEFAULT = "DIS fast"
 CONFIG = replace(LITE, input_size=112, num_segments=1, epochs=30, workers=0)
@@ -88,7 +88,7 @@ def prepare(folder: Path, videos: Path) -> dict[str, float]:
     for name, settings in METHODS.items():
         if not (store_of(folder, name) / MANIFEST).is_file():
             preset = f"--preset {settings.preset}" if settings.method == "dis" else ""
-            flags = f"--flow {settings.method} {preset} --short-side {SHORT_SIDE} --bound {BOUND}"
+            flags = f"--flow {settings.method} {preset} --short-side {SHORT_SIDE}"
             rgbflow(f"prepare {videos} --out {store_of(folder, name)} {flags}")
     return {
         name: sum(path.stat().st_size for path in store_of(folder, name).glob("flow/*/*")) / 1e6 for name in METHODS

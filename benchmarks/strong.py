@@ -30,7 +30,7 @@ from rgbflow.origin import describe_origin
 from rgbflow.stream import STREAMS
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "strong.md"
-PREPARE = "--short-side 144 --bound 10"  # Weizmann's own height
+PREPARE = "--short-side 144"  # Weizmann's own height
 CONFIG = replace(LITE, input_size=128, epochs=25, average_epochs=4, workers=0)
 SNIPPETS = 25
 SCORERS = (*STREAMS, "fused")
