@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -107,21 +108,21 @@ def single_examples(store: Store, jpegs: Path) -> dict[str, dict[str, float]]:
     return measured
 
 
-def growth(store: Store) -> tuple[float, int]:
-    """MiB and open files that READS reads add after a first hundred."""
+def growth(store: Store) -> list[tuple[float, int]]:
+    """MiB and open files that READS reads add after a first hundred, and that as many more add to these."""
     datasets = [dataset(store, spec) for spec in (FLOW, RGB)]
 
     def state() -> tuple[float, int]:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20, len(os.listdir("/proc/self/fd"))
 
-    for number in range(READS + 100):
-        if number == 100:
-            before = state()
+    states = []
+    for number in range(2 * READS + 101):
+        if number in (100, READS + 100, 2 * READS + 100):
+            states.append(state())
         one = datasets[number % 2]
         one[number, number % len(one)]
-    after = state()
-    return after[0] - before[0], after[1] - before[1]
+    return [(after[0] - before[0], after[1] - before[1]) for before, after in pairwise(states)]
 
 
 def large_manifest(folder: Path, clips: int = 300_000) -> tuple[float, int]:
@@ -191,7 +192,7 @@ def by_the_clock(store: Store) -> list[str]:
 
 
 def page(
-    examples: dict, grown: tuple[float, int], manifest: tuple[float, int], clocked: list[str] | None = None
+    examples: dict, grown: list[tuple[float, int]], manifest: tuple[float, int], clocked: list[str] | None = None
 ) -> str:
     """The results page."""
     table = "\n".join(
@@ -221,7 +222,8 @@ scales with OpenCV. Processor milliseconds of one thread, medians of {BLOCKS * B
 | a random flow snippet against the JPEGs | {ratio:.1f} times as fast | at least 2.5 |
 | a random flow snippet | {flow["rgbflow, its store"]:.1f} ms | at most 6 |
 | a random rgb snippet | {rgb["rgbflow, its store"]:.1f} ms | at most 3 |
-| growth over {READS:,} reads | {grown[0]:+.1f} MiB, {grown[1]:+d} open files | none |
+| growth over {READS:,} reads | {grown[0][0]:+.1f} MiB, {grown[0][1]:+d} open files | none |
+| growth over {READS:,} more | {grown[1][0]:+.1f} MiB, {grown[1][1]:+d} open files | none |
 | opening the manifest of 300,000 clips in a worker | {manifest[0]:.2f} s; {manifest[1]} bytes travel there | |
 {steps}
 

@@ -38,7 +38,7 @@ SCORERS = (*STREAMS, "fused")
 
 @dataclass(frozen=True)
 class Fold:
-    """One training and test of both streams, and the parts of their clips' groups that it holds out."""
+    """Both streams trained and tested on one split."""
 
     name: str
     store: Path

@@ -21,7 +21,7 @@ from rgbflow.learn.metrics import wilson_interval
 from rgbflow.origin import describe_origin
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "unknown.md"
-PREPARE = "--short-side 112 --bound 10"
+PREPARE = "--short-side 112"
 TRAIN = (
     "--backbone tf_efficientnet_lite0 --weights imagenet --input-size 96 --batch-size 8 --learning-rate 0.01 "
     "--dropout 0.2 --epochs"

@@ -30,7 +30,7 @@ STRONG = TrainConfig(
 )
 
 # For machines without a GPU. Lite0's weights come with the extra [lite]. Its batch norms learn: frozen, it bore a third
-# of this rate only, and learned less (docs/results/strong.md).
+# of this rate only, and learned less, in first tries on one fold of Weizmann's validation part.
 LITE = replace(
     STRONG,
     backbone="tf_efficientnet_lite0",

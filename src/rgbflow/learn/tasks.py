@@ -124,7 +124,7 @@ Task = Training | Evaluating
 def free_devices(device: str, jobs: int = 1) -> list[str]:
     """The devices that tasks may run on side by side: every GPU for "auto" and "cuda", else the one that is named.
 
-    Each takes `jobs` tasks at a time: a processor of many cores does small networks faster in several processes.
+    Each takes `jobs` tasks at a time, each in a process with its share of the cores.
     """
     if device in ("auto", "cuda") and torch.cuda.device_count() > 1:
         return [f"cuda:{index}" for index in range(torch.cuda.device_count())] * jobs
