@@ -38,6 +38,7 @@ FUSIONS = [
     Fusion(),
     Fusion(temperature=0.7),
     Fusion("weighted", {"rgb": (0.3,), "flow": (0.7,)}, temperature=2.5),
+    Fusion("tempered", {"rgb": (0.4,), "flow": (1.8,)}, temperature=1.1),
     Fusion("reliability", ROWS, temperature=1.3, threshold=0.4, false_alarm_rate=0.05),
     Fusion("stacking", ROWS, (0.1, -0.4, 0.0), 0.9),
 ]
@@ -49,6 +50,9 @@ def fused_by_loop(fusion, rgb, flow):
     one, other = (row * 3 if len(row) == 1 else row for row in (one, other))
     if fusion.method == "stacking":
         mixed = [np.exp(fusion.bias[k]) * rgb[k] ** one[k] * flow[k] ** other[k] for k in range(3)]
+    elif fusion.method == "tempered":
+        rgb, flow = ([row[k] ** power[k] for k in range(3)] for row, power in ((rgb, one), (flow, other)))
+        mixed = [rgb[k] / sum(rgb) + flow[k] / sum(flow) for k in range(3)]
     else:
         mixed = [one[k] * rgb[k] + other[k] * flow[k] for k in range(3)]
     mixed = [value / sum(mixed) for value in mixed]

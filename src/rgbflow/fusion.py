@@ -11,7 +11,7 @@ from scipy.special import softmax
 from rgbflow.errors import InputError
 from rgbflow.stream import Stream
 
-Method = Literal["average", "weighted", "stacking", "reliability"]
+Method = Literal["average", "weighted", "tempered", "stacking", "reliability"]
 METHODS: tuple[Method, ...] = get_args(Method)
 SMALLEST = np.finfo(np.float64).tiny  # a softmax may give 0, which has no logarithm
 
@@ -26,6 +26,8 @@ class Fusion:
     Attributes:
         method: "average": the mean of the streams' probabilities.
             "weighted": their mean with one weight for each stream (`weights`: 1 number each, together 1).
+            "tempered": their mean after each stream's logits are multiplied by a number of its own (`weights`: 1 number
+            each), one over its temperature: streams that are each too sure become honest before they are mixed.
             "reliability": their mean with a weight for each stream and class (`weights`: K numbers each, in 0 to 1).
             "stacking": softmax of bias + the weighted sum of their logarithms (`weights`: K numbers each), which is
             logistic regression whose logit of a class sees what the streams say of that class (Seewald 2002).
@@ -74,7 +76,7 @@ class Fusion:
 
     def fits(self, streams: set[Stream], num_classes: int) -> bool:
         """Whether it is for these streams and this number of classes."""
-        length = 1 if self.method == "weighted" else num_classes
+        length = 1 if self.method in ("weighted", "tempered") else num_classes
         lengths = {*map(len, self.weights.values())} or {length}
         return self.weights.keys() in (set(), streams) and lengths == {length} and len(self.bias) in (0, num_classes)
 
@@ -91,12 +93,14 @@ class Fusion:
             InputError: as `average`.
         """
         fused = self._mixed(scores)
-        return fused if self.temperature == 1 else softmax(log_scores(fused) / self.temperature, axis=-1)
+        return fused if self.temperature == 1 else sharpened(fused, 1 / self.temperature)
 
     def _mixed(self, scores: Mapping[Stream, np.ndarray]) -> np.ndarray:
         if self.method == "average":
             return average(scores)
         rows = {stream: np.array(self.weights[stream]) for stream in scores}
+        if self.method == "tempered":
+            return average({stream: sharpened(scores[stream], rows[stream]) for stream in scores})
         if self.method == "stacking":
             logits = sum(rows[stream] * log_scores(scores[stream]) for stream in scores) + np.array(self.bias)
             return softmax(logits, axis=-1)
@@ -128,6 +132,11 @@ def average(scores: Mapping[str, np.ndarray]) -> np.ndarray:
 def probabilities(logits: np.ndarray) -> np.ndarray:
     """Softmax over the last axis, in float64: logits (..., K) become scores."""
     return softmax(logits.astype(np.float64), axis=-1)
+
+
+def sharpened(scores: np.ndarray, factor: float | np.ndarray) -> np.ndarray:
+    """The probabilities whose logits are those of `scores`, (..., K), times a factor: 1 / temperature."""
+    return softmax(factor * log_scores(scores), axis=-1)
 
 
 def log_scores(scores: np.ndarray) -> np.ndarray:

@@ -27,6 +27,7 @@ from rgbflow.learn.calibrate import (
     fit_reliability,
     fit_stacking,
     fit_temperature,
+    fit_tempered,
     fit_weighted,
     record_calibration,
     with_threshold,
@@ -63,6 +64,16 @@ def test_ten_of_ten_right_do_not_make_it_certain():
     scores = np.tile([0.6, 0.2, 0.2], (10, 1))
     temperature = fit_temperature(scores, np.zeros(10, int))
     assert Fusion(temperature=temperature).fuse({"rgb": scores})[0, 0] == pytest.approx(10 / 11, abs=0.002)
+
+
+def test_each_stream_gets_the_temperature_that_its_scores_were_drawn_with():
+    rng = np.random.default_rng(2)
+    truth = probabilities(2 * rng.normal(size=(20000, 5)))
+    labels = drawn(rng, truth)
+    scores = {"rgb": probabilities(4 * np.log(truth)), "flow": probabilities(0.5 * np.log(truth))}
+    weights = fit_tempered(ScoredClips(scores, labels, np.arange(20000))).weights
+    assert weights["rgb"] == pytest.approx((0.25,), rel=0.03)
+    assert weights["flow"] == pytest.approx((2.0,), rel=0.03)
 
 
 @pytest.mark.parametrize(("clips", "flow"), [(12, 1.5), (200, 1.5), (200, 0.0)])
@@ -155,8 +166,8 @@ def test_every_method_is_calibrated_on_clips_it_did_not_see(method, sharpness):
     fused = fit(method, part).fuse(unseen.scores)
     before, after = (calibration_error(rows, unseen.labels) for rows in (Fusion().fuse(unseen.scores), fused))
     assert before > 7
-    # One temperature can't undo the shape that a mean of two oversure streams has; stacking sees their logarithms.
-    is_mean_of_oversure = sharpness > 1 and method != "stacking"
+    # A temperature after the mean can't undo the shape that a mean of two oversure streams has.
+    is_mean_of_oversure = sharpness > 1 and method not in ("stacking", "tempered")
     assert after < (0.75 * before if is_mean_of_oversure else 2)
     if method == "average":  # a temperature changes no answer
         np.testing.assert_array_equal(fused.argmax(axis=1), Fusion().fuse(unseen.scores).argmax(axis=1))
@@ -308,7 +319,7 @@ def test_calibrate_and_evaluate_tell_what_they_did(partial_world, tmp_path, caps
     out = capsys.readouterr().out
     for words in ("ahead of average", *METHODS, "4 clips of unseen classes: AUROC"):
         assert words in out
-    assert len(load_bundle(bundle).measured["test"]["fusions"]) == 4
+    assert len(load_bundle(bundle).measured["test"]["fusions"]) == len(METHODS)
     small, recognizer = load_split(split), Recognizer.load(bundle)
     small = dataclasses.replace(small, val=small.val[:3])
     with pytest.raises(InputError, match="has 3 clips, but fits need 5"):

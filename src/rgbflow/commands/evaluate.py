@@ -75,7 +75,7 @@ def calibrate(
     bundle: Annotated[Path, Positional, Flag(metavar="BUNDLE")],
     store: Annotated[Path, Positional, Flag(metavar="STORE")],
     split: Path,
-    fusion: Literal["auto", "average", "weighted", "stacking", "reliability"] = "auto",
+    fusion: Literal["auto", "average", "weighted", "tempered", "stacking", "reliability"] = "auto",
     false_alarm_rate: Annotated[float | None, Flag(metavar="SHARE")] = None,
     snippets: int = 25,
     crops: Crops = 1,

@@ -245,6 +245,12 @@ def fit_weighted(clips: ScoredClips) -> Fusion:
     return Fusion("weighted", {one: (weight,), other: (1 - weight,)})
 
 
+def fit_tempered(clips: ScoredClips) -> Fusion:
+    """A temperature for each stream, fitted as the fused scores' is."""
+    weights = {stream: (1 / fit_temperature(scores, clips.labels),) for stream, scores in clips.scores.items()}
+    return Fusion("tempered", weights)
+
+
 def fit_reliability(clips: ScoredClips) -> Fusion:
     """A weight for each stream and class: the share of the probability the stream gave to the class that was right.
 
@@ -292,22 +298,23 @@ def fit_stacking(clips: ScoredClips) -> Fusion:
 FITS: dict[Method, Callable[[ScoredClips], Fusion]] = {
     "average": fit_average,
     "weighted": fit_weighted,
+    "tempered": fit_tempered,
     "stacking": fit_stacking,
     "reliability": fit_reliability,
 }
 
 
-def fit_temperature(fused: np.ndarray, labels: np.ndarray) -> float:
+def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float:
     """The temperature with the least log loss (Guo et al. 2017), as if one more clip were seen and named wrongly.
 
     The clip more is the rule of succession: n of n right is no proof that the next will be, so the confidence stays
     below about n / (n + 1); with many clips it changes nothing.
 
     Args:
-        fused: (N, K) probabilities of clips that the fusion was not fitted on.
+        scores: (N, K) probabilities of clips that nothing else was fitted on.
         labels: (N,) integers.
     """
-    logits, rows = log_scores(fused), np.arange(len(labels))
+    logits, rows = log_scores(scores), np.arange(len(labels))
 
     def loss(log_temperature: float) -> float:
         log_scaled = log_softmax(logits / np.exp(log_temperature), axis=1)
