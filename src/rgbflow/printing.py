@@ -47,7 +47,7 @@ def show_prediction(video: Path, prediction: Prediction, top: int, as_json: bool
         index = prediction.classes.index(answer.label)
         table.add_row(escape(answer.label), *(f"{scores[index]:.1%}" for scores in columns.values()))
     Console().print(table)
-    print(prediction.decision.line())
+    print(("" if prediction.is_known else "among the known classes, ") + prediction.decision.line())
     print(", ".join(f"{stage} {1000 * seconds:.0f} ms" for stage, seconds in prediction.seconds.items()))
 
 
