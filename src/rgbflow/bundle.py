@@ -17,6 +17,7 @@ from rgbflow.stream import STREAMS, Preparation, Stream, StreamSpec
 FORMAT_VERSION = 1
 RECORD = "recognizer.json"
 NO_LICENCE = "not stated"
+ASSUMED_RATE = 25.0  # frames per second of the training clips of a bundle that does not tell
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Bundle:
         measured: per part, protocol, leak and figures, written by `evaluate`.
         origin: per stream, what made it: command, commit, machine, date, epoch, starting weights.
         licence: of the weights, as their maker states it.
+        frames_per_second: median over the training clips; None in bundles from before it was kept.
     """
 
     classes: tuple[str, ...]
@@ -44,6 +46,12 @@ class Bundle:
     measured: dict = field(default_factory=dict)
     origin: dict = field(default_factory=dict)
     licence: str = NO_LICENCE
+    frames_per_second: float | None = None
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second whose steps the flow network knows; ASSUMED_RATE where the bundle doesn't say."""
+        return self.preparation.frame_rate or self.frames_per_second or ASSUMED_RATE
 
 
 def weights_file(folder: Path, stream: Stream) -> Path:
@@ -88,6 +96,8 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
     record = {"format_version": FORMAT_VERSION, **asdict(bundle), "streams": streams, "fusion": bundle.fusion.as_dict()}
     if not bundle.calibration:
         del record["calibration"]
+    if bundle.frames_per_second is None:
+        del record["frames_per_second"]
     write_atomically(folder / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     write_atomically(folder / "README.md", model_card(bundle))
 
