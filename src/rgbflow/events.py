@@ -148,7 +148,7 @@ class EventFinder:
         return [self._end(min(sign.at_seconds for sign in signs))]
 
     def _has_lasted(self, since: _Evidence | None) -> bool:
-        return since is not None and self._now.end_seconds - since.end_seconds >= self.rules.min_seconds
+        return since is not None and self._now.end_seconds - since.end_seconds >= self.rules.min_seconds - 1e-6
 
     def _start(self, scores: np.ndarray) -> Event:
         self._class = self._candidate

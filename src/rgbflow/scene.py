@@ -40,6 +40,7 @@ class Scene:
         return True
 
     def _is_due(self, change: np.ndarray, age_seconds: float) -> bool:
+        age_seconds += 1e-3  # times are rounded
         if change.mean() > CUT or age_seconds >= STILL_SECONDS:
             return True
         return age_seconds >= MOVING_SECONDS and change.max() > MOVED

@@ -8,8 +8,7 @@ import math
 from dataclasses import dataclass
 
 SOONEST = 0.75  # nominal steps; a frame that follows the last used one sooner is not used
-SAME_STEP = 0.03  # a step this close to the nominal one, relatively, is the nominal one: files count in milliseconds
-SAME_PHASE = 0.05  # nominal steps; ticks this close to a frame are moved onto it
+SAME = 0.03  # nominal steps; what differs by less is the same: files count in milliseconds, quartzes differ
 LONGEST_GAP_SECONDS = 0.5  # flow over a longer one means nothing
 
 
@@ -63,6 +62,6 @@ class Ticks:
         ticks = math.floor((pts_seconds - self._reached) / self.step_seconds + 0.5)
         self._last = pts_seconds
         self._reached += ticks * self.step_seconds
-        if abs(pts_seconds - self._reached) < SAME_PHASE * self.step_seconds:
-            self._reached = pts_seconds
-        return Step(ticks, 1.0 if abs(passed - 1) <= SAME_STEP else 1 / passed)
+        if abs(pts_seconds - self._reached) <= SAME * self.step_seconds:
+            self._reached = pts_seconds  # a tick follows the frame
+        return Step(ticks, 1.0 if abs(passed - 1) <= SAME else 1 / passed)
