@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from functools import cache
 
 import cv2
 import numpy as np
@@ -116,22 +117,24 @@ def test_at_the_nominal_rate_the_networks_see_what_predict_shows_them_to_the_las
     assert update.prediction.seconds.keys() >= {"capture", "flow", "flow network", "fusion"}
 
 
+@cache
+def scores_by_time(rate, jitter=0.0, dropped=0.0):
+    """At each tenth of a second the newest scores (N, 4), and their labels."""
+    updates = watched(gauges().live(), film(rate, jitter, dropped))
+    times = np.array([update.pts_seconds for update in updates])
+    moments = np.arange(0.7, len(ACTS) * ACT_SECONDS, 0.1)
+    rows = [updates[np.searchsorted(times, moment + 1e-6) - 1].prediction for moment in moments]
+    return np.stack([row.scores for row in rows]), [row.label for row in rows]
+
+
 @pytest.mark.parametrize(
     ("rate", "jitter", "dropped"),
     [(15, 0, 0), (30, 0, 0), (60, 0, 0), (24, 0, 0), (25, 0.4, 0.1), (15, 0.4, 0.1), (30, 0.5, 0.15), (60, 0.5, 0.4)],
 )
 def test_a_camera_of_any_rate_gets_the_answers_of_the_rate_that_was_trained_on(rate, jitter, dropped):
     """At each tenth of a second the newest scores are those of a perfect camera of 25 frames a second."""
-
-    def scores_by_time(frames):
-        updates = watched(gauges().live(), frames)
-        times = np.array([update.pts_seconds for update in updates])
-        moments = np.arange(0.7, len(ACTS) * ACT_SECONDS, 0.1)
-        rows = [updates[np.searchsorted(times, moment + 1e-6) - 1].prediction for moment in moments]
-        return np.stack([row.scores for row in rows]), [row.label for row in rows]
-
-    expected, labels = scores_by_time(film(25))
-    found, other = scores_by_time(film(rate, jitter, dropped))
+    expected, labels = scores_by_time(25)
+    found, other = scores_by_time(rate, jitter, dropped)
     assert len(set(labels)) == 4
     assert np.abs(found - expected).mean() < 0.02
     assert np.mean([one == two for one, two in zip(labels, other, strict=True)]) > 0.95

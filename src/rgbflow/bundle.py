@@ -53,6 +53,11 @@ class Bundle:
         """Frames per second whose steps the flow network knows; ASSUMED_RATE where the bundle doesn't say."""
         return self.preparation.frame_rate or self.frames_per_second or ASSUMED_RATE
 
+    @property
+    def tells_frame_rate(self) -> bool:
+        """Whether `frame_rate` is known, not assumed."""
+        return (self.preparation.frame_rate or self.frames_per_second) is not None
+
 
 def weights_file(folder: Path, stream: Stream) -> Path:
     return folder / f"{stream}.safetensors"

@@ -34,6 +34,7 @@ class Feed:
         open_source: opens the source, as `video.capture` does; called again each time the source fails.
         reopens: whether a source that fails after its first frame is waited for; False, as for a file, ends the feed.
         retry_seconds: between two attempts.
+        report: told one line when the source is gone, and when it is back.
 
     Attributes:
         received: frames that came.
@@ -42,10 +43,16 @@ class Feed:
         trouble: why nothing comes at the moment; empty while frames come.
     """
 
-    def __init__(self, open_source: Callable[[], Generator[Frame]], reopens: bool = True, retry_seconds: float = 1.0):
+    def __init__(
+        self,
+        open_source: Callable[[], Generator[Frame]],
+        reopens: bool = True,
+        retry_seconds: float = 1.0,
+        report: Callable[[str], None] = lambda line: None,
+    ):
         self.received = self.dropped = self.lost = 0
         self.trouble = ""
-        self._open, self._reopens, self._retry_seconds = open_source, reopens, retry_seconds
+        self._open, self._reopens, self._retry_seconds, self._report = open_source, reopens, retry_seconds, report
         self._waiting: Arrival | None = None
         self._error: Exception | None = None
         self._changed = threading.Condition()
@@ -91,7 +98,9 @@ class Feed:
                 except InputError as error:
                     if not (self._reopens and self.received):
                         raise
-                    self.lost += not self.trouble  # attempts that fail in a row are one loss
+                    if not self.trouble:  # attempts that fail in a row are one loss
+                        self.lost += 1
+                        self._report(f"{error}; waiting for it")
                     self.trouble = str(error)
                     self._closing.wait(self._retry_seconds)
         except Exception as error:  # raised where the frames are taken
@@ -115,6 +124,8 @@ class Feed:
                 self._put(Arrival(frame.pixels, frame.pts_seconds + offset, arrived))
 
     def _put(self, arrival: Arrival) -> None:
+        if self.trouble:
+            self._report("the source is back")
         with self._changed:
             self.received += 1
             self.trouble = ""
