@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -89,10 +90,8 @@ class Osc:
             self._message("/rgbflow/event", event.kind, event.label, event.score, *times)
 
     def close(self) -> None:
-        self._client._sock.close()
+        self._client.close()
 
     def _message(self, address: str, *values: str | float) -> None:
-        try:
+        with suppress(OSError):  # the network is down for a moment: the next update will come through
             self._client.send_message(address, values)
-        except OSError:
-            pass  # the network is down for a moment: the next update will come through
