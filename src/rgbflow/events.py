@@ -7,6 +7,8 @@ import numpy as np
 
 from rgbflow.errors import InputError
 
+END_SHARE = 0.6  # of the score that starts an action, which ends it: far enough below for scores that tremble
+
 
 @dataclass(frozen=True)
 class EventRules:
@@ -32,8 +34,21 @@ class EventRules:
         if not self.min_seconds >= 0:
             raise InputError(f"min_seconds ({self.min_seconds}) must be at least 0: 0.5 is usual")
 
+    @classmethod
+    def for_threshold(
+        cls,
+        threshold: float | None,
+        start_score: float | None = None,
+        end_score: float | None = None,
+        min_seconds: float = 0.5,
+    ) -> "EventRules":
+        """The rules for a recogniser with such an "unknown" threshold, None if it has none, where nobody set others.
 
-DEFAULT_RULES = EventRules()
+        What is high enough for a name is high enough for an event: `start_score` is the threshold, or 0.5 without one;
+        `end_score` is END_SHARE of `start_score`.
+        """
+        start_score = (0.5 if threshold is None else threshold) if start_score is None else start_score
+        return cls(start_score, END_SHARE * start_score if end_score is None else end_score, min_seconds)
 
 
 @dataclass(frozen=True)
@@ -85,7 +100,7 @@ class EventFinder:
         action: the class that goes on now; None is idle: nothing does, or nothing that has a name.
     """
 
-    def __init__(self, classes: tuple[str, ...], rules: EventRules = DEFAULT_RULES):
+    def __init__(self, classes: tuple[str, ...], rules: EventRules):
         self.classes, self.rules = classes, rules
         self._restart()
 

@@ -16,7 +16,7 @@ from rgbflow.cam import ActivationMaps, class_activation_maps
 from rgbflow.clip import Clip, ClipWindow, FrameClip
 from rgbflow.decision import Decision, decide
 from rgbflow.errors import InputError
-from rgbflow.events import DEFAULT_RULES, EventRules
+from rgbflow.events import EventRules
 from rgbflow.flow import dequantise, usual_speed
 from rgbflow.live import Engine, LiveRecognizer
 from rgbflow.model import StreamNet, choose_device, has_fast_bf16
@@ -246,7 +246,7 @@ class Recognizer:
         self,
         window_seconds: float = 2.0,
         updates_per_second: float | None = None,
-        rules: EventRules = DEFAULT_RULES,
+        rules: EventRules | None = None,
         engine: Engine | None = None,
     ) -> LiveRecognizer:
         """A recogniser of one camera: frames are pushed as they come, running scores and events come back.
@@ -254,13 +254,15 @@ class Recognizer:
         Args:
             window_seconds: the scores are those of the last so many seconds.
             updates_per_second: at most so many; None gives one for each frame that is used.
-            rules: when an action starts and ends.
+            rules: when an action starts and ends; None goes by the bundle's "unknown" threshold
+                (`EventRules.for_threshold`).
             engine: what runs the networks: a `batching.SharedEngine` of this recogniser where there are several
                 cameras; None is this recogniser itself.
 
         Raises:
             InputError: if the window is too short for a stack, or updates_per_second is not above 0.
         """
+        rules = rules or EventRules.for_threshold(self.bundle.fusion.threshold)
         return LiveRecognizer(self, window_seconds, updates_per_second, rules, engine)
 
     def explain(self, video: str | Path | Clip, num_snippets: int = NUM_SNIPPETS, crops: Crops = 1) -> Explanation:

@@ -353,7 +353,12 @@ def in_real_time(frames: Iterable[Frame]) -> Generator[Frame]:
 
 def _camera(number: int) -> Generator[Frame]:
     """The frames of a camera, each with the time at which it came."""
-    camera = cv2.VideoCapture(number)
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # VideoError tells it in plainer words
+    try:
+        camera = cv2.VideoCapture(number)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
     try:
         if not camera.isOpened():
             raise VideoError(f"camera {number} can't be opened: check that it is plugged in and not in use")
@@ -384,7 +389,7 @@ def _open_address(source: str) -> av.container.InputContainer:
     options = {"rtsp_transport": "tcp"} if protocol.startswith("rtsp") else {}  # by UDP, pictures come in pieces
     try:
         return av.open(source, options=options, timeout=SILENCE_SECONDS, metadata_errors="replace")
-    except OSError as error:  # every error of FFmpeg is one
+    except (av.FFmpegError, OSError) as error:
         raise VideoError(f"source {source} can't be opened ({error.strerror}): check that it is on") from error
 
 
@@ -405,7 +410,7 @@ def _address_pictures(source: str, container: av.container.InputContainer, strea
                 seconds = time.monotonic() if picture.pts is None else float(picture.pts * stream.time_base)
                 if not picture.is_corrupt:
                     yield Frame(_upright(_rgb(graph, picture), orientation), seconds)
-    except OSError as error:
+    except (av.FFmpegError, OSError) as error:
         raise VideoError(f"source {source} breaks off ({error.strerror}): check that it is on") from error
 
 

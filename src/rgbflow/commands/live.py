@@ -14,8 +14,8 @@ def live(
     osc: Annotated[str | None, Flag(metavar="HOST:PORT")] = None,
     jsonl: Annotated[Path | None, Flag(metavar="FILE")] = None,
     window: float = 2.0,
-    start_score: float = 0.5,
-    end_score: float = 0.3,
+    start_score: float | None = None,
+    end_score: float | None = None,
     min_seconds: float = 0.5,
     updates_per_second: float | None = None,
     device: str = "auto",
@@ -31,8 +31,9 @@ def live(
         osc: send labels, scores and events there by OSC.
         jsonl: file that a line of JSON is appended to for each update and event.
         window: the scores are those of the last so many seconds.
-        start_score: an action starts when its score reaches this.
-        end_score: it ends when its score falls below this.
+        start_score: an action starts when its score reaches this; the bundle's "unknown" threshold, or else 0.5, if not
+            given.
+        end_score: it ends when its score falls below this; 0.6 of --start-score if not given.
         min_seconds: what is shorter, an action or a break in one, is not reported.
         updates_per_second: at most so many; one for each frame if not given.
         device: auto, cpu, cuda or mps.
@@ -47,13 +48,13 @@ def live(
     from rgbflow.video import capture, is_address, is_device
     from rgbflow.watch import watch
 
-    rules = EventRules(start_score, end_score, min_seconds)
     with ExitStack() as stack:
         outlets = [Osc(osc)] if osc else []
         outlets += [JsonLines(jsonl)] if jsonl else []
         for outlet in outlets:
             stack.callback(outlet.close)
         recognizer = Recognizer.load(bundle, device)
+        rules = EventRules.for_threshold(recognizer.bundle.fusion.threshold, start_score, end_score, min_seconds)
         session = recognizer.live(window, updates_per_second, rules)
         if not recognizer.bundle.tells_frame_rate:
             rate = recognizer.bundle.frame_rate
