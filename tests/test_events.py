@@ -126,10 +126,11 @@ def test_events_of_a_class_alternate_and_never_overlap_whatever_the_scores():
     assert total > 200
 
 
-def test_without_rules_the_unknown_threshold_decides():
-    assert EventRules.for_threshold(None) == EventRules(0.5, 0.3, 0.5)
-    assert EventRules.for_threshold(0.25) == EventRules(0.25, 0.15, 0.5)
-    assert EventRules.for_threshold(0.2, 0.7, 0.6, 1.0) == EventRules(0.7, 0.6, 1.0)
+def test_without_rules_the_unknown_threshold_or_the_number_of_classes_decides():
+    assert EventRules.suited_to(10, 0.25) == EventRules(0.25, 0.15, 0.5)
+    assert EventRules.suited_to(2, None) == EventRules.suited_to(4, None) == EventRules(0.5, 0.3, 0.5)
+    assert EventRules.suited_to(8, None) == EventRules(0.25, 0.15, 0.5)
+    assert EventRules.suited_to(8, 0.2, 0.7, 0.6, 1.0) == EventRules(0.7, 0.6, 1.0)
 
 
 @pytest.mark.parametrize("numbers", [(0.3, 0.5, 1), (1.2, 0.5, 1), (0.5, -0.1, 1), (0.5, 0.3, -1), (np.nan, 0.3, 1)])

@@ -35,19 +35,22 @@ class EventRules:
             raise InputError(f"min_seconds ({self.min_seconds}) must be at least 0: 0.5 is usual")
 
     @classmethod
-    def for_threshold(
+    def suited_to(
         cls,
+        num_classes: int,
         threshold: float | None,
         start_score: float | None = None,
         end_score: float | None = None,
         min_seconds: float = 0.5,
     ) -> "EventRules":
-        """The rules for a recogniser with such an "unknown" threshold, None if it has none, where nobody set others.
+        """The rules for a recogniser, where nobody set others.
 
-        What is high enough for a name is high enough for an event: `start_score` is the threshold, or 0.5 without one;
+        What is high enough for a name is high enough for an event: `start_score` is the bundle's "unknown" threshold.
+        A bundle without one gives a name to everything: then it is twice the score of an even guess, at most 0.5.
         `end_score` is END_SHARE of `start_score`.
         """
-        start_score = (0.5 if threshold is None else threshold) if start_score is None else start_score
+        if start_score is None:
+            start_score = min(0.5, 2 / num_classes) if threshold is None else threshold
         return cls(start_score, END_SHARE * start_score if end_score is None else end_score, min_seconds)
 
 

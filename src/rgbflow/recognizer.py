@@ -255,14 +255,14 @@ class Recognizer:
             window_seconds: the scores are those of the last so many seconds.
             updates_per_second: at most so many; None gives one for each frame that is used.
             rules: when an action starts and ends; None goes by the bundle's "unknown" threshold
-                (`EventRules.for_threshold`).
+                (`EventRules.suited_to`).
             engine: what runs the networks: a `batching.SharedEngine` of this recogniser where there are several
                 cameras; None is this recogniser itself.
 
         Raises:
             InputError: if the window is too short for a stack, or updates_per_second is not above 0.
         """
-        rules = rules or EventRules.for_threshold(self.bundle.fusion.threshold)
+        rules = rules or EventRules.suited_to(len(self.bundle.classes), self.bundle.fusion.threshold)
         return LiveRecognizer(self, window_seconds, updates_per_second, rules, engine)
 
     def explain(self, video: str | Path | Clip, num_snippets: int = NUM_SNIPPETS, crops: Crops = 1) -> Explanation:

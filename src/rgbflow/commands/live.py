@@ -31,8 +31,8 @@ def live(
         osc: send labels, scores and events there by OSC.
         jsonl: file that a line of JSON is appended to for each update and event.
         window: the scores are those of the last so many seconds.
-        start_score: an action starts when its score reaches this; the bundle's "unknown" threshold, or else 0.5, if not
-            given.
+        start_score: an action starts when its score reaches this; if not given, the bundle's "unknown" threshold, or
+            where it has none twice an even guess, at most 0.5.
         end_score: it ends when its score falls below this; 0.6 of --start-score if not given.
         min_seconds: what is shorter, an action or a break in one, is not reported.
         updates_per_second: at most so many; one for each frame if not given.
@@ -54,7 +54,8 @@ def live(
         for outlet in outlets:
             stack.callback(outlet.close)
         recognizer = Recognizer.load(bundle, device)
-        rules = EventRules.for_threshold(recognizer.bundle.fusion.threshold, start_score, end_score, min_seconds)
+        known = len(recognizer.bundle.classes), recognizer.bundle.fusion.threshold
+        rules = EventRules.suited_to(*known, start_score, end_score, min_seconds)
         session = recognizer.live(window, updates_per_second, rules)
         if not recognizer.bundle.tells_frame_rate:
             rate = recognizer.bundle.frame_rate
