@@ -1,6 +1,7 @@
 """The bundle: a folder that holds everything needed to use a trained recogniser. Nothing in it is ever unpickled."""
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -92,6 +93,8 @@ def _bundle_from_record(record: dict) -> Bundle:
     values["fusion"] = Fusion.from_dict(record["fusion"])
     if not values["fusion"].fits(values["streams"].keys(), len(values["classes"])):
         raise ValueError("its fusion is for other streams or classes")
+    if "frames_per_second" in record and not 0 < float(record["frames_per_second"]) < math.inf:
+        raise ValueError("its frames_per_second is no rate")
     return Bundle(**values)
 
 
