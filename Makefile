@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test weizmann paper-small strong ablation flow-methods stored-flow fusion unknown clean
+.PHONY: demo test weizmann paper-small strong ablation flow-methods stored-flow fusion unknown live-soak clean
 
 demo: $(VENV)/installed
 	$(BIN)/rgbflow demo --out demo
@@ -47,6 +47,11 @@ fusion: $(VENV)/installed
 
 unknown: $(VENV)/installed
 	$(BIN)/python benchmarks/unknown.py $(VIDEOS)
+
+BUNDLE ?= runs/mine
+VIDEO ?= clip.mp4
+live-soak: $(VENV)/installed
+	$(BIN)/python benchmarks/live.py $(BUNDLE) $(VIDEO)
 
 clean:
 	rm -rf $(VENV) demo build dist

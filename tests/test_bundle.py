@@ -46,6 +46,28 @@ def test_a_bundle_comes_back_as_it_was_saved(tmp_path):
     assert loaded.measured == json.loads(json.dumps(measured))
 
 
+def test_the_frame_rate_is_kept_and_assumed_where_an_older_bundle_has_none(tmp_path):
+    for number, (told, resampled, rate) in enumerate(
+        [(29.97, None, 29.97), (30.0, 12.5, 12.5), (None, 12.5, 12.5), (None, None, 25.0)]
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        save_bundle(folder, bundle_of(RGB, preparation=Preparation(48, frame_rate=resampled), frames_per_second=told))
+        loaded = load_bundle(folder)
+        assert (loaded.frames_per_second, loaded.frame_rate) == (told, rate)
+        assert loaded.tells_frame_rate == (told is not None or resampled is not None)
+        assert ("frames_per_second" in json.loads((folder / RECORD).read_text())) == (told is not None)
+
+
+@pytest.mark.parametrize("rate", [0, -25, "fast", float("nan"), float("inf")])
+def test_a_frame_rate_that_is_none_is_damage(tmp_path, rate):
+    save_bundle(tmp_path, bundle_of(RGB))
+    record = json.loads((tmp_path / RECORD).read_text())
+    (tmp_path / RECORD).write_text(json.dumps({**record, "frames_per_second": rate}))
+    with pytest.raises(InputError, match="is damaged"):
+        load_bundle(tmp_path)
+
+
 def test_weights_come_back_as_they_were_saved(tmp_path):
     weights = {"a": torch.randn(3, 4).t(), "b": torch.arange(5)}
     save_stream(tmp_path, bundle_of(RGB), "rgb", weights)

@@ -48,7 +48,8 @@ def test_every_block_runs(home, capsys):
         arguments += SMALL if arguments[0] == "train" else []
         assert cli.main(arguments) == 0, line
         ran.append(arguments[0])
-    assert ran == ["check", "prepare", "split", "train", "train", "calibrate", "evaluate", "predict", "predict"]
+    steps = ["check", "prepare", "split", "train", "train", "calibrate", "evaluate", "predict", "predict", "live"]
+    assert ran == steps
     capsys.readouterr()
     for block in blocks("python"):
         assert len(block.splitlines()) <= 6

@@ -1,6 +1,7 @@
 """The bundle: a folder that holds everything needed to use a trained recogniser. Nothing in it is ever unpickled."""
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from rgbflow.stream import STREAMS, Preparation, Stream, StreamSpec
 FORMAT_VERSION = 1
 RECORD = "recognizer.json"
 NO_LICENCE = "not stated"
+ASSUMED_RATE = 25.0  # frames per second of the training clips of a bundle that does not tell
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Bundle:
         measured: per part, protocol, leak and figures, written by `evaluate`.
         origin: per stream, what made it: command, commit, machine, date, epoch, starting weights.
         licence: of the weights, as their maker states it.
+        frames_per_second: median over the training clips; None in bundles from before it was kept.
     """
 
     classes: tuple[str, ...]
@@ -44,6 +47,17 @@ class Bundle:
     measured: dict = field(default_factory=dict)
     origin: dict = field(default_factory=dict)
     licence: str = NO_LICENCE
+    frames_per_second: float | None = None
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second whose steps the flow network knows; ASSUMED_RATE where the bundle doesn't say."""
+        return self.preparation.frame_rate or self.frames_per_second or ASSUMED_RATE
+
+    @property
+    def tells_frame_rate(self) -> bool:
+        """Whether `frame_rate` is known, not assumed."""
+        return (self.preparation.frame_rate or self.frames_per_second) is not None
 
 
 def weights_file(folder: Path, stream: Stream) -> Path:
@@ -79,6 +93,8 @@ def _bundle_from_record(record: dict) -> Bundle:
     values["fusion"] = Fusion.from_dict(record["fusion"])
     if not values["fusion"].fits(values["streams"].keys(), len(values["classes"])):
         raise ValueError("its fusion is for other streams or classes")
+    if "frames_per_second" in record and not 0 < float(record["frames_per_second"]) < math.inf:
+        raise ValueError("its frames_per_second is no rate")
     return Bundle(**values)
 
 
@@ -88,6 +104,8 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
     record = {"format_version": FORMAT_VERSION, **asdict(bundle), "streams": streams, "fusion": bundle.fusion.as_dict()}
     if not bundle.calibration:
         del record["calibration"]
+    if bundle.frames_per_second is None:
+        del record["frames_per_second"]
     write_atomically(folder / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     write_atomically(folder / "README.md", model_card(bundle))
 

@@ -11,6 +11,7 @@ from rgbflow.commands.data import check, fetch, prepare, split
 from rgbflow.commands.demo import demo
 from rgbflow.commands.evaluate import calibrate, evaluate, fuse
 from rgbflow.commands.flags import EXIT_FAILED
+from rgbflow.commands.live import live
 from rgbflow.commands.paper import paper
 from rgbflow.commands.predict import predict
 from rgbflow.commands.train import ablate, config_from, train
@@ -26,6 +27,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "calibrate": calibrate,
     "evaluate": evaluate,
     "predict": predict,
+    "live": live,
     "fuse": fuse,
     "check": check,
     "ablate": ablate,

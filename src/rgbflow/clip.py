@@ -55,12 +55,16 @@ class Preparer:
         self._estimator = make_estimator(preparation.flow, preparation.flow_reduction)
         self._previous: np.ndarray | None = None  # the last frame, resized; its gray is made only when flow is wanted
 
-    def step(self, pixels: np.ndarray, want_flow: bool = True) -> tuple[np.ndarray, np.ndarray | None]:
+    def step(
+        self, pixels: np.ndarray, want_flow: bool = True, scale: float = 1.0
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """Take the next frame.
 
         Args:
             pixels: (H, W, 3) uint8 RGB, any size.
             want_flow: False skips the flow from the previous frame to this one.
+            scale: what displacements are multiplied with before they become 8 bits: the frame step that the networks
+                know over the one that passed, where a camera has another rate.
 
         Returns:
             The frame at the working size, (H, W, 3) uint8, and the flow that leads to it from the previous frame,
@@ -71,7 +75,10 @@ class Preparer:
         flow = None
         if want_flow and self._previous is not None:
             began = time.perf_counter()
-            flow = quantise(self._estimator(_gray(self._previous), _gray(frame)), self.preparation.flow.bound)
+            displacement = self._estimator(_gray(self._previous), _gray(frame))
+            if scale != 1:
+                displacement *= np.float32(scale)
+            flow = quantise(displacement, self.preparation.flow.bound)
             self.flow_seconds += time.perf_counter() - began
         self._previous = frame
         return frame, flow
@@ -112,9 +119,9 @@ class FrameClip:
         index = self.num_frames
         frame, flow = self._preparer.step(pixels, want_flow=self._wants("flow", index - 1))
         if self._wants("rgb", index):
-            self._kept["rgb"][index] = as_stored(frame, self._quality).transpose(2, 0, 1)
+            self._kept["rgb"][index] = stored_frame(frame, self._quality)
         if flow is not None:
-            self._kept["flow"][index - 1] = from_pictures(as_stored(to_picture(flow), self._quality)[None])[0]
+            self._kept["flow"][index - 1] = stored_flow(flow, self._quality)
         self._keep_time(pts_seconds)
         self.num_frames += 1
 
@@ -161,6 +168,16 @@ class ClipWindow:
 def as_stored(picture: np.ndarray, jpeg_quality: int | None) -> np.ndarray:
     """A working frame (H, W, 3) or flow picture (2h, w), uint8, as a store gives it back: what JPEG leaves of it."""
     return picture if jpeg_quality is None else jpeg.decode(jpeg.encode(picture, jpeg_quality))
+
+
+def stored_frame(frame: np.ndarray, jpeg_quality: int | None) -> np.ndarray:
+    """A working frame (H, W, 3) as a snippet holds it: (3, H, W), with what the store loses lost."""
+    return as_stored(frame, jpeg_quality).transpose(2, 0, 1)
+
+
+def stored_flow(flow: np.ndarray, jpeg_quality: int | None) -> np.ndarray:
+    """An 8-bit field (2, h, w) as a snippet holds it, with what the store loses lost."""
+    return from_pictures(as_stored(to_picture(flow), jpeg_quality)[None])[0]
 
 
 def resize_short_side(pixels: np.ndarray, short_side: int) -> np.ndarray:

@@ -16,11 +16,13 @@ from rgbflow.cam import ActivationMaps, class_activation_maps
 from rgbflow.clip import Clip, ClipWindow, FrameClip
 from rgbflow.decision import Decision, decide
 from rgbflow.errors import InputError
+from rgbflow.events import EventRules
 from rgbflow.flow import dequantise, usual_speed
+from rgbflow.live import Engine, LiveRecognizer
 from rgbflow.model import StreamNet, choose_device, has_fast_bf16
 from rgbflow.sampling import segment_starts, snippet_indices
 from rgbflow.stream import STREAMS, Crops, Stream
-from rgbflow.transforms import evaluation_input
+from rgbflow.transforms import centre_crop, evaluation_input, to_input
 from rgbflow.video import Frame, count_frames, decode
 
 UNKNOWN = "unknown"  # the label of what is none of the classes
@@ -203,12 +205,65 @@ class Recognizer:
             with self.precision:
                 logits[stream] = network(inputs[None])[0].cpu().numpy()
             seconds[f"{stream} network"] = time.perf_counter() - began
+        return self.conclude(logits, clip.start_seconds, clip.end_seconds, seconds)
+
+    @torch.inference_mode()
+    def snippet_logits(self, stream: Stream, snippets: torch.Tensor) -> np.ndarray:
+        """What the network of one stream says of single snippets, each by itself.
+
+        Args:
+            stream: one of the bundle's.
+            snippets: (N, C, h, w) uint8, from `transforms.read_snippets`.
+
+        Returns:
+            (N, K) float32 logits.
+        """
+        spec = self.bundle.streams[stream]
+        crop = centre_crop(*snippets.shape[-2:], spec.crop_fraction)
+        inputs = to_input(snippets.to(self.device), crop, spec)
+        with self.precision:
+            return self.networks[stream](inputs[:, None]).cpu().numpy()
+
+    def conclude(
+        self, logits: dict[Stream, np.ndarray], start_seconds: float, end_seconds: float, seconds: dict[str, float]
+    ) -> Prediction:
+        """Fuse what the streams say.
+
+        Args:
+            logits: per stream (K,) float32, the consensus of its snippets.
+            start_seconds: of the part that was looked at.
+            end_seconds: of it.
+            seconds: time spent per stage so far.
+        """
         began = time.perf_counter()
         stream_scores = {stream: fusion.probabilities(values) for stream, values in logits.items()}
         scores = self.bundle.fusion.fuse(stream_scores)
-        seconds["fusion"] = time.perf_counter() - began
-        span, threshold = (clip.start_seconds, clip.end_seconds), self.bundle.fusion.threshold
+        seconds = {**seconds, "fusion": time.perf_counter() - began}
+        span, threshold = (start_seconds, end_seconds), self.bundle.fusion.threshold
         return Prediction(self.bundle.classes, scores, stream_scores, *span, seconds, threshold)
+
+    def live(
+        self,
+        window_seconds: float = 2.0,
+        updates_per_second: float | None = None,
+        rules: EventRules | None = None,
+        engine: Engine | None = None,
+    ) -> LiveRecognizer:
+        """A recogniser of one camera: frames are pushed as they come, running scores and events come back.
+
+        Args:
+            window_seconds: the scores are those of the last so many seconds.
+            updates_per_second: at most so many; None gives one for each frame that is used.
+            rules: when an action starts and ends; None goes by the bundle's "unknown" threshold
+                (`EventRules.suited_to`).
+            engine: what runs the networks: a `batching.SharedEngine` of this recogniser where there are several
+                cameras; None is this recogniser itself.
+
+        Raises:
+            InputError: if the window is too short for a stack, or updates_per_second is not above 0.
+        """
+        rules = rules or EventRules.suited_to(len(self.bundle.classes), self.bundle.fusion.threshold)
+        return LiveRecognizer(self, window_seconds, updates_per_second, rules, engine)
 
     def explain(self, video: str | Path | Clip, num_snippets: int = NUM_SNIPPETS, crops: Crops = 1) -> Explanation:
         """Label a clip as `predict` does, and show where in its frames and its flow each stream found the answer.

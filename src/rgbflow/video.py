@@ -6,8 +6,9 @@ through FFmpeg's own scale filter with the same settings (`_rgb_graph`).
 
 import json
 import os
+import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import av
+import cv2
 import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
@@ -30,6 +32,8 @@ Picture = TypeVar("Picture")
 SAME_TIME = 1e-6  # seconds; times closer than this differ by rounding only
 METADATA_TAG = "RGBFLOW"  # one JSON text holds all metadata, since Matroska upper-cases the names of tags
 BIT_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+PROTOCOLS = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "rtp", "srt", "tcp", "udp")  # of addresses
+SILENCE_SECONDS = 5.0  # without a byte from an address, it counts as gone
 MATROSKA_MAX_RATE = 500  # Matroska counts in milliseconds: far above this, two frames would get the same time
 
 # FFmpeg's numbers for how colours are coded.
@@ -306,6 +310,108 @@ def _duration_seconds(container: av.container.InputContainer, stream: av.VideoSt
     if stream.duration is not None:
         return float(stream.duration * stream.time_base)
     return None if container.duration is None else container.duration / av.time_base
+
+
+# Cameras
+
+
+def is_device(source: str) -> bool:
+    """Whether a source is the number of a camera of this machine."""
+    return source.isascii() and source.isdigit()
+
+
+def is_address(source: str) -> bool:
+    """Whether a source is an address (rtsp://...), not a file."""
+    return "://" in source
+
+
+def capture(source: str) -> Generator[Frame]:
+    """Yield what a camera, an address or a file shows, as fast as it happens.
+
+    A file, or a recording behind an address, is played at its own speed, to its end; the others go on until they fail.
+
+    Args:
+        source: the number of a camera of this machine, an address (rtsp, http, ...), or the path of a file.
+
+    Raises:
+        VideoError: as `decode` for a file; for the others if they can't be opened, or stop answering.
+    """
+    if is_device(source):
+        return _camera(int(source))
+    return _address(source) if is_address(source) else in_real_time(decode(source))
+
+
+def in_real_time(frames: Iterable[Frame]) -> Generator[Frame]:
+    """Yield each frame when its time has come, counted from the first one; late ones at once."""
+    began = None
+    for frame in frames:
+        if began is None:
+            began = time.monotonic() - frame.pts_seconds
+        time.sleep(max(0.0, began + frame.pts_seconds - time.monotonic()))
+        yield frame
+
+
+def _camera(number: int) -> Generator[Frame]:
+    """The frames of a camera, each with the time at which it came."""
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # VideoError tells it in plainer words
+    try:
+        camera = cv2.VideoCapture(number)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+    try:
+        if not camera.isOpened():
+            raise VideoError(f"camera {number} can't be opened: check that it is plugged in and not in use")
+        camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # what waits in the driver is late already
+        began = time.monotonic()
+        while True:
+            is_there, pixels = camera.read()
+            if not is_there:
+                raise VideoError(f"camera {number} is gone: plug it in again")
+            yield Frame(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), time.monotonic() - began)
+    finally:
+        camera.release()
+
+
+def _address(source: str) -> Generator[Frame]:
+    with _open_address(source) as container:
+        is_recording = container.duration is not None
+        pictures = _address_pictures(source, container, _video_stream(source, container))
+        yield from in_real_time(pictures) if is_recording else pictures
+    if not is_recording:
+        raise VideoError(f"source {source} has stopped sending: check that it is on")
+
+
+def _open_address(source: str) -> av.container.InputContainer:
+    protocol = source.partition("://")[0].lower()
+    if protocol not in PROTOCOLS:
+        raise VideoError(f"source {source} can't be read: use a file, a camera's number, or {', '.join(PROTOCOLS)}")
+    options = {"rtsp_transport": "tcp"} if protocol.startswith("rtsp") else {}  # by UDP, pictures come in pieces
+    try:
+        return av.open(source, options=options, timeout=SILENCE_SECONDS, metadata_errors="replace")
+    except (av.FFmpegError, OSError) as error:
+        raise VideoError(f"source {source} can't be opened ({error.strerror}): check that it is on") from error
+
+
+def _address_pictures(source: str, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[Frame]:
+    """The frames of an address; what was damaged on the way is left out, the next ones are whole again."""
+    layout, graph = None, None
+    try:
+        for packet in container.demux(stream):
+            try:
+                pictures = packet.decode()
+            except av.InvalidDataError:
+                continue
+            for picture in pictures:
+                if layout is None:
+                    width, height, orientation = picture.width, picture.height, _orientation(picture)
+                if layout != (layout := (picture.width, picture.height, picture.format.name)):
+                    graph = _rgb_graph(picture, stream.time_base, width, height)
+                seconds = time.monotonic() if picture.pts is None else float(picture.pts * stream.time_base)
+                if not picture.is_corrupt:
+                    yield Frame(_upright(_rgb(graph, picture), orientation), seconds)
+    except (av.FFmpegError, OSError) as error:
+        raise VideoError(f"source {source} breaks off ({error.strerror}): check that it is on") from error
 
 
 # Pixels

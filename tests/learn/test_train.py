@@ -178,6 +178,7 @@ def test_a_stream_is_replaced_when_asked(world, tmp_path):
     assert replaced.curve == run(world, tmp_path / "fresh", config=config).curve
     bundle = load_bundle(tmp_path)
     assert set(bundle.streams) == {"rgb", "flow"}
+    assert bundle.frames_per_second == 25
     assert bundle.origin["rgb"]["config"]["seed"] == 9
 
 

@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import re
+import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -379,7 +380,11 @@ def make_bundle(store: AnyStore, split: Split, spec: StreamSpec, config: TrainCo
         "leak_percent": split.leak_percent,
         "sha256": split.sha256,
     }
-    return Bundle(split.classes, store.preparation, {spec.stream: spec}, about, licence=config.licence)
+    rate = statistics.median(store.rows[clip.name].frames_per_second for clip in split.train)
+    streams = {spec.stream: spec}
+    return Bundle(
+        split.classes, store.preparation, streams, about, licence=config.licence, frames_per_second=round(rate, 3)
+    )
 
 
 def read_curve(folder: Path, stream: Stream) -> Curve:

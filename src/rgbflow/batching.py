@@ -1,0 +1,116 @@
+"""Several live recognisers on one set of networks: snippets that wait at the same time go through them together."""
+
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from rgbflow.errors import InputError
+from rgbflow.live import Engine
+from rgbflow.stream import Stream
+
+
+@dataclass(frozen=True, eq=False)
+class _Request:
+    stream: Stream
+    snippets: torch.Tensor
+    arrived: float = field(default_factory=time.monotonic)
+    answer: Future = field(default_factory=Future)
+
+    @property
+    def kind(self) -> tuple:
+        """Requests of one kind can go through a network together."""
+        return self.stream, self.snippets.shape[1:]
+
+
+class SharedEngine:
+    """Runs the networks for several live recognisers, in one thread; a context manager.
+
+    The request that has waited longest is always served next, together with all others of its kind: the same stream and
+    the same size. A caller waits for its answer before it asks again, so every caller gets its turn, and with more of
+    them each gets fewer turns instead of older ones.
+
+    Args:
+        engine: the recogniser, or anything else with its `snippet_logits`.
+        max_batch: snippets that go through a network at once, at most.
+        deadline_seconds: how long the first request waits for others, at most; where nobody else is there, it doesn't.
+    """
+
+    def __init__(self, engine: Engine, max_batch: int = 8, deadline_seconds: float = 0.005):
+        if max_batch < 1:
+            raise InputError(f"max_batch ({max_batch}) must be at least 1: 8 is usual")
+        if not 0 <= deadline_seconds <= 1:
+            raise InputError(f"deadline_seconds ({deadline_seconds}) must be in 0…1: 0.005 is usual")
+        self._engine, self._max_batch, self._deadline = engine, max_batch, deadline_seconds
+        self._waiting: deque[_Request] = deque()
+        self._callers: dict[int, float] = {}  # by thread: when it last asked
+        self._changed = threading.Condition()
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._serve, name="rgbflow-engine", daemon=True)
+        self._thread.start()
+
+    def snippet_logits(self, stream: Stream, snippets: torch.Tensor) -> np.ndarray:
+        """As `Recognizer.snippet_logits`; may be called from many threads, and blocks until the answer is there."""
+        request = _Request(stream, snippets)
+        with self._changed:
+            if self._is_closed:
+                raise RuntimeError("the shared engine is closed")
+            self._callers[threading.get_ident()] = request.arrived
+            self._waiting.append(request)
+            self._changed.notify_all()
+        return request.answer.result()
+
+    def close(self) -> None:
+        """Answer what waits, then stop."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def __enter__(self) -> "SharedEngine":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _serve(self) -> None:
+        while batch := self._next_batch():
+            try:
+                logits = self._engine.snippet_logits(batch[0].stream, torch.cat([one.snippets for one in batch]))
+            except Exception as error:  # the callers raise it, each in its own thread
+                for request in batch:
+                    request.answer.set_exception(error)
+                continue
+            ends = np.cumsum([len(request.snippets) for request in batch])
+            for request, rows in zip(batch, np.split(logits, ends[:-1]), strict=True):
+                request.answer.set_result(rows)
+
+    def _next_batch(self) -> list[_Request]:
+        """The requests to serve next, in the order they came; none when the engine is closed and nothing waits."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._is_closed)
+            if not self._waiting:
+                return []
+            first = self._waiting[0]
+            self._changed.wait_for(
+                lambda: self._is_full(first), timeout=max(0.0, first.arrived + self._deadline - time.monotonic())
+            )
+            batch, size = [], 0
+            for request in [one for one in self._waiting if one.kind == first.kind]:
+                size += len(request.snippets)
+                if batch and size > self._max_batch:
+                    break
+                batch.append(request)
+                self._waiting.remove(request)
+            return batch
+
+    def _is_full(self, first: _Request) -> bool:
+        """Whether waiting longer would bring nothing: the batch is full, or all who ask lately wait already."""
+        now = time.monotonic()
+        self._callers = {caller: last for caller, last in self._callers.items() if now - last < 1}
+        size = sum(len(one.snippets) for one in self._waiting if one.kind == first.kind)
+        return self._is_closed or size >= self._max_batch or len(self._waiting) >= len(self._callers)

@@ -1,0 +1,186 @@
+"""From running scores to events: an action starts, an action ends. No pixels, no clock."""
+
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+
+from rgbflow.errors import InputError
+
+END_SHARE = 0.6  # of the score that starts an action, which ends it: far enough below for scores that tremble
+
+
+@dataclass(frozen=True)
+class EventRules:
+    """When an action starts and when it ends.
+
+    Attributes:
+        start_score: an action starts when the score of its class reaches it and is the highest, and when the bundle's
+            "unknown" threshold lets it have a name.
+        end_score: it ends when its score falls below this one, which is lower: a score between the two changes nothing.
+        min_seconds: both must last so long: shorter actions are not reported, and shorter breaks not seen.
+    """
+
+    start_score: float = 0.5
+    end_score: float = 0.3
+    min_seconds: float = 0.5
+
+    def __post_init__(self):
+        if not 0 <= self.end_score <= self.start_score <= 1:
+            raise InputError(
+                f"end_score ({self.end_score}) and start_score ({self.start_score}) must be in 0…1 and end_score not "
+                "above start_score: 0.3 and 0.5 are usual"
+            )
+        if not self.min_seconds >= 0:
+            raise InputError(f"min_seconds ({self.min_seconds}) must be at least 0: 0.5 is usual")
+
+    @classmethod
+    def suited_to(
+        cls,
+        num_classes: int,
+        threshold: float | None,
+        start_score: float | None = None,
+        end_score: float | None = None,
+        min_seconds: float = 0.5,
+    ) -> "EventRules":
+        """The rules for a recogniser, where nobody set others.
+
+        What is high enough for a name is high enough for an event: `start_score` is the bundle's "unknown" threshold.
+        A bundle without one gives a name to everything: then it is twice the score of an even guess, at most 0.5.
+        `end_score` is END_SHARE of `start_score`.
+        """
+        if start_score is None:
+            start_score = min(0.5, 2 / num_classes) if threshold is None else threshold
+        return cls(start_score, END_SHARE * start_score if end_score is None else end_score, min_seconds)
+
+
+@dataclass(frozen=True)
+class Event:
+    """An action has started or ended. Times are those of the frames, in seconds.
+
+    Attributes:
+        kind: "start" or "end".
+        label: the class.
+        score: of the class when it started; at its end the mean over the action.
+        start_seconds: when the action began: the middle of the evidence that first said so.
+        end_seconds: when it was over; None while it goes on.
+        evidence_start_seconds: of the oldest frame that the scores were computed from when this was decided.
+        evidence_end_seconds: of the newest one.
+        latency_seconds: from the arrival of that newest frame to this event.
+    """
+
+    kind: Literal["start", "end"]
+    label: str
+    score: float
+    start_seconds: float
+    end_seconds: float | None
+    evidence_start_seconds: float
+    evidence_end_seconds: float
+    latency_seconds: float = 0.0
+
+    def as_dict(self) -> dict:
+        """A form for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """The stretch of video that scores stand for."""
+
+    start_seconds: float
+    end_seconds: float
+    at_seconds: float  # the moment that the scores say something about
+
+
+class EventFinder:
+    """Follows running scores and says when actions start and end.
+
+    Args:
+        classes: K names.
+        rules: the two thresholds and the shortest duration.
+
+    Attributes:
+        action: the class that goes on now; None is idle: nothing does, or nothing that has a name.
+    """
+
+    def __init__(self, classes: tuple[str, ...], rules: EventRules):
+        self.classes, self.rules = classes, rules
+        self._restart()
+
+    def push(
+        self, scores: np.ndarray, evidence_start_seconds: float, evidence_end_seconds: float, is_known: bool = True
+    ) -> list[Event]:
+        """Take the next scores; returns what has started and ended by them, an end before a start.
+
+        Args:
+            scores: (K,) probabilities.
+            evidence_start_seconds: of the oldest frame they were computed from.
+            evidence_end_seconds: of the newest frame; later than at the last call.
+            is_known: whether the highest of them is high enough for a name.
+        """
+        start, end = evidence_start_seconds, evidence_end_seconds
+        # What comes first is true from the first frame on; later the middle of the window is what it tells of.
+        self._now = _Evidence(start, end, (start + end) / 2 if self._now else start)
+        self._follow_candidate(scores, is_known)
+        events = []
+        if self.action is not None:
+            events += self._end_if_over(scores)
+        if self.action is None and self._candidate is not None and self._has_lasted(self._candidate_since):
+            events.append(self._start(scores))
+        return events
+
+    def finish(self) -> list[Event]:
+        """The video is over or has a gap: what goes on ends with its last frame. The next scores begin anew."""
+        events = [self._end(self._now.end_seconds)] if self.action is not None else []
+        self._restart()
+        return events
+
+    def _restart(self) -> None:
+        self.action: str | None = None
+        self._class = -1  # of the action
+        self._start_seconds, self._free_from = 0.0, -np.inf
+        self._total, self._count = 0.0, 0  # of the action's scores
+        self._now: _Evidence | None = None
+        self._candidate: int | None = None  # the class that could start
+        self._candidate_since: _Evidence | None = None
+        self._low_since: _Evidence | None = None  # the action's score has been low since then
+
+    def _follow_candidate(self, scores: np.ndarray, is_known: bool) -> None:
+        best = int(scores.argmax())
+        candidate = best if is_known and scores[best] >= self.rules.start_score else None
+        if candidate != self._candidate:
+            self._candidate, self._candidate_since = candidate, self._now
+
+    def _end_if_over(self, scores: np.ndarray) -> list[Event]:
+        score = scores[self._class]
+        if score >= self.rules.end_score:
+            self._low_since = None
+            self._total, self._count = self._total + float(score), self._count + 1
+        elif self._low_since is None:
+            self._low_since = self._now
+        is_replaced = self._candidate not in (None, self._class) and self._has_lasted(self._candidate_since)
+        if not is_replaced and not self._has_lasted(self._low_since):
+            return []
+        signs = [self._candidate_since] if is_replaced else []
+        signs += [self._low_since] if self._low_since else []
+        return [self._end(min(sign.at_seconds for sign in signs))]
+
+    def _has_lasted(self, since: _Evidence | None) -> bool:
+        return since is not None and self._now.end_seconds - since.end_seconds >= self.rules.min_seconds - 1e-6
+
+    def _start(self, scores: np.ndarray) -> Event:
+        self._class = self._candidate
+        self.action = self.classes[self._class]
+        self._start_seconds = max(self._candidate_since.at_seconds, self._free_from)
+        self._total, self._count, self._low_since = float(scores[self._class]), 1, None
+        return self._event("start", self._total, None)
+
+    def _end(self, end_seconds: float) -> Event:
+        end_seconds = max(end_seconds, self._start_seconds)
+        event = self._event("end", self._total / self._count, end_seconds)
+        self.action, self._free_from = None, end_seconds
+        return event
+
+    def _event(self, kind: Literal["start", "end"], score: float, end_seconds: float | None) -> Event:
+        evidence = self._now.start_seconds, self._now.end_seconds
+        return Event(kind, self.action, score, self._start_seconds, end_seconds, *evidence)

@@ -1,0 +1,134 @@
+"""A source read in a thread of its own, of which never more than one frame waits: the newest wins."""
+
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+
+from rgbflow.errors import InputError
+from rgbflow.video import Frame
+
+
+@dataclass(frozen=True, eq=False)
+class Arrival:
+    """A frame that has come.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 RGB.
+        pts_seconds: the source's time; it goes on when the source is opened again.
+        arrived: `time.perf_counter()` at that moment.
+    """
+
+    pixels: np.ndarray
+    pts_seconds: float
+    arrived: float
+
+
+class Feed:
+    """Reads frames as they come and keeps the newest alone; a context manager.
+
+    Args:
+        open_source: opens the source, as `video.capture` does; called again each time the source fails.
+        reopens: whether a source that fails after its first frame is waited for; False, as for a file, ends the feed.
+        retry_seconds: between two attempts.
+        report: told one line when the source is gone, and when it is back.
+
+    Attributes:
+        received: frames that came.
+        dropped: frames that were replaced by a newer one before anybody took them.
+        lost: times that the source failed.
+        trouble: why nothing comes at the moment; empty while frames come.
+    """
+
+    def __init__(
+        self,
+        open_source: Callable[[], Generator[Frame]],
+        reopens: bool = True,
+        retry_seconds: float = 1.0,
+        report: Callable[[str], None] = lambda line: None,
+    ):
+        self.received = self.dropped = self.lost = 0
+        self.trouble = ""
+        self._open, self._reopens, self._retry_seconds, self._report = open_source, reopens, retry_seconds, report
+        self._waiting: Arrival | None = None
+        self._error: Exception | None = None
+        self._changed = threading.Condition()
+        self._closing = threading.Event()
+        self._is_over = False
+        self._last: Arrival | None = None
+        self._thread = threading.Thread(target=self._run, name="rgbflow-feed", daemon=True)
+        self._thread.start()
+
+    def take(self) -> Arrival | None:
+        """The newest frame, when one is there that was not taken yet; None when the source has ended.
+
+        Raises:
+            InputError: if the source can't be opened in the first place, or fails and is not waited for.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting is not None or self._is_over)
+            taken, self._waiting = self._waiting, None
+            if taken is None and self._error is not None:
+                raise self._error
+            return taken
+
+    def close(self) -> None:
+        """Stop reading. A source that hangs is left to its thread, which dies with the process."""
+        self._closing.set()
+        with self._changed:
+            self._is_over = True
+            self._changed.notify_all()
+        self._thread.join(timeout=1.0)
+
+    def __enter__(self) -> "Feed":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        try:
+            while not self._closing.is_set():
+                try:
+                    self._read()
+                    break
+                except InputError as error:
+                    if not (self._reopens and self.received):
+                        raise
+                    if not self.trouble:  # attempts that fail in a row are one loss
+                        self.lost += 1
+                        self._report(f"{error}; waiting for it")
+                    self.trouble = str(error)
+                    self._closing.wait(self._retry_seconds)
+        except Exception as error:  # raised where the frames are taken
+            self._error = error
+        with self._changed:
+            self._is_over = True
+            self._changed.notify_all()
+
+    def _read(self) -> None:
+        """Read the source until it ends or fails; opened again, its times follow those from before."""
+        offset = None
+        with closing(self._open()) as frames:
+            for frame in frames:
+                if self._closing.is_set():
+                    return
+                arrived = time.perf_counter()
+                if offset is None:
+                    before = self._last
+                    reached = before.pts_seconds + arrived - before.arrived if before else frame.pts_seconds
+                    offset = reached - frame.pts_seconds
+                self._put(Arrival(frame.pixels, frame.pts_seconds + offset, arrived))
+
+    def _put(self, arrival: Arrival) -> None:
+        if self.trouble:
+            self._report("the source is back")
+        with self._changed:
+            self.received += 1
+            self.trouble = ""
+            self.dropped += self._waiting is not None
+            self._waiting = self._last = arrival
+            self._changed.notify()

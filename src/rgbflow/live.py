@@ -1,0 +1,351 @@
+"""From a camera's frames to running scores: a ring of frames and flow, a window of snippets, an update."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+
+from rgbflow.clip import Preparer, stored_flow, stored_frame
+from rgbflow.errors import InputError
+from rgbflow.events import Event, EventFinder, EventRules
+from rgbflow.scene import Scene
+from rgbflow.stream import Preparation, Stream
+from rgbflow.ticks import Ticks
+from rgbflow.transforms import read_snippets
+
+if TYPE_CHECKING:
+    from rgbflow.recognizer import Prediction, Recognizer
+
+
+class Engine(Protocol):
+    """What runs the networks: a recogniser, or one shared by several cameras (`batching.SharedEngine`)."""
+
+    def snippet_logits(self, stream: Stream, snippets: torch.Tensor) -> np.ndarray:
+        """(N, C, h, w) uint8 snippets of one stream to (N, K) float32 logits."""
+        ...
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a live recogniser says now.
+
+    Attributes:
+        prediction: the running scores over the window; its times are those of the oldest and newest frame they come
+            from. Its `seconds`: capture (from the arrival of the newest frame until its flow was begun), flow, the
+            networks that ran, fusion.
+        action: the class that goes on by the events so far; None is idle.
+        events: what has started or ended just now.
+        latency_seconds: from the arrival of the newest frame to this update.
+    """
+
+    prediction: Prediction
+    action: str | None
+    events: tuple[Event, ...]
+    latency_seconds: float
+
+    @property
+    def label(self) -> str:
+        """The likeliest class, or "unknown"."""
+        return self.prediction.label
+
+    @property
+    def pts_seconds(self) -> float:
+        """Time of the newest frame."""
+        return self.prediction.end_seconds
+
+    def as_dict(self, count: int = 5) -> dict:
+        """A form for JSON, without the events."""
+        return {
+            "label": self.label,
+            "score": self.prediction.score,
+            "action": self.action,
+            "pts_seconds": self.pts_seconds,
+            "evidence_start_seconds": self.prediction.start_seconds,
+            "latency_seconds": self.latency_seconds,
+            "top": [vars(answer) for answer in self.prediction.top(count)],
+            "seconds": self.prediction.seconds,
+        }
+
+
+class _KeptFrame:
+    """A working frame; what JPEG leaves of it is made when a network asks for it."""
+
+    def __init__(self, frame: np.ndarray, jpeg_quality: int | None):
+        self.frame, self._quality = frame, jpeg_quality
+
+    @cached_property
+    def planes(self) -> np.ndarray:
+        return stored_frame(self.frame, self._quality)
+
+
+class Ring:
+    """The newest frames and flow fields of a camera, one for each tick of the nominal rate: a clip without an end.
+
+    Args:
+        preparation: working size and flow settings.
+        frame_rate: nominal, frames per second.
+        lengths: per stream how many of the newest are kept.
+
+    Attributes:
+        num_frames: ticks since the start, as if all were kept.
+        flow_seconds: time spent on flow so far.
+    """
+
+    name = "the camera"
+
+    def __init__(self, preparation: Preparation, frame_rate: float, lengths: dict[Stream, int]):
+        self.ticks = Ticks(frame_rate)
+        self._preparer = Preparer(preparation)
+        self._quality = preparation.jpeg_quality
+        self._frames: deque[_KeptFrame] = deque(maxlen=lengths.get("rgb", 1))
+        self._fields: deque[np.ndarray] = deque(maxlen=max(1, lengths.get("flow", 0)))
+        self._times: deque[float] = deque(maxlen=max(lengths.values()) + 1)
+        self._wants_flow = "flow" in lengths
+        self._shape: tuple[int, ...] = ()
+        self.num_frames = 0
+
+    @property
+    def flow_seconds(self) -> float:
+        return self._preparer.flow_seconds
+
+    @property
+    def newest(self) -> np.ndarray:
+        """The newest working frame, (H, W, 3) uint8."""
+        return self._frames[-1].frame
+
+    @property
+    def start_seconds(self) -> float:
+        return self._times[0]
+
+    @property
+    def end_seconds(self) -> float:
+        return self._times[-1]
+
+    def time_of(self, index: int) -> float:
+        """When frame `index`, one of the newest, was shown."""
+        return self._times[index - self.num_frames]
+
+    def push(self, pixels: np.ndarray, pts_seconds: float) -> bool:
+        """Take the next frame, (H, W, 3) uint8 RGB; returns whether anything new is there to look at.
+
+        After a gap, or when the picture changes its size, it begins anew: `num_frames` is 1.
+        """
+        if pixels.shape != self._shape:
+            self._shape = pixels.shape
+            self.ticks.restart()
+        step = self.ticks.step(pts_seconds)
+        if step is None:
+            return False
+        if step.starts:
+            self.num_frames = 0
+            for kept in (self._frames, self._fields, self._times):
+                kept.clear()
+        want_flow = self._wants_flow and step.ticks > 0
+        frame, flow = self._preparer.step(pixels, want_flow, step.scale)
+        count = step.ticks + step.starts
+        if flow is not None:
+            self._fields.extend([stored_flow(flow, self._quality)] * count)
+        self._frames.extend([_KeptFrame(frame, self._quality)] * count)
+        self._times.extend(pts_seconds - (count - 1 - i) * self.ticks.step_seconds for i in range(count))
+        self.num_frames += count
+        return count > 0
+
+    def read(self, stream: Stream, indices: np.ndarray) -> np.ndarray:
+        """As of any clip; only the newest are there."""
+        if stream == "flow":
+            return np.stack([self._fields[index - (self.num_frames - 1)] for index in indices.tolist()])
+        return np.stack([self._frames[index - self.num_frames].planes for index in indices.tolist()])
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What one network said of one snippet."""
+
+    start_seconds: float
+    end_seconds: float
+    logits: np.ndarray
+
+
+class Window:
+    """What one network said of the snippets of the last seconds."""
+
+    def __init__(self, seconds: float):
+        self.seconds = seconds
+        self._looks: deque[_Look] = deque()
+
+    def add(self, look: _Look) -> None:
+        """Append the newest and forget those that do not lie within the window any more."""
+        self._looks.append(look)
+        while len(self._looks) > 1 and self._looks[0].start_seconds < look.end_seconds - self.seconds - 1e-6:
+            self._looks.popleft()
+
+    def clear(self) -> None:
+        self._looks.clear()
+
+    @property
+    def last(self) -> np.ndarray:
+        """The logits of the newest."""
+        return self._looks[-1].logits
+
+    @property
+    def start_seconds(self) -> float:
+        return self._looks[0].start_seconds
+
+    def consensus(self) -> np.ndarray:
+        """The mean of the logits, (K,) float32."""
+        return np.mean([look.logits for look in self._looks], axis=0)
+
+    def __len__(self) -> int:
+        return len(self._looks)
+
+
+@dataclass(frozen=True)
+class _State:
+    """What an update looks at, taken from the ring at one moment."""
+
+    snippets: dict[Stream, torch.Tensor]  # of the networks that have to run: (1, C, h, w) uint8
+    starts: dict[Stream, float]  # seconds, of each stream's newest snippet
+    pts_seconds: float
+    arrived: float
+    seconds: dict[str, float]
+    is_first: bool  # since the start or a gap
+
+
+class LiveRecognizer:
+    """A recogniser of one camera; made by `Recognizer.live`.
+
+    `push` does all for one frame. Where frames come faster than the networks answer, one thread may call `see` for each
+    frame and another `update` in a loop: flow then sees every frame, the networks the newest state.
+
+    Args:
+        recognizer: the networks and how their scores are fused.
+        window_seconds: the scores are those of the last so many seconds.
+        updates_per_second: at most so many; None gives one for each frame that is used.
+        rules: when an action starts and ends.
+        engine: what runs the networks; None is the recogniser.
+
+    Raises:
+        InputError: if the window is too short for a stack, or updates_per_second is not above 0.
+    """
+
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        window_seconds: float,
+        updates_per_second: float | None,
+        rules: EventRules,
+        engine: Engine | None,
+    ):
+        bundle = recognizer.bundle
+        if updates_per_second is not None and not updates_per_second > 0:
+            raise InputError(f"updates_per_second ({updates_per_second}) must be above 0: 10 suits most uses")
+        for stream, spec in bundle.streams.items():
+            needed = (spec.stack_length + (stream == "flow") - 1) / bundle.frame_rate
+            if not window_seconds >= needed:
+                raise InputError(
+                    f"window_seconds ({window_seconds}) must be at least {needed:.3g}, the length of a snippet of "
+                    f"{stream} at {bundle.frame_rate:g} frames a second: 2 is usual"
+                )
+        self.recognizer = recognizer
+        self._engine = engine or recognizer
+        self._ring = Ring(
+            bundle.preparation, bundle.frame_rate, {name: spec.stack_length for name, spec in bundle.streams.items()}
+        )
+        self._windows = {stream: Window(window_seconds) for stream in bundle.streams}
+        self._scene = Scene()
+        self._events = EventFinder(bundle.classes, rules)
+        self._rest_seconds = 0.0 if updates_per_second is None else 1 / updates_per_second
+        self._lock = threading.Lock()  # of the ring and of what the two lines below hold
+        self._newest: tuple[float, dict[str, float]] = (0.0, {})  # arrival of the newest frame, its stages
+        self._has_news, self._has_restarted = False, False
+        self._last_update = -np.inf  # time of its newest frame
+
+    def push(self, pixels: np.ndarray, pts_seconds: float, arrived: float | None = None) -> Update | None:
+        """Take a frame and say what is seen now; None where the frame adds nothing, and until the first stack is full.
+
+        Args:
+            pixels: (H, W, 3) uint8 RGB, any size.
+            pts_seconds: when it was shown, on any clock that goes on evenly.
+            arrived: `time.perf_counter()` when it came; now, if not given.
+
+        Raises:
+            InputError: if the pixels or the time can't be those of a frame.
+        """
+        return self.update() if self.see(pixels, pts_seconds, arrived) else None
+
+    def see(self, pixels: np.ndarray, pts_seconds: float, arrived: float | None = None) -> bool:
+        """Take a frame, which costs one flow field at most; returns whether it adds anything to look at."""
+        began = time.perf_counter()
+        arrived = began if arrived is None else arrived
+        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
+            raise InputError(f"pixels of shape {pixels.shape}, {pixels.dtype}, must be (H, W, 3) uint8 RGB")
+        if not np.isfinite(pts_seconds):
+            raise InputError(f"pts_seconds ({pts_seconds}) must be a finite number of seconds")
+        with self._lock:
+            before = self._ring.flow_seconds
+            if not self._ring.push(pixels, pts_seconds):
+                return False
+            self._has_restarted = self._has_restarted or self._ring.num_frames == 1
+            self._newest = arrived, {"capture": began - arrived, "flow": self._ring.flow_seconds - before}
+            self._has_news = True
+        return True
+
+    def update(self) -> Update | None:
+        """Look at the newest snippet of each stream: say what is seen now; None where there is nothing new to see."""
+        with self._lock:
+            state = self._take_state()
+        if state is None:
+            return None
+        ended = []
+        if state.is_first:
+            ended = self._events.finish()
+            for window in self._windows.values():
+                window.clear()
+        for stream, window in self._windows.items():
+            began = time.perf_counter()
+            if stream in state.snippets:
+                logits = self._engine.snippet_logits(stream, state.snippets[stream])[0]
+                state.seconds[f"{stream} network"] = time.perf_counter() - began
+            else:
+                logits = window.last  # the frame looks as the one it saw, so it would say the same
+            window.add(_Look(state.starts[stream], state.pts_seconds, logits))
+        start = min(window.start_seconds for window in self._windows.values())
+        consensus = {stream: window.consensus() for stream, window in self._windows.items()}
+        prediction = self.recognizer.conclude(consensus, start, state.pts_seconds, state.seconds)
+        events = ended + self._events.push(prediction.scores, start, state.pts_seconds, prediction.is_known)
+        latency = time.perf_counter() - state.arrived
+        events = tuple(replace(event, latency_seconds=latency) for event in events)
+        return Update(prediction, self._events.action, events, latency)
+
+    def finish(self) -> tuple[Event, ...]:
+        """The video is over: the end of the action that goes on, if there is one."""
+        return tuple(self._events.finish())
+
+    def _take_state(self) -> _State | None:
+        """The newest snippets of the networks that have to run; None where nothing is due."""
+        ring, specs = self._ring, self.recognizer.bundle.streams
+        if not self._has_news or any(spec.num_items(ring.num_frames) < spec.stack_length for spec in specs.values()):
+            return None
+        pts = ring.end_seconds
+        # A time before the last one is that of a source that was opened again.
+        if 0 <= pts - self._last_update < self._rest_seconds - ring.ticks.step_seconds / 2:
+            return None
+        is_first = self._has_restarted
+        if is_first:
+            self._scene.forget()
+        snippets, starts = {}, {}
+        for stream, spec in specs.items():
+            first = spec.num_items(ring.num_frames) - spec.stack_length
+            starts[stream] = ring.time_of(first)
+            if stream == "flow" or self._scene.needs_look(ring.newest, pts):
+                snippets[stream] = read_snippets(ring, spec, np.array([first]))
+        self._has_news, self._has_restarted, self._last_update = False, False, pts
+        arrived, seconds = self._newest
+        return _State(snippets, starts, pts, arrived, dict(seconds), is_first)

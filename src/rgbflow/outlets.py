@@ -1,0 +1,97 @@
+"""Where live updates and events go: lines of JSON in a file, OSC messages to another program. docs/live.md."""
+
+import json
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+from rgbflow.errors import InputError
+from rgbflow.events import Event
+from rgbflow.live import Update
+
+NUM_SCORES = 5  # classes of an update that are told
+
+
+class Outlet(Protocol):
+    """Takes what a live recogniser says."""
+
+    def send(self, update: Update) -> None:
+        """Tell an update, and the events that came with it."""
+        ...
+
+    def tell(self, events: Iterable[Event]) -> None:
+        """Tell events that came without an update, at the end."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class JsonLines:
+    """Appends a line for each update and each event to a file; a reader may follow it.
+
+    Raises:
+        OSError: if the file can't be written.
+    """
+
+    def __init__(self, path: Path):
+        self._file = path.open("a", encoding="utf-8", buffering=1)
+
+    def send(self, update: Update) -> None:
+        self._write({"type": "update", **update.as_dict(NUM_SCORES)})
+        self.tell(update.events)
+
+    def tell(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self._write({"type": "event", **event.as_dict()})
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _write(self, line: dict) -> None:
+        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+class Osc:
+    """Sends OSC messages by UDP. A receiver that isn't there, or isn't there yet, is no error: UDP doesn't tell.
+
+    Args:
+        address: HOST:PORT.
+
+    Raises:
+        InputError: if the address is none, the host isn't known, or python-osc is not installed.
+    """
+
+    def __init__(self, address: str):
+        host, _, port = address.rpartition(":")
+        if not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+            raise InputError(f"--osc {address} must be HOST:PORT: 127.0.0.1:9000 is usual")
+        try:
+            from pythonosc.udp_client import SimpleUDPClient
+        except ImportError as error:
+            raise InputError("--osc needs python-osc: pip install 'rgbflow[live]'") from error
+        try:
+            self._client = SimpleUDPClient(host.strip("[]"), int(port))
+        except OSError as error:
+            raise InputError(f"--osc {address}: the host can't be found ({error.strerror}): check its name") from error
+
+    def send(self, update: Update) -> None:
+        answers = update.prediction.top(NUM_SCORES)
+        self._message("/rgbflow/label", update.label, update.prediction.score)
+        self._message("/rgbflow/action", update.action or "")
+        for answer in answers:
+            self._message("/rgbflow/score", answer.label, answer.score)
+        self.tell(update.events)
+
+    def tell(self, events: Iterable[Event]) -> None:
+        for event in events:
+            end = -1.0 if event.end_seconds is None else event.end_seconds
+            times = event.start_seconds, end, event.latency_seconds
+            self._message("/rgbflow/event", event.kind, event.label, event.score, *times)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _message(self, address: str, *values: str | float) -> None:
+        with suppress(OSError):  # the network is down for a moment: the next update will come through
+            self._client.send_message(address, values)

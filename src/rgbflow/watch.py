@@ -1,0 +1,57 @@
+"""A live recogniser at work on a feed: one thread sees every frame, another asks the networks for the newest state."""
+
+import threading
+from collections.abc import Iterator
+
+from rgbflow.feed import Feed
+from rgbflow.live import LiveRecognizer, Update
+
+
+def watch(live: LiveRecognizer, feed: Feed) -> Iterator[Update]:
+    """Yield updates as fast as the networks give them, until the feed ends; each is of the newest frame there is.
+
+    While the networks are busy, frames are still taken and their flow computed, so that no motion is missed; those that
+    come faster than flow are dropped by the feed. Nothing waits in a queue, so nothing can be late by more than one
+    frame and one update.
+
+    Raises:
+        InputError: as `Feed.take` and `LiveRecognizer.see`.
+    """
+    eyes = _Eyes(live, feed)
+    eyes.thread.start()
+    try:
+        while not eyes.is_over:
+            # With a limit, since a thread that waits without one can't be interrupted on every system.
+            if not eyes.has_news.wait(0.1):
+                continue
+            eyes.has_news.clear()
+            if (update := live.update()) is not None:
+                yield update
+        if eyes.error is not None:
+            raise eyes.error
+        if (update := live.update()) is not None:  # what came while the last one was made
+            yield update
+    finally:
+        feed.close()
+        eyes.thread.join(timeout=1.0)
+
+
+class _Eyes:
+    """The thread that takes the frames."""
+
+    def __init__(self, live: LiveRecognizer, feed: Feed):
+        self.live, self.feed = live, feed
+        self.has_news = threading.Event()
+        self.is_over = False
+        self.error: Exception | None = None
+        self.thread = threading.Thread(target=self._run, name="rgbflow-eyes", daemon=True)
+
+    def _run(self) -> None:
+        try:
+            while (arrival := self.feed.take()) is not None:
+                if self.live.see(arrival.pixels, arrival.pts_seconds, arrival.arrived):
+                    self.has_news.set()
+        except Exception as error:  # raised where the updates are taken
+            self.error = error
+        self.is_over = True
+        self.has_news.set()

@@ -1,0 +1,129 @@
+"""Cameras, addresses and files in real time; the clock and the camera are made up."""
+
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import cv2
+import numpy as np
+import pytest
+
+from rgbflow import video
+from rgbflow.video import Frame, VideoError, capture, decode, in_real_time, is_address, is_device
+
+
+class Clock:
+    """A clock that goes on while somebody sleeps, and only then."""
+
+    def __init__(self):
+        self.now, self.slept = 1000.0, []
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(video, "time", clock)
+    return clock
+
+
+def test_frames_come_when_their_time_has_come_and_late_ones_at_once(clock):
+    frames = (Frame(np.zeros((2, 2, 3), np.uint8), seconds) for seconds in (5.0, 5.1, 5.2, 5.3, 5.4))
+    moments = []
+    for number, _ in enumerate(in_real_time(frames)):
+        moments.append(clock.now)
+        clock.now += 0.25 if number == 1 else 0.0  # whoever takes them was slow once
+    assert moments == pytest.approx([1000, 1000.1, 1000.35, 1000.35, 1000.4])
+
+
+def test_a_file_is_played_at_its_own_speed(clock, square_video):
+    path = square_video(2, 0)
+    played, decoded = list(capture(str(path))), list(decode(path))
+    assert [frame.pts_seconds for frame in played] == [frame.pts_seconds for frame in decoded]
+    for one, other in zip(played, decoded, strict=True):
+        np.testing.assert_array_equal(one.pixels, other.pixels)
+    assert sum(clock.slept) == pytest.approx(11 / 25)
+
+
+@pytest.fixture
+def web(tmp_path):
+    """The address of the folder tmp_path on this machine."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=tmp_path))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_recording_behind_an_address_gives_the_frames_of_the_file_at_its_own_speed(clock, square_video, web):
+    path = square_video(2, 0)
+    played = list(capture(f"{web}/{path.name}"))
+    assert len(played) == 12
+    for one, other in zip(played, decode(path), strict=True):
+        np.testing.assert_array_equal(one.pixels, other.pixels)
+        assert one.pts_seconds == pytest.approx(other.pts_seconds)
+    assert sum(clock.slept) == pytest.approx(11 / 25)
+
+
+def test_an_address_that_does_not_answer_or_is_none_is_told(web):
+    with pytest.raises(VideoError, match="can't be opened"):
+        next(capture(f"{web}/nothing.mp4"))
+    with pytest.raises(VideoError, match="use a file, a camera's number, or rtsp"):
+        next(capture("gopher://here"))
+    with pytest.raises(VideoError, match="does not exist"):
+        next(capture("nothing.mp4"))
+
+
+class Camera:
+    """Three frames, then nothing: as one that is unplugged."""
+
+    def __init__(self, number):
+        self.number, self.left, self.is_released = number, 3, False
+        Camera.made = self
+
+    def isOpened(self):  # noqa: N802
+        return self.number == 7
+
+    def set(self, name, value):
+        return True
+
+    def read(self):
+        self.left -= 1
+        return self.left >= 0, np.full((4, 6, 3), (10, 20, 30), np.uint8)
+
+    def release(self):
+        self.is_released = True
+
+
+def test_a_camera_gives_rgb_with_the_time_it_came_at_and_tells_when_it_is_gone(clock, monkeypatch):
+    monkeypatch.setattr(cv2, "VideoCapture", Camera)
+    frames, found = capture("7"), []
+    for _ in range(3):
+        frame = next(frames)
+        found.append((frame.pts_seconds, frame.pixels[0, 0].tolist()))
+        clock.now += 0.5
+    with pytest.raises(VideoError, match="camera 7 is gone"):
+        next(frames)
+    assert found == [(0.0, [30, 20, 10]), (0.5, [30, 20, 10]), (1.0, [30, 20, 10])]
+    assert Camera.made.is_released
+    with pytest.raises(VideoError, match="camera 3 can't be opened"):
+        next(capture("3"))
+    assert Camera.made.is_released
+
+
+def test_what_a_source_is_shows_in_its_name():
+    assert [is_device(name) for name in ("0", "12", "0.mp4", "-1", "²", "")] == [True, True] + [False] * 4
+    assert [is_address(name) for name in ("rtsp://a/b", "http://a", "a/b.mp4", "C:\\a.mp4")] == [True] * 2 + [False] * 2

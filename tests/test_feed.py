@@ -1,0 +1,132 @@
+"""Feeds driven step by step: which frames wait, which are dropped, what happens when the source fails."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from rgbflow import InputError
+from rgbflow.feed import Feed
+from rgbflow.video import Frame, VideoError
+
+
+def frame(number, seconds=None):
+    return Frame(np.full((2, 2, 3), number, np.uint8), number / 10 if seconds is None else seconds)
+
+
+def number_of(arrival):
+    return int(arrival.pixels[0, 0, 0])
+
+
+def drain(feed, numbers):
+    while (arrival := feed.take()) is not None:
+        numbers.append(number_of(arrival))
+
+
+class Gate:
+    """Lets a source go on in the test's own rhythm."""
+
+    def __init__(self):
+        self.steps, self.done = threading.Semaphore(0), threading.Semaphore(0)
+
+    def frames(self, count):
+        for number in range(count):
+            assert self.steps.acquire(timeout=10)
+            yield frame(number)
+            self.done.release()  # the feed has put the frame into its slot and asks for the next one
+
+    def step(self, count=1):
+        for _ in range(count):
+            self.steps.release()
+            assert self.done.acquire(timeout=10)
+
+
+def test_the_newest_frame_wins_and_the_others_are_counted():
+    gate = Gate()
+    with Feed(lambda: gate.frames(9)) as feed:
+        gate.step()
+        assert number_of(feed.take()) == 0
+        gate.step(5)
+        assert number_of(feed.take()) == 5
+        assert (feed.received, feed.dropped) == (6, 4)
+        gate.step(3)
+        assert number_of(feed.take()) == 8  # the last one is not lost when the source ends
+        assert feed.take() is None
+        assert feed.take() is None
+        assert (feed.received, feed.dropped, feed.lost) == (9, 6, 0)
+
+
+def test_a_source_that_fails_is_taken_up_again_and_time_goes_on():
+    attempts, was_taken = [], threading.Event()
+
+    def open_source():
+        attempts.append(1)
+        if len(attempts) == 1:
+            yield frame(1, 100.0)
+            raise VideoError("the camera is gone")
+        assert was_taken.wait(10)
+        if len(attempts) < 4:
+            raise VideoError("still gone")
+        yield frame(2, 0.0)  # a clock of its own
+
+    lines = []
+    with Feed(open_source, retry_seconds=0.01, report=lines.append) as feed:
+        one = feed.take()
+        was_taken.set()
+        two = feed.take()
+    assert (number_of(one), number_of(two)) == (1, 2)
+    assert one.pts_seconds == 100.0
+    assert two.pts_seconds - one.pts_seconds == pytest.approx(two.arrived - one.arrived)
+    assert (len(attempts), feed.lost, feed.trouble, feed.dropped) == (4, 1, "", 0)
+    assert lines == ["the camera is gone; waiting for it", "the source is back"]
+
+
+def test_what_cannot_be_opened_in_the_first_place_is_told_at_once():
+    def open_source():
+        raise VideoError("no such camera")
+        yield
+
+    with Feed(open_source) as feed, pytest.raises(InputError, match="no such camera"):
+        feed.take()
+
+
+def test_a_file_that_breaks_ends_the_feed_with_its_error():
+    def open_source():
+        yield frame(1)
+        raise VideoError("breaks after 1 frame")
+
+    numbers = []
+    with Feed(open_source, reopens=False) as feed, pytest.raises(InputError, match="breaks after 1 frame"):
+        drain(feed, numbers)
+    assert numbers == [1]
+    assert feed.received == 1
+
+
+def test_a_bug_in_a_source_is_not_taken_for_a_lost_camera():
+    def open_source():
+        yield frame(1)
+        raise ZeroDivisionError
+
+    with Feed(open_source) as feed, pytest.raises(ZeroDivisionError):
+        drain(feed, [])
+
+
+def test_closing_closes_the_source_and_frees_whoever_waits():
+    closed, gate = threading.Event(), Gate()
+
+    def open_source():
+        try:
+            yield from gate.frames(5)
+        finally:
+            closed.set()
+
+    feed, taken = Feed(open_source), []
+    waiting = threading.Thread(target=lambda: taken.append(feed.take()))
+    waiting.start()
+    gate.steps.release(5)  # so that the source is not in the middle of waiting
+    waiting.join(timeout=10)
+    feed.close()
+    assert closed.wait(10)
+    assert taken
+    assert taken[0] is not None
+    assert not feed._thread.is_alive()

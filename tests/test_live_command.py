@@ -1,0 +1,117 @@
+"""`rgbflow live` as a user calls it, on a file that it plays at its own speed; the weights are random."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from rgbflow import cli, video
+from rgbflow.bundle import Bundle, load_bundle, save_bundle, save_stream
+from rgbflow.fusion import Fusion
+from rgbflow.model import StreamNet
+from rgbflow.stream import FlowSettings, Preparation, StreamSpec
+from rgbflow.video import Frame, VideoError, write_video
+
+PROGRAM = [sys.executable, "-c", "import sys; from rgbflow.cli import main; sys.exit(main())"]
+SPLIT = {"protocol": "group", "seed": 0, "leak_percent": 0.0, "sha256": "0"}
+SPECS = {
+    "rgb": StreamSpec("rgb", "test_resnet", 32, 1, (0.5,) * 3, (0.25,) * 3),
+    "flow": StreamSpec("flow", "test_resnet", 32, 3, (0.5,) * 2, (0.1,) * 2),
+}
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    """A bundle with random weights whose highest score is always enough for an event."""
+    folder = tmp_path_factory.mktemp("live") / "bundle"
+    folder.mkdir()
+    fusion = Fusion("weighted", {"rgb": (0.5,), "flow": (0.5,)}, (), 1.0, 0.01, 0.1)
+    for stream, spec in SPECS.items():
+        record = Bundle(("sit", "wave"), Preparation(48, FlowSettings(bound=8)), {stream: spec}, SPLIT)
+        save_stream(folder, record, stream, StreamNet(spec, 2).state_dict())
+    record = load_bundle(folder)
+    save_bundle(folder, Bundle(record.classes, record.preparation, record.streams, SPLIT, fusion))
+    return folder
+
+
+@pytest.fixture
+def film(tmp_path, moving_square):
+    path = tmp_path / "film.mp4"
+    write_video(path, moving_square(1, 0, frames=40, size=(64, 48)), 25)
+    return path
+
+
+def test_a_file_is_played_told_and_written_down(bundle, film, tmp_path, capsys):
+    code = cli.main(["live", str(bundle), "--source", str(film), "--jsonl", str(tmp_path / "live.jsonl")])
+    told = capsys.readouterr()
+    assert code == 0
+    first, last = told.out.splitlines()[0].split(), told.out.splitlines()[-1].split()
+    assert first[0] == "start"
+    assert first[1] in ("sit", "wave")
+    assert last[0] == "end"
+    assert "does not tell the frame rate it was trained at: 25 frames a second are assumed" in told.err
+    assert "40 frames came" in told.err
+    lines = [json.loads(line) for line in (tmp_path / "live.jsonl").read_text().splitlines()]
+    updates = [line for line in lines if line["type"] == "update"]
+    events = [line for line in lines if line["type"] == "event"]
+    assert updates[-1]["pts_seconds"] == pytest.approx(39 / 25)  # the last frame is never the one that is dropped
+    assert [event["kind"] for event in events] == ["start", "end"] * (len(events) // 2)
+    assert len(events) == len(told.out.splitlines())
+    assert {answer["label"] for answer in updates[0]["top"]} == {"sit", "wave"}
+
+
+def test_a_camera_that_goes_away_is_waited_for_and_taken_up_again(bundle, capsys, monkeypatch):
+    """A made-up camera that fails after six frames, each time it is opened but the last."""
+    pixels = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+    openings = []
+
+    def camera(source):
+        openings.append(source)
+        for number in range(6):
+            yield Frame(pixels, number / 25)
+        if len(openings) < 3:
+            raise VideoError(f"camera {source} is gone: plug it in again")
+
+    monkeypatch.setattr(video, "capture", camera)
+    assert cli.main(["live", str(bundle), "--source", "3"]) == 0
+    told = capsys.readouterr().err.splitlines()
+    gone, back = "rgbflow: camera 3 is gone: plug it in again; waiting for it", "rgbflow: the source is back"
+    assert told[-5:-1] == [gone, back] * 2
+    assert told[-1].startswith("rgbflow: 18 frames came")
+    assert openings == ["3"] * 3
+
+
+def test_ctrl_c_ends_it_with_exit_code_0(bundle, film, tmp_path, moving_square):
+    path, log = tmp_path / "long.mp4", tmp_path / "live.jsonl"
+    write_video(path, moving_square(0, 0, frames=60 * 25, size=(64, 48)), 25)  # nobody waits for its end
+    command = [*PROGRAM, "live", str(bundle), "--source", str(path), "--jsonl", str(log)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline().startswith("start")  # it is at work
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert "frames came" in errors
+    assert "Traceback" not in errors
+    assert json.loads(log.read_text().splitlines()[-1])["kind"] == "end"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--source", "nothing.mp4"], "video (nothing.mp4) does not exist"),
+        (["--osc", "here"], "--osc here must be HOST:PORT"),
+        (["--window", "0.05"], "window_seconds (0.05) must be at least 0.12"),
+        (["--start-score", "2"], "start_score (2.0) must be in 0…1"),
+        (["--updates-per-second", "0"], "updates_per_second (0.0) must be above 0"),
+        (["--jsonl", os.devnull + "/x"], os.devnull),
+    ],
+)
+def test_what_cannot_be_used_is_told_in_one_line(bundle, options, message, capsys):
+    assert cli.main(["live", str(bundle), *options]) == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if "assumed" not in line]
+    assert len(lines) == 1
+    assert message in lines[0]
