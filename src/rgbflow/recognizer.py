@@ -8,19 +8,19 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from rgbflow import fusion
 from rgbflow.bundle import Bundle, fetch_bundle, load_bundle, load_weights
 from rgbflow.cam import ActivationMaps, class_activation_maps
 from rgbflow.clip import Clip, ClipWindow, FrameClip
 from rgbflow.decision import Decision, decide
+from rgbflow.engine import Engine, TorchEngine
 from rgbflow.errors import InputError
 from rgbflow.flow import dequantise, usual_speed
-from rgbflow.model import StreamNet, choose_device, has_fast_bf16
+from rgbflow.model import StreamNet
 from rgbflow.sampling import segment_starts, snippet_indices
 from rgbflow.stream import STREAMS, Crops, Stream
-from rgbflow.transforms import evaluation_input
+from rgbflow.transforms import evaluation_input, read_snippets
 from rgbflow.video import Frame, count_frames, decode
 
 UNKNOWN = "unknown"  # the label of what is none of the classes
@@ -146,18 +146,15 @@ class Recognizer:
         bundle: what `recognizer.json` says.
         networks: one per stream of the bundle, with its weights.
         device: "auto", or a torch device name.
+
+    Attributes:
+        engine: what runs the networks.
     """
 
     def __init__(self, bundle: Bundle, networks: dict[Stream, StreamNet], device: str = "auto"):
         self.bundle = bundle
-        self.device = choose_device(device)
-        self.networks = {
-            stream: network.to(self.device, memory_format=network.memory_format).eval()
-            for stream, network in networks.items()
-        }
-        self.precision = torch.autocast(
-            self.device.type, dtype=torch.bfloat16, enabled=has_fast_bf16(self.device), cache_enabled=False
-        )
+        self.engine: Engine = TorchEngine(bundle.streams, networks, device)
+        self.networks = networks
 
     @classmethod
     def load(cls, bundle: str | Path, device: str = "auto") -> "Recognizer":
@@ -181,7 +178,6 @@ class Recognizer:
                 raise InputError(f"{folder}: the weights of {stream} do not fit {spec.backbone}") from error
         return cls(record, networks, device)
 
-    @torch.inference_mode()
     def predict(self, video: str | Path | Clip, num_snippets: int = NUM_SNIPPETS, crops: Crops = 1) -> Prediction:
         """Label a clip: every stream looks at `num_snippets` snippets spread over it, then their scores are fused.
 
@@ -195,13 +191,11 @@ class Recognizer:
         """
         clip, seconds = self._open(video, num_snippets)
         logits = {}
-        for stream, network in self.networks.items():
+        for stream, spec in self.bundle.streams.items():
             began = time.perf_counter()
-            spec = self.bundle.streams[stream]
             starts = self._starts(stream, clip.num_frames, clip.name, num_snippets)
-            inputs = evaluation_input(clip, spec, starts, self.device, crops)
-            with self.precision:
-                logits[stream] = network(inputs[None])[0].cpu().numpy()
+            snippets = read_snippets(clip, spec, starts).numpy()
+            logits[stream] = self.snippet_logits(stream, snippets, crops).mean(axis=0)  # the consensus
             seconds[f"{stream} network"] = time.perf_counter() - began
         began = time.perf_counter()
         stream_scores = {stream: fusion.probabilities(values) for stream, values in logits.items()}
@@ -209,6 +203,16 @@ class Recognizer:
         seconds["fusion"] = time.perf_counter() - began
         span, threshold = (clip.start_seconds, clip.end_seconds), self.bundle.fusion.threshold
         return Prediction(self.bundle.classes, scores, stream_scores, *span, seconds, threshold)
+
+    def snippet_logits(self, stream: Stream, snippets: np.ndarray, crops: Crops = 1) -> np.ndarray:
+        """What the network of a stream says of each snippet: (N, K) float32 logits, before consensus and softmax.
+
+        Args:
+            stream: one of the bundle's.
+            snippets: (N, C, h, w) uint8: frames at the working size, or flow fields as they are stored.
+            crops: of each snippet, 1 or 10; its logits are the mean over them.
+        """
+        return self.engine.logits(stream, snippets, crops)
 
     def explain(self, video: str | Path | Clip, num_snippets: int = NUM_SNIPPETS, crops: Crops = 1) -> Explanation:
         """Label a clip as `predict` does, and show where in its frames and its flow each stream found the answer.
@@ -227,7 +231,7 @@ class Recognizer:
         for stream, network in self.networks.items():
             spec = self.bundle.streams[stream]
             starts = self._starts(stream, clip.num_frames, clip.name, num_snippets)
-            inputs = evaluation_input(clip, spec, starts, self.device)
+            inputs = evaluation_input(clip, spec, starts, self.engine.device)
             values = class_activation_maps(network, inputs, int(prediction.scores.argmax()))
             maps[stream] = ActivationMaps(values, starts + spec.stack_length // 2, spec.crop_fraction)
             if stream == "flow":
