@@ -2,7 +2,7 @@
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from rgbflow import fusion
-from rgbflow.bundle import Bundle, fetch_bundle, load_bundle, load_weights
+from rgbflow.bundle import Bundle, fetch_bundle, load_bundle
 from rgbflow.cam import ActivationMaps, class_activation_maps
 from rgbflow.clip import Clip, ClipWindow, FrameClip
 from rgbflow.decision import Decision, decide
-from rgbflow.engine import Engine, TorchEngine
+from rgbflow.engine import Engine, EngineName, TorchEngine, load_engine
 from rgbflow.errors import InputError
 from rgbflow.flow import dequantise, usual_speed
 from rgbflow.model import StreamNet
@@ -144,39 +144,41 @@ class Recognizer:
 
     Args:
         bundle: what `recognizer.json` says.
-        networks: one per stream of the bundle, with its weights.
+        networks: one per stream of the bundle, with its weights; none where another engine runs exported files.
         device: "auto", or a torch device name.
-
-    Attributes:
-        engine: what runs the networks.
+        engine: what runs the networks; torch if not given.
     """
 
-    def __init__(self, bundle: Bundle, networks: dict[Stream, StreamNet], device: str = "auto"):
+    def __init__(
+        self, bundle: Bundle, networks: dict[Stream, StreamNet], device: str = "auto", engine: Engine | None = None
+    ):
         self.bundle = bundle
-        self.engine: Engine = TorchEngine(bundle.streams, networks, device)
         self.networks = networks
+        self.engine: Engine = engine or TorchEngine(bundle.streams, networks, device)
 
     @classmethod
-    def load(cls, bundle: str | Path, device: str = "auto") -> "Recognizer":
+    def load(
+        cls,
+        bundle: str | Path,
+        device: str = "auto",
+        engine: EngineName = "auto",
+        report: Callable[[str], None] = lambda line: None,
+    ) -> "Recognizer":
         """Load a bundle.
 
         Args:
             bundle: a folder, or the id of a Hugging Face Hub repository ("owner/name").
             device: "auto", or a torch device name.
+            engine: "torch", "openvino", "onnx", or "auto", see `engine.load_engine`; `engine.name` says which it is.
+            report: gets a line for each engine that "auto" could not use though its files are there.
 
         Raises:
-            InputError: if there is no such bundle, or it is damaged or of a newer format.
+            InputError: if there is no such bundle, it is damaged or of a newer format, or has no such engine.
         """
         folder = fetch_bundle(str(bundle))
         record = load_bundle(folder)
-        networks = {}
-        for stream, spec in record.streams.items():
-            networks[stream] = StreamNet(spec, len(record.classes))
-            try:
-                networks[stream].load_state_dict(load_weights(folder, stream))
-            except RuntimeError as error:
-                raise InputError(f"{folder}: the weights of {stream} do not fit {spec.backbone}") from error
-        return cls(record, networks, device)
+        chosen, networks = load_engine(folder, record, device, engine, report)
+        return cls(record, networks, engine=chosen)
 
     def predict(self, video: str | Path | Clip, num_snippets: int = NUM_SNIPPETS, crops: Crops = 1) -> Prediction:
         """Label a clip: every stream looks at `num_snippets` snippets spread over it, then their scores are fused.
@@ -223,15 +225,18 @@ class Recognizer:
             crops: of each snippet, for the prediction; the maps are those of the centre.
 
         Raises:
-            InputError: as `predict`, or if a network has no class activation maps (c3d, lrcn, transformers).
+            InputError: as `predict`, or if a network has no class activation maps (c3d, lrcn, transformers), or
+                another engine than torch runs it.
         """
+        if not self.networks:
+            raise InputError(f"maps are not for {self.engine.name}: load the bundle with the engine torch")
         clip, seconds = self._open(video, num_snippets)
         prediction = self.predict(clip, num_snippets, crops)
         began, maps, full_scale = time.perf_counter(), {}, None
         for stream, network in self.networks.items():
             spec = self.bundle.streams[stream]
             starts = self._starts(stream, clip.num_frames, clip.name, num_snippets)
-            inputs = evaluation_input(clip, spec, starts, self.engine.device)
+            inputs = evaluation_input(clip, spec, starts, next(network.parameters()).device)
             values = class_activation_maps(network, inputs, int(prediction.scores.argmax()))
             maps[stream] = ActivationMaps(values, starts + spec.stack_length // 2, spec.crop_fraction)
             if stream == "flow":

@@ -68,6 +68,10 @@ class Preparation:
             reduction //= 2
         return reduction
 
+    def side_of(self, stream: Stream) -> int:
+        """Pixels of the shorter side of what is kept of a stream: of a frame, or of a flow field."""
+        return self.short_side // (self.flow_reduction if stream == "flow" else 1)
+
     def as_dict(self) -> dict:
         return asdict(self)
 

@@ -230,7 +230,7 @@ def make_report(evaluation: Evaluation, recognizer: Recognizer, folder: Path, st
         store: for the sample frames.
         title: heading of the report.
     """
-    curves = {name: read_curve(folder, name) for name in recognizer.networks}
+    curves = {name: read_curve(folder, name) for name in recognizer.bundle.streams}
     return Report(
         title=title,
         classes=evaluation.classes,
