@@ -47,6 +47,7 @@ class StreamGraph(nn.Module):
         self.side = round(preparation.side_of(spec.stream) * spec.crop_fraction)
         self.subtract_mean_flow = spec.subtract_mean_flow
         self.bound = preparation.flow.bound if float_input and spec.stream == "flow" else None
+        self.register_buffer("indices", torch.arange(self.side))
         is_scaled = self.side != spec.input_size
         self.register_buffer("scaling", scaling_matrix(self.side, spec.input_size) if is_scaled else None)
         mean, std = (torch.tensor(one).repeat(spec.stack_length)[:, None, None] for one in (spec.mean, spec.std))
@@ -64,7 +65,8 @@ class StreamGraph(nn.Module):
         if self.bound:
             values = (127.5 + 127.5 / self.bound * values).round().clamp(0, 255)
         top, left = ((size - self.side) // 2 for size in snippets.shape[-2:])
-        cropped = values.narrow(-2, top, self.side).narrow(-1, left, self.side)
+        # Indices, where a slice would say the same: torch.export thinks four times as long about slices.
+        cropped = values.index_select(-2, self.indices + top).index_select(-1, self.indices + left)
         if self.subtract_mean_flow:
             cropped = cropped - (values.mean(dim=(-2, -1), keepdim=True) - 127.5)
         cropped = cropped * self.factor + self.offset
@@ -93,7 +95,8 @@ def to_onnx(
     side = preparation.side_of(spec.stream)
     dtype = torch.float32 if float_input else torch.uint8
     example = torch.zeros(2, spec.channels, side, side * 4 // 3, dtype=dtype)  # of 1 it would become fixed
-    free = {0: torch.export.Dim("snippets"), 2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
+    height, width = (torch.export.Dim(name, min=side) for name in ("height", "width"))
+    free = {0: torch.export.Dim("snippets"), 2: height, 3: width}
     try:
         with warnings.catch_warnings():
             for message, category in EXPORT_WARNINGS.items():
