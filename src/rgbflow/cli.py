@@ -10,6 +10,7 @@ import tyro
 from rgbflow.commands.data import check, fetch, prepare, split
 from rgbflow.commands.demo import demo
 from rgbflow.commands.evaluate import calibrate, evaluate, fuse
+from rgbflow.commands.export import export
 from rgbflow.commands.flags import EXIT_FAILED
 from rgbflow.commands.paper import paper
 from rgbflow.commands.predict import predict
@@ -26,6 +27,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "calibrate": calibrate,
     "evaluate": evaluate,
     "predict": predict,
+    "export": export,
     "fuse": fuse,
     "check": check,
     "ablate": ablate,

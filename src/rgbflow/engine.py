@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
-from typing import Literal, Protocol
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -14,10 +14,9 @@ from rgbflow.errors import InputError, first_line
 from rgbflow.flow import dequantise
 from rgbflow.fusion import probabilities
 from rgbflow.model import StreamNet, choose_device, has_fast_bf16
-from rgbflow.stream import Crops, Stream, StreamSpec
+from rgbflow.stream import Crops, EngineName, Preparation, Stream, StreamSpec
 from rgbflow.transforms import snippets_to_input
 
-EngineName = Literal["auto", "torch", "openvino", "onnx"]
 # How far a score may be from that of torch in fp32, by what the engine computes in.
 TOLERANCES = {"fp32": 1e-4, "bf16": 0.02, "int8": 0.15}
 
@@ -160,8 +159,11 @@ def _exported_input(
             f"the short side of these {stream} snippets is {found} pixels, {engine.name} was exported for {side}: "
             "prepare them as the bundle was, or use torch"
         )
-    if not takes_float:
-        return snippets
+    return as_float(snippets, stream, preparation) if takes_float else snippets
+
+
+def as_float(snippets: np.ndarray, stream: Stream, preparation: Preparation) -> np.ndarray:
+    """8-bit snippets as a file exported with float input takes them: frames 0…255, flow in pixels per frame step."""
     return snippets.astype(np.float32) if stream == "rgb" else dequantise(snippets, preparation.flow.bound)
 
 
@@ -191,10 +193,13 @@ def load_engine(
     if engine in EXPORTED and device not in ("auto", "cpu"):
         raise InputError(f"--engine {engine} runs on the CPU, not on {device}: leave --device out, or pass torch")
     names = [engine] if engine in EXPORTED else [*EXPORTED] if engine == "auto" and place == "cpu" else []
-    names = [name for name in names if _is_exported(folder, bundle, name)]
+    there = [name for name in EXPORTED if _is_exported(folder, bundle, name)]
+    names = [name for name in names if name in there]
     if engine in EXPORTED and not names:
         raise InputError(f"{folder} holds no files for {engine}: `rgbflow export {folder} --to {engine}` makes them")
     has_weights = all(weights_file(folder, stream).is_file() for stream in bundle.streams)
+    if there and not names and not has_weights:
+        raise InputError(f"{folder} holds no weights for torch, only files for {there[0]}: pass --engine {there[0]}")
     networks = load_networks(folder, bundle) if has_weights or not names else {}
     for name in names:
         try:

@@ -1,5 +1,8 @@
 """A bundle as files that other runtimes run: ONNX, and OpenVINO with or without 8-bit integers."""
 
+import contextlib
+import logging
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -12,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rgbflow.atomic import replacing, write_atomically
-from rgbflow.bundle import Bundle, save_bundle
-from rgbflow.engine import load_networks
+from rgbflow.bundle import RECORD, Bundle, load_bundle, save_bundle
+from rgbflow.engine import as_float, load_networks
 from rgbflow.errors import InputError, first_line
 from rgbflow.model import StreamNet
 from rgbflow.stream import Preparation, Stream, StreamSpec
@@ -170,12 +173,14 @@ def _in_8_bits(model: "openvino.Model", calibration: Sequence[np.ndarray]) -> "o
             break
         if node.get_type_name() in ("MatMul", "Add", "Subtract", "Multiply", "ReduceMean"):
             before.append(node.get_friendly_name())
-    return nncf.quantize(
-        model,
-        nncf.Dataset(calibration),
-        subset_size=len(calibration),
-        ignored_scope=nncf.IgnoredScope(names=before),
-    )
+    nncf.set_log_level(logging.WARNING)
+    with contextlib.redirect_stdout(sys.stderr):  # its progress
+        return nncf.quantize(
+            model,
+            nncf.Dataset(calibration),
+            subset_size=len(calibration),
+            ignored_scope=nncf.IgnoredScope(names=before),
+        )
 
 
 def export(
@@ -201,8 +206,10 @@ def export(
         report: gets a line for each file.
 
     Raises:
-        InputError: as `to_onnx`, `with_opset` and `to_openvino`, and if a file can't be written.
+        InputError: as `to_onnx`, `with_opset` and `to_openvino`, if `out` is another bundle, or can't be written.
     """
+    if (out / RECORD).is_file() and load_bundle(out) != bundle:
+        raise InputError(f"{out} holds another bundle: choose another folder to write to, or remove it")
     written = []
     for stream, network in load_networks(folder, bundle).items():
         model = to_onnx(network, bundle.streams[stream], bundle.preparation, float_input)
@@ -211,7 +218,11 @@ def export(
             write_atomically(path, with_opset(model, opset).SerializeToString())
         else:
             path = out / f"{stream}.xml"
-            _write_openvino(path, to_openvino(model, (calibration or {}).get(stream, ())))
+            snippets = [
+                as_float(one, stream, bundle.preparation) if float_input else one
+                for one in (calibration or {}).get(stream, ())
+            ]
+            _write_openvino(path, to_openvino(model, snippets))
         report(f"{stream}: {path}")
         written.append(path)
     if out.resolve() != folder.resolve():
