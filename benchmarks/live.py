@@ -106,7 +106,7 @@ def several(recognizer: Recognizer, video: Path, cameras: int) -> list[Measured]
     with SharedEngine(recognizer, max_batch=cameras) as engine:
 
         def watch_one() -> None:
-            live = recognizer.live(updates_per_second=CAMERA_UPDATES, engine=engine)
+            live = recognizer.live(updates_per_second=CAMERA_UPDATES, networks=engine)
             found.append(run(live, video, CAMERA_SECONDS))
 
         threads = [threading.Thread(target=watch_one) for _ in range(cameras)]

@@ -50,7 +50,9 @@ def test_training_evaluation_file_window_and_frame_by_frame_agree(tmp_path, movi
         return decode(path, preparation.frame_rate)
 
     seen = []  # what the networks are given, in the order rgb, flow
-    monkeypatch.setattr(StreamNet, "forward", lambda self, inputs: seen.append(inputs[0]) or torch.zeros(1, 2))
+    monkeypatch.setattr(
+        StreamNet, "forward", lambda self, inputs: seen.append(inputs[:, 0]) or torch.zeros(SNIPPETS, 2)
+    )
 
     part = [SplitClip("walk/clip", "walk", "walk/clip")]
     stored = store.clip("walk/clip")

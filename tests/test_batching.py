@@ -4,7 +4,6 @@ import threading
 
 import numpy as np
 import pytest
-import torch
 
 from rgbflow import InputError
 from rgbflow.batching import SharedEngine
@@ -28,11 +27,11 @@ class Echo:
         self.batches.append((stream, len(snippets)))
         self.entered.release()
         assert self.gate.wait(10)
-        return snippets[:, 0, 0, :1].numpy().astype(np.float32)
+        return snippets[:, 0, 0, :1].astype(np.float32)
 
 
 def snippet(number, count=1, size=4):
-    return torch.full((count, 3, size, size), number, dtype=torch.uint8)
+    return np.full((count, 3, size, size), number, np.uint8)
 
 
 def ask(engine, answers, key, stream, snippets):
@@ -118,7 +117,7 @@ def test_with_more_cameras_each_gets_fewer_updates_evenly_and_none_gets_old_ones
     recognizer = Recognizer(Bundle(("a", "b"), Preparation(32), {"flow": FLOW}, {}), {}, "cpu")
 
     def run(camera):
-        live = recognizer.live(engine=engine)
+        live = recognizer.live(networks=engine)
         live.see(PICTURES[-1], -1 / 25)
         while not over.is_set():
             tick = slow.served

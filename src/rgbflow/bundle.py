@@ -17,6 +17,7 @@ from rgbflow.stream import STREAMS, Preparation, Stream, StreamSpec
 
 FORMAT_VERSION = 1
 RECORD = "recognizer.json"
+EXPORTED_SUFFIXES = (".onnx", ".xml", ".bin")  # of the files that `rgbflow export` makes of a stream
 NO_LICENCE = "not stated"
 ASSUMED_RATE = 25.0  # frames per second of the training clips of a bundle that does not tell
 
@@ -122,6 +123,8 @@ def save_stream(folder: Path, addition: Bundle, stream: Stream, weights: dict[st
         existing = load_bundle(folder) if (folder / RECORD).is_file() else None
         bundle = with_stream(existing, addition)
         write_atomically(weights_file(folder, stream), safetensors.torch.save(weights))
+        for suffix in EXPORTED_SUFFIXES:  # of the former weights
+            (folder / f"{stream}{suffix}").unlink(missing_ok=True)
         save_bundle(folder, bundle)
 
 
@@ -171,7 +174,8 @@ def fetch_bundle(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        patterns = [RECORD, "*.safetensors", "README.md"]
+        suffixes = (".safetensors", *EXPORTED_SUFFIXES)
+        patterns = [RECORD, "README.md", *(f"{stream}{suffix}" for stream in STREAMS for suffix in suffixes)]
         return Path(snapshot_download(name, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]

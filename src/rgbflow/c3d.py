@@ -68,7 +68,7 @@ class C3D(nn.Module):
         x = F.max_pool3d(self.conv3b(self.conv3a(x).relu()).relu(), 2)
         x = F.max_pool3d(self.conv4b(self.conv4a(x).relu()).relu(), 2)
         x = self.conv5b(self.conv5a(x).relu()).relu()
-        x = F.max_pool3d(F.pad(x, (1, 1, 1, 1)), 2)  # what is padded is 0, the least a relu gives
+        x = F.max_pool3d(x, 2, padding=(0, 1, 1))
         x = self.dropout(self.fc6(torch.flatten(x, 1)).relu())
         return self.fc8(self.dropout(self.fc7(x).relu()))
 

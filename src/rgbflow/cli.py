@@ -10,6 +10,7 @@ import tyro
 from rgbflow.commands.data import check, fetch, prepare, split
 from rgbflow.commands.demo import demo
 from rgbflow.commands.evaluate import calibrate, evaluate, fuse
+from rgbflow.commands.export import export
 from rgbflow.commands.flags import EXIT_FAILED
 from rgbflow.commands.live import live
 from rgbflow.commands.paper import paper
@@ -28,6 +29,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "evaluate": evaluate,
     "predict": predict,
     "live": live,
+    "export": export,
     "fuse": fuse,
     "check": check,
     "ablate": ablate,

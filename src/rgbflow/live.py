@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
 
 from rgbflow.clip import Preparer, stored_flow, stored_frame
 from rgbflow.errors import InputError
@@ -24,10 +23,10 @@ if TYPE_CHECKING:
     from rgbflow.recognizer import Prediction, Recognizer
 
 
-class Engine(Protocol):
+class Networks(Protocol):
     """What runs the networks: a recogniser, or one shared by several cameras (`batching.SharedEngine`)."""
 
-    def snippet_logits(self, stream: Stream, snippets: torch.Tensor) -> np.ndarray:
+    def snippet_logits(self, stream: Stream, snippets: np.ndarray) -> np.ndarray:
         """(N, C, h, w) uint8 snippets of one stream to (N, K) float32 logits."""
         ...
 
@@ -210,7 +209,7 @@ class Window:
 class _State:
     """What an update looks at, taken from the ring at one moment."""
 
-    snippets: dict[Stream, torch.Tensor]  # of the networks that have to run: (1, C, h, w) uint8
+    snippets: dict[Stream, np.ndarray]  # of the networks that have to run: (1, C, h, w) uint8
     starts: dict[Stream, float]  # seconds, of each stream's newest snippet
     pts_seconds: float
     arrived: float
@@ -229,7 +228,7 @@ class LiveRecognizer:
         window_seconds: the scores are those of the last so many seconds.
         updates_per_second: at most so many; None gives one for each frame that is used.
         rules: when an action starts and ends.
-        engine: what runs the networks; None is the recogniser.
+        networks: what runs them; None is the recogniser.
 
     Raises:
         InputError: if the window is too short for a stack, or updates_per_second is not above 0.
@@ -241,7 +240,7 @@ class LiveRecognizer:
         window_seconds: float,
         updates_per_second: float | None,
         rules: EventRules,
-        engine: Engine | None,
+        networks: Networks | None,
     ):
         bundle = recognizer.bundle
         if updates_per_second is not None and not updates_per_second > 0:
@@ -254,7 +253,7 @@ class LiveRecognizer:
                     f"{stream} at {bundle.frame_rate:g} frames a second: 2 is usual"
                 )
         self.recognizer = recognizer
-        self._engine = engine or recognizer
+        self._networks = networks or recognizer
         self._ring = Ring(
             bundle.preparation, bundle.frame_rate, {name: spec.stack_length for name, spec in bundle.streams.items()}
         )
@@ -311,7 +310,7 @@ class LiveRecognizer:
         for stream, window in self._windows.items():
             began = time.perf_counter()
             if stream in state.snippets:
-                logits = self._engine.snippet_logits(stream, state.snippets[stream])[0]
+                logits = self._networks.snippet_logits(stream, state.snippets[stream])[0]
                 state.seconds[f"{stream} network"] = time.perf_counter() - began
             else:
                 logits = window.last  # the frame looks as the one it saw, so it would say the same
@@ -345,7 +344,7 @@ class LiveRecognizer:
             first = spec.num_items(ring.num_frames) - spec.stack_length
             starts[stream] = ring.time_of(first)
             if stream == "flow" or self._scene.needs_look(ring.newest, pts):
-                snippets[stream] = read_snippets(ring, spec, np.array([first]))
+                snippets[stream] = read_snippets(ring, spec, np.array([first])).numpy()
         self._has_news, self._has_restarted, self._last_update = False, False, pts
         arrived, seconds = self._newest
         return _State(snippets, starts, pts, arrived, dict(seconds), is_first)

@@ -2,27 +2,27 @@
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from rgbflow import fusion
-from rgbflow.bundle import Bundle, fetch_bundle, load_bundle, load_weights
+from rgbflow.bundle import Bundle, fetch_bundle, load_bundle
 from rgbflow.cam import ActivationMaps, class_activation_maps
 from rgbflow.clip import Clip, ClipWindow, FrameClip
 from rgbflow.decision import Decision, decide
+from rgbflow.engine import Engine, TorchEngine, load_engine
 from rgbflow.errors import InputError
 from rgbflow.events import EventRules
 from rgbflow.flow import dequantise, usual_speed
-from rgbflow.live import Engine, LiveRecognizer
-from rgbflow.model import StreamNet, choose_device, has_fast_bf16
+from rgbflow.live import LiveRecognizer, Networks
+from rgbflow.model import StreamNet
 from rgbflow.sampling import segment_starts, snippet_indices
-from rgbflow.stream import STREAMS, Crops, Stream
-from rgbflow.transforms import centre_crop, evaluation_input, to_input
+from rgbflow.stream import STREAMS, Crops, EngineName, Stream
+from rgbflow.transforms import evaluation_input, read_snippets
 from rgbflow.video import Frame, count_frames, decode
 
 UNKNOWN = "unknown"  # the label of what is none of the classes
@@ -146,44 +146,42 @@ class Recognizer:
 
     Args:
         bundle: what `recognizer.json` says.
-        networks: one per stream of the bundle, with its weights.
+        networks: one per stream of the bundle, with its weights; none where another engine runs exported files.
         device: "auto", or a torch device name.
+        engine: what runs the networks; torch if not given.
     """
 
-    def __init__(self, bundle: Bundle, networks: dict[Stream, StreamNet], device: str = "auto"):
+    def __init__(
+        self, bundle: Bundle, networks: dict[Stream, StreamNet], device: str = "auto", engine: Engine | None = None
+    ):
         self.bundle = bundle
-        self.device = choose_device(device)
-        self.networks = {
-            stream: network.to(self.device, memory_format=network.memory_format).eval()
-            for stream, network in networks.items()
-        }
-        self.precision = torch.autocast(
-            self.device.type, dtype=torch.bfloat16, enabled=has_fast_bf16(self.device), cache_enabled=False
-        )
+        self.networks = networks
+        self.engine: Engine = engine or TorchEngine(bundle.streams, networks, device)
 
     @classmethod
-    def load(cls, bundle: str | Path, device: str = "auto") -> "Recognizer":
+    def load(
+        cls,
+        bundle: str | Path,
+        device: str = "auto",
+        engine: EngineName = "auto",
+        report: Callable[[str], None] = lambda line: None,
+    ) -> "Recognizer":
         """Load a bundle.
 
         Args:
             bundle: a folder, or the id of a Hugging Face Hub repository ("owner/name").
             device: "auto", or a torch device name.
+            engine: "torch", "openvino", "onnx", or "auto", see `engine.load_engine`; `engine.name` says which it is.
+            report: gets a line for each engine that "auto" could not use though its files are there.
 
         Raises:
-            InputError: if there is no such bundle, or it is damaged or of a newer format.
+            InputError: if there is no such bundle, it is damaged or of a newer format, or has no such engine.
         """
         folder = fetch_bundle(str(bundle))
         record = load_bundle(folder)
-        networks = {}
-        for stream, spec in record.streams.items():
-            networks[stream] = StreamNet(spec, len(record.classes))
-            try:
-                networks[stream].load_state_dict(load_weights(folder, stream))
-            except RuntimeError as error:
-                raise InputError(f"{folder}: the weights of {stream} do not fit {spec.backbone}") from error
-        return cls(record, networks, device)
+        chosen, networks = load_engine(folder, record, device, engine, report)
+        return cls(record, networks, engine=chosen)
 
-    @torch.inference_mode()
     def predict(self, video: str | Path | Clip, num_snippets: int = NUM_SNIPPETS, crops: Crops = 1) -> Prediction:
         """Label a clip: every stream looks at `num_snippets` snippets spread over it, then their scores are fused.
 
@@ -197,32 +195,13 @@ class Recognizer:
         """
         clip, seconds = self._open(video, num_snippets)
         logits = {}
-        for stream, network in self.networks.items():
+        for stream, spec in self.bundle.streams.items():
             began = time.perf_counter()
-            spec = self.bundle.streams[stream]
             starts = self._starts(stream, clip.num_frames, clip.name, num_snippets)
-            inputs = evaluation_input(clip, spec, starts, self.device, crops)
-            with self.precision:
-                logits[stream] = network(inputs[None])[0].cpu().numpy()
+            snippets = read_snippets(clip, spec, starts).numpy()
+            logits[stream] = self.snippet_logits(stream, snippets, crops).mean(axis=0)  # the consensus
             seconds[f"{stream} network"] = time.perf_counter() - began
         return self.conclude(logits, clip.start_seconds, clip.end_seconds, seconds)
-
-    @torch.inference_mode()
-    def snippet_logits(self, stream: Stream, snippets: torch.Tensor) -> np.ndarray:
-        """What the network of one stream says of single snippets, each by itself.
-
-        Args:
-            stream: one of the bundle's.
-            snippets: (N, C, h, w) uint8, from `transforms.read_snippets`.
-
-        Returns:
-            (N, K) float32 logits.
-        """
-        spec = self.bundle.streams[stream]
-        crop = centre_crop(*snippets.shape[-2:], spec.crop_fraction)
-        inputs = to_input(snippets.to(self.device), crop, spec)
-        with self.precision:
-            return self.networks[stream](inputs[:, None]).cpu().numpy()
 
     def conclude(
         self, logits: dict[Stream, np.ndarray], start_seconds: float, end_seconds: float, seconds: dict[str, float]
@@ -242,12 +221,22 @@ class Recognizer:
         span, threshold = (start_seconds, end_seconds), self.bundle.fusion.threshold
         return Prediction(self.bundle.classes, scores, stream_scores, *span, seconds, threshold)
 
+    def snippet_logits(self, stream: Stream, snippets: np.ndarray, crops: Crops = 1) -> np.ndarray:
+        """What the network of a stream says of each snippet: (N, K) float32 logits, before consensus and softmax.
+
+        Args:
+            stream: one of the bundle's.
+            snippets: (N, C, h, w) uint8: frames at the working size, or flow fields as they are stored.
+            crops: of each snippet, 1 or 10; its logits are the mean over them.
+        """
+        return self.engine.logits(stream, snippets, crops)
+
     def live(
         self,
         window_seconds: float = 2.0,
         updates_per_second: float | None = None,
         rules: EventRules | None = None,
-        engine: Engine | None = None,
+        networks: Networks | None = None,
     ) -> LiveRecognizer:
         """A recogniser of one camera: frames are pushed as they come, running scores and events come back.
 
@@ -256,14 +245,14 @@ class Recognizer:
             updates_per_second: at most so many; None gives one for each frame that is used.
             rules: when an action starts and ends; None goes by the bundle's "unknown" threshold
                 (`EventRules.suited_to`).
-            engine: what runs the networks: a `batching.SharedEngine` of this recogniser where there are several
+            networks: what runs them: a `batching.SharedEngine` of this recogniser where there are several
                 cameras; None is this recogniser itself.
 
         Raises:
             InputError: if the window is too short for a stack, or updates_per_second is not above 0.
         """
         rules = rules or EventRules.suited_to(len(self.bundle.classes), self.bundle.fusion.threshold)
-        return LiveRecognizer(self, window_seconds, updates_per_second, rules, engine)
+        return LiveRecognizer(self, window_seconds, updates_per_second, rules, networks)
 
     def explain(self, video: str | Path | Clip, num_snippets: int = NUM_SNIPPETS, crops: Crops = 1) -> Explanation:
         """Label a clip as `predict` does, and show where in its frames and its flow each stream found the answer.
@@ -274,15 +263,18 @@ class Recognizer:
             crops: of each snippet, for the prediction; the maps are those of the centre.
 
         Raises:
-            InputError: as `predict`, or if a network has no class activation maps (c3d, lrcn, transformers).
+            InputError: as `predict`, or if a network has no class activation maps (c3d, lrcn, transformers), or
+                another engine than torch runs it.
         """
+        if not self.networks:
+            raise InputError(f"maps are not for {self.engine.name}: load the bundle with the engine torch")
         clip, seconds = self._open(video, num_snippets)
         prediction = self.predict(clip, num_snippets, crops)
         began, maps, full_scale = time.perf_counter(), {}, None
         for stream, network in self.networks.items():
             spec = self.bundle.streams[stream]
             starts = self._starts(stream, clip.num_frames, clip.name, num_snippets)
-            inputs = evaluation_input(clip, spec, starts, self.device)
+            inputs = evaluation_input(clip, spec, starts, next(network.parameters()).device)
             values = class_activation_maps(network, inputs, int(prediction.scores.argmax()))
             maps[stream] = ActivationMaps(values, starts + spec.stack_length // 2, spec.crop_fraction)
             if stream == "flow":

@@ -17,6 +17,7 @@ OWN_REDUCTION = {"dis ultrafast": 4, "dis fast": 4, "dis medium": 2, "farneback"
 SMALLEST_FIELD = 48  # pixels of the shorter side; a smaller field is not reduced so far
 # The paper's network of one stream sees single frames or short stacks; the networks it compares with see 16 frames.
 Algorithm = Literal["two-stream", "c3d", "lrcn"]
+EngineName = Literal["auto", "torch", "openvino", "onnx"]  # what runs a network
 Crops = Literal[1, 10]  # of each snippet at test time
 SNIPPET_FRAMES = 16  # of c3d and lrcn (Tran et al. 2015, section 3.2; Donahue et al. 2015, section 4.1)
 STACK_LENGTH = 10  # L of flow, unless a training says otherwise (Simonyan and Zisserman 2014, section 4.1)
@@ -67,6 +68,10 @@ class Preparation:
         while reduction > 1 and self.short_side // reduction < SMALLEST_FIELD:
             reduction //= 2
         return reduction
+
+    def side_of(self, stream: Stream) -> int:
+        """Pixels of the shorter side of what is kept of a stream: of a frame, or of a flow field."""
+        return self.short_side // (self.flow_reduction if stream == "flow" else 1)
 
     def as_dict(self) -> dict:
         return asdict(self)

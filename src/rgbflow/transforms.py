@@ -172,12 +172,24 @@ def _normalisation(spec: StreamSpec, device: torch.device) -> tuple[torch.Tensor
 def evaluation_input(
     clip: Clip, spec: StreamSpec, starts: np.ndarray, device: torch.device | str = "cpu", crops: Crops = 1
 ) -> torch.Tensor:
-    """What the network sees of a clip outside training: the centre, or ten crops, of the given snippets.
+    """What the network sees of a clip outside training: the given snippets, as `snippets_to_input` makes them.
 
     Returns:
-        (S · crops, C, input_size, input_size) float32, all snippets of a crop in a row; made on the device: the
-        snippets travel there in 8 bits.
+        (S · crops, C, input_size, input_size) float32, made on the device: the snippets travel there in 8 bits.
     """
-    snippets = read_snippets(clip, spec, starts).to(device)
+    return snippets_to_input(read_snippets(clip, spec, starts).to(device), spec, crops)
+
+
+def snippets_to_input(snippets: torch.Tensor, spec: StreamSpec, crops: Crops = 1) -> torch.Tensor:
+    """The centre of each snippet, or ten crops, as the network sees it outside training.
+
+    Args:
+        snippets: (N, C, H, W) uint8, from `read_snippets`.
+        spec: the stream.
+        crops: 1 or 10, see `evaluation_crops`.
+
+    Returns:
+        (N · crops, C, input_size, input_size) float32, all snippets of a crop in a row.
+    """
     places = evaluation_crops(*snippets.shape[-2:], spec.crop_fraction, crops)
     return torch.cat([to_input(snippets, crop, spec) for crop in places])

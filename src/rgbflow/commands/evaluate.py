@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from rgbflow.commands.flags import Flag, Positional, check_positive
 from rgbflow.errors import InputError
 from rgbflow.printing import print_calibration, print_evaluation, print_figures, show
-from rgbflow.stream import Crops
+from rgbflow.stream import Crops, EngineName
 
 
 def evaluate(
@@ -20,6 +20,7 @@ def evaluate(
     snippets: int = 25,
     crops: Crops = 1,
     device: str = "auto",
+    engine: EngineName = "torch",
     json: bool = False,
 ) -> int:
     """Measure a bundle on one part of its split: each stream and the fusion, with intervals.
@@ -34,9 +35,10 @@ def evaluate(
         snippets: per clip and stream.
         crops: of each snippet: the centre, or centre and corners, each also mirrored.
         device: auto, cpu, cuda or mps.
+        engine: what runs the networks; only torch's figures are recorded in a bundle that has weights.
         json: print the figures as JSON.
     """
-    from rgbflow.bundle import RECORD, fetch_bundle
+    from rgbflow.bundle import RECORD, fetch_bundle, weights_file
     from rgbflow.data.jpegs import open_store
     from rgbflow.data.splits import load_split
     from rgbflow.learn.evaluate import evaluate, make_report, record_figures
@@ -46,7 +48,8 @@ def evaluate(
 
     check_positive(snippets=snippets)
     folder = fetch_bundle(bundle)
-    recognizer, data, parts = Recognizer.load(folder, device), open_store(store), load_split(split)
+    recognizer, data, parts = Recognizer.load(folder, device, engine), open_store(store), load_split(split)
+    print(f"engine: {recognizer.engine.name}", file=sys.stderr)
     clips = len(getattr(parts, part)) + len(getattr(parts, f"unknown_{part}"))
     with track("evaluating", clips, "clips") as tracker:
         evaluation = evaluate(
@@ -59,7 +62,8 @@ def evaluate(
     if report:
         write_report(report, make_report(evaluation, recognizer, folder, data, title=f"rgbflow: {folder.name}"))
         written["report"] = str(report)
-    if Path(bundle).is_dir():  # not a copy from the hub
+    is_of_weights = engine == "torch" or not weights_file(folder, next(iter(recognizer.bundle.streams))).is_file()
+    if Path(bundle).is_dir() and is_of_weights:  # not a copy from the hub
         record_figures(folder, evaluation)
         written["recorded"] = str(folder / RECORD)
     if json:
@@ -104,7 +108,7 @@ def calibrate(
 
     check_positive(snippets=snippets)
     load_bundle(bundle)  # a Hub id is refused: what is fitted goes into the folder
-    recognizer, data, parts = Recognizer.load(bundle, device), open_store(store), load_split(split)
+    recognizer, data, parts = Recognizer.load(bundle, device, "torch"), open_store(store), load_split(split)
     if parts.unknown_val and false_alarm_rate is None:
         print("note: the split leaves classes out; --false-alarm-rate 0.05 would fit a threshold", file=sys.stderr)
     clips = len(parts.val) + (len(parts.unknown_val) if false_alarm_rate is not None else 0)

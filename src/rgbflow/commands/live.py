@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from rgbflow.commands.flags import Flag, Positional
+from rgbflow.stream import EngineName
 
 
 def live(
@@ -19,6 +20,7 @@ def live(
     min_seconds: float = 0.5,
     updates_per_second: float | None = None,
     device: str = "auto",
+    engine: EngineName = "auto",
 ) -> int:
     """Recognise what a camera sees, live.
 
@@ -37,6 +39,8 @@ def live(
         min_seconds: what is shorter, an action or a break in one, is not reported.
         updates_per_second: at most so many; one for each frame if not given.
         device: auto, cpu, cuda or mps.
+        engine: auto takes OpenVINO or ONNX Runtime on a CPU if `rgbflow export` made their files and their scores are
+            those of torch, else torch.
     """
     from rich.console import Console
 
@@ -53,7 +57,8 @@ def live(
         outlets += [JsonLines(jsonl)] if jsonl else []
         for outlet in outlets:
             stack.callback(outlet.close)
-        recognizer = Recognizer.load(bundle, device)
+        recognizer = Recognizer.load(bundle, device, engine, _note)
+        _note(f"engine: {recognizer.engine.name}")
         known = len(recognizer.bundle.classes), recognizer.bundle.fusion.threshold
         rules = EventRules.suited_to(*known, start_score, end_score, min_seconds)
         session = recognizer.live(window, updates_per_second, rules)

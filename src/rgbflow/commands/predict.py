@@ -8,7 +8,7 @@ from typing import Annotated
 from rgbflow.commands.flags import Flag, Positional, check_positive, exit_code
 from rgbflow.errors import InputError
 from rgbflow.printing import show_prediction, show_timeline
-from rgbflow.stream import Crops
+from rgbflow.stream import Crops, EngineName
 
 
 def predict(
@@ -23,6 +23,7 @@ def predict(
     snippets: int | None = None,
     crops: Crops = 1,
     device: str = "auto",
+    engine: EngineName | None = None,
     json: bool = False,
 ) -> int:
     """Label videos.
@@ -39,6 +40,8 @@ def predict(
         snippets: per stream and clip (25 if not given) or window (5).
         crops: of each snippet: the centre, or centre and corners, each also mirrored.
         device: auto, cpu, cuda or mps.
+        engine: auto takes OpenVINO or ONNX Runtime on a CPU if `rgbflow export` made their files and their scores are
+            those of torch; torch if not given with --why or 10 crops, else auto.
         json: print the answers as JSON, one line per video.
     """
     if not videos:
@@ -58,7 +61,9 @@ def predict(
     from rgbflow.recognizer import NUM_SNIPPETS, Recognizer
     from rgbflow.why import write_why
 
-    recognizer = Recognizer.load(bundle, device)
+    chosen = engine or ("torch" if why or crops == 10 else "auto")
+    recognizer = Recognizer.load(bundle, device, chosen, partial(print, file=sys.stderr))
+    print(f"engine: {recognizer.engine.name}", file=sys.stderr)
     failed = 0
     for video in videos:
         try:

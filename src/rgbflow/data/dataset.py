@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from torch.utils.data.distributed import DistributedSampler
 
 from rgbflow.data.jpegs import AnyStore
-from rgbflow.data.splits import SplitClip
+from rgbflow.data.splits import Split, SplitClip
 from rgbflow.sampling import segment_starts
 from rgbflow.stream import StreamSpec
 from rgbflow.transforms import Augmentation, Crop, centre_crop, random_crop, read_snippets, to_input
@@ -73,6 +73,16 @@ class ClipDataset(Dataset):
         snippets = read_snippets(clip, self.spec, starts)
         crop = random_crop(*snippets.shape[-2:], self.spec.crop_fraction, self.vary, rng)
         return snippets, crop, self.labels[index]
+
+
+def training_snippets(store: AnyStore, split: Split, spec: StreamSpec, most: int) -> list[np.ndarray]:
+    """The middle snippet of each of at most `most` training clips, evenly spread: (1, C, h, w) uint8 each.
+
+    No clip of val or test is read.
+    """
+    chosen = np.unique(np.linspace(0, len(split.train) - 1, most).round().astype(int))
+    dataset = ClipDataset(store, [split.train[index] for index in chosen], split.classes, spec, num_segments=1)
+    return [dataset.draw((0, index))[0].numpy() for index in range(len(dataset))]
 
 
 class DrawnDataset(Dataset):

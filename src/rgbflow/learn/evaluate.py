@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from rgbflow.bundle import load_bundle, save_bundle
+from rgbflow.bundle import Bundle, load_bundle, save_bundle
 from rgbflow.clip import Clip
 from rgbflow.data.jpegs import AnyStore
 from rgbflow.data.splits import Split, SplitClip, check_split, leak_percent
@@ -192,7 +192,7 @@ def label_clips(
         InputError: if store, split and bundle do not belong together, the part is empty, or a clip is too short.
     """
     check_split(split, store.rows)
-    _check_belongs(recognizer, store, split)
+    check_belongs(recognizer.bundle, store, split)
     clips: tuple[SplitClip, ...] = getattr(split, part)
     if not clips:
         raise InputError(f"the {part} part of the split is empty: make a split with such a part")
@@ -230,7 +230,7 @@ def make_report(evaluation: Evaluation, recognizer: Recognizer, folder: Path, st
         store: for the sample frames.
         title: heading of the report.
     """
-    curves = {name: read_curve(folder, name) for name in recognizer.networks}
+    curves = {name: read_curve(folder, name) for name in recognizer.bundle.streams}
     return Report(
         title=title,
         classes=evaluation.classes,
@@ -306,8 +306,8 @@ def _one_per_class(evaluation: Evaluation, most: int = 12) -> list[str]:
     return [first[label] for label in sorted(first)][:most]
 
 
-def _check_belongs(recognizer: Recognizer, store: AnyStore, split: Split) -> None:
-    bundle = recognizer.bundle
+def check_belongs(bundle: Bundle, store: AnyStore, split: Split) -> None:
+    """Raise InputError if a store or a split is not what a bundle was trained on."""
     if store.preparation != bundle.preparation:
         raise InputError(
             f"the store was prepared with {store.preparation.as_dict()}, the bundle needs "

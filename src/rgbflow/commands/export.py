@@ -1,0 +1,70 @@
+"""The command that writes a bundle for other runtimes."""
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+from rgbflow.commands.flags import Flag, Positional
+from rgbflow.errors import InputError
+from rgbflow.printing import show
+
+CALIBRATION_CLIPS = 300  # snippets to calibrate on, one of a clip; NNCF's own number
+
+
+def export(
+    bundle: Annotated[str, Positional, Flag(metavar="BUNDLE")],
+    to: Literal["onnx", "openvino"],
+    out: Annotated[Path | None, Flag(metavar="DIR")] = None,
+    int8: Annotated[Path | None, Flag(metavar="STORE")] = None,
+    split: Annotated[Path | None, Flag(metavar="PATH")] = None,
+    opset: int | None = None,
+    float_input: bool = False,
+    json: bool = False,
+) -> int:
+    """Write a bundle for ONNX Runtime, OpenVINO or Unity: one file a stream, from pixels to scores.
+
+    Args:
+        bundle: folder from `rgbflow train`, or a Hugging Face Hub id, owner/name.
+        to: what runs the files; rgbflow takes them from then on where they agree with the weights.
+        out: folder to write to, a bundle without weights; the bundle itself if not given.
+        int8: compute in 8-bit integers, calibrated on the training part of this prepared data set; for openvino.
+        split: of --int8: the split the bundle was trained on.
+        opset: of onnx: 15 to 18; 18 if not given, 15 for Unity.
+        float_input: take frames as float 0…255 and flow as float pixels per frame step, instead of 8 bits.
+        json: print what was written as JSON.
+    """
+    if (int8 is None) != (split is None):
+        raise InputError("--int8 STORE and --split go together: the calibration reads the training part of the split")
+    if int8 and to != "openvino":
+        raise InputError(f"--int8 is not for --to {to}: use --to openvino")
+    if opset is not None and to != "onnx":
+        raise InputError(f"--opset is of ONNX, not for --to {to}: leave it out")
+    if opset is not None and not 15 <= opset <= 18:
+        raise InputError(f"--opset ({opset}) must be 15 to 18: 15 suits Unity, 18 everything newer")
+    if out is None and not Path(bundle).is_dir():
+        raise InputError(f"{bundle} is not a folder here: pass --out, the folder to write to")
+    from rgbflow.bundle import fetch_bundle, load_bundle
+    from rgbflow.export import OPSETS, export
+
+    folder = fetch_bundle(bundle)
+    record, calibration = load_bundle(folder), None
+    if int8 and split:
+        from rgbflow.data.dataset import training_snippets
+        from rgbflow.data.jpegs import open_store
+        from rgbflow.data.splits import load_split
+        from rgbflow.learn.evaluate import check_belongs
+
+        store, parts = open_store(int8), load_split(split)
+        check_belongs(record, store, parts)
+        calibration = {
+            stream: training_snippets(store, parts, spec, CALIBRATION_CLIPS) for stream, spec in record.streams.items()
+        }
+    tell = partial(print, file=sys.stderr)
+    files = export(folder, record, out or folder, to, opset or OPSETS[-1], float_input, calibration, tell)
+    show(
+        {"bundle": bundle, "out": str(out or folder), "files": [str(path) for path in files]},
+        json,
+        "{out}: `rgbflow predict {out} clip.mp4` runs it",
+    )
+    return 0

@@ -1,0 +1,241 @@
+"""A bundle as files that other runtimes run: ONNX, and OpenVINO with or without 8-bit integers."""
+
+import contextlib
+import logging
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rgbflow.atomic import replacing, write_atomically
+from rgbflow.bundle import RECORD, Bundle, load_bundle, save_bundle
+from rgbflow.engine import as_float, load_networks
+from rgbflow.errors import InputError, first_line
+from rgbflow.model import StreamNet
+from rgbflow.stream import Preparation, Stream, StreamSpec
+
+if TYPE_CHECKING:
+    import onnx
+    import openvino
+
+Format = Literal["onnx", "openvino"]
+OPSETS = range(15, 19)  # 15: the last that Unity Sentis up to 2.5 reads; 18: what torch writes
+# What torch's exporter says of its own code and of an LSTM's list of weights, which stays as it is.
+EXPORT_WARNINGS = {"_check_is_size": FutureWarning, "The tensor attributes": UserWarning}
+
+
+class StreamGraph(nn.Module):
+    """A network with what comes before and after it: 8-bit snippets to logits and scores, in operations of any runtime.
+
+    The scaling is two products with fixed matrices, since crop and input size never change: the same numbers as
+    `transforms.to_input` gives, and no Resize, which runtimes understand differently.
+
+    Args:
+        network: with its weights.
+        spec: its stream.
+        preparation: the size of the snippets and the bound of their flow.
+        float_input: take frames as float32 0…255 and flow as float32 displacements in pixels per frame step.
+    """
+
+    def __init__(self, network: StreamNet, spec: StreamSpec, preparation: Preparation, float_input: bool = False):
+        super().__init__()
+        self.backbone = network.backbone
+        self.side = round(preparation.side_of(spec.stream) * spec.crop_fraction)
+        self.subtract_mean_flow = spec.subtract_mean_flow
+        self.bound = preparation.flow.bound if float_input and spec.stream == "flow" else None
+        self.register_buffer("indices", torch.arange(self.side))
+        is_scaled = self.side != spec.input_size
+        self.register_buffer("scaling", scaling_matrix(self.side, spec.input_size) if is_scaled else None)
+        mean, std = (torch.tensor(one).repeat(spec.stack_length)[:, None, None] for one in (spec.mean, spec.std))
+        self.register_buffer("offset", -mean / std)
+        self.register_buffer("factor", 1 / (255 * std))
+
+    def forward(self, snippets: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, K) of snippets (N, C, h, w), and the scores (K,) of the clip that they are from."""
+        logits = self.backbone(self.input_of(snippets))
+        return logits, logits.mean(dim=0).softmax(dim=0)
+
+    def input_of(self, snippets: Tensor) -> Tensor:
+        """What `transforms.to_input` makes of the centre crop: (N, C, input_size, input_size) float32."""
+        values = snippets.to(torch.float32)
+        if self.bound:
+            values = (127.5 + 127.5 / self.bound * values).round().clamp(0, 255)
+        top, left = ((size - self.side) // 2 for size in snippets.shape[-2:])
+        # Indices, where a slice would say the same: torch.export thinks four times as long about slices.
+        cropped = values.index_select(-2, self.indices + top).index_select(-1, self.indices + left)
+        if self.subtract_mean_flow:
+            cropped = cropped - (values.mean(dim=(-2, -1), keepdim=True) - 127.5)
+        cropped = cropped * self.factor + self.offset
+        return cropped if self.scaling is None else self.scaling @ cropped @ self.scaling.T
+
+
+def scaling_matrix(side: int, size: int) -> Tensor:
+    """What bilinear scaling, with antialiasing if it is down, multiplies a column of pixels with: (size, side)."""
+    scaled = F.interpolate(torch.eye(side)[None, None], (size, side), mode="bilinear", antialias=size < side)
+    return scaled[0, 0]
+
+
+def to_onnx(
+    network: StreamNet, spec: StreamSpec, preparation: Preparation, float_input: bool = False
+) -> "onnx.ModelProto":
+    """The graph of a stream in opset 18; number and size of the snippets are free, the network is in float32.
+
+    Raises:
+        InputError: if a package is missing, or torch can't export the network.
+    """
+    try:
+        import onnxscript  # noqa: F401  torch's exporter is written in it
+    except ImportError as error:
+        raise InputError("onnx and onnxscript are not installed: pip install 'rgbflow[onnx]'") from error
+    graph = StreamGraph(network.cpu(), spec, preparation, float_input).eval()
+    side = preparation.side_of(spec.stream)
+    dtype = torch.float32 if float_input else torch.uint8
+    example = torch.zeros(2, spec.channels, side, side * 4 // 3, dtype=dtype)  # of 1 it would become fixed
+    height, width = (torch.export.Dim(name, min=side) for name in ("height", "width"))
+    free = {0: torch.export.Dim("snippets"), 2: height, 3: width}
+    try:
+        with warnings.catch_warnings():
+            for message, category in EXPORT_WARNINGS.items():
+                warnings.filterwarnings("ignore", message, category)
+            program = torch.onnx.export(
+                graph,
+                (example,),
+                dynamo=True,
+                opset_version=OPSETS[-1],
+                dynamic_shapes=(free,),
+                input_names=["snippets"],
+                output_names=["logits", "scores"],
+                verbose=False,
+            )
+    except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
+        raise InputError(f"{spec.backbone} of {spec.stream} can't be exported: {first_line(error)}") from error
+    return program.model_proto
+
+
+def with_opset(model: "onnx.ModelProto", opset: int) -> "onnx.ModelProto":
+    """The same graph in an older opset.
+
+    Raises:
+        InputError: if it has no such operations.
+    """
+    import onnx
+
+    if opset == model.opset_import[0].version:
+        return model
+    for node in model.graph.node:  # at its default, and unknown to the older ones
+        for attribute in [one for one in node.attribute if one.name == "noop_with_empty_axes" and one.i == 0]:
+            node.attribute.remove(attribute)
+    try:
+        older = onnx.version_converter.convert_version(model, opset)
+        older.ir_version = onnx.helper.find_min_ir_version_for(older.opset_import)
+        onnx.checker.check_model(older, full_check=True)
+    except (RuntimeError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        newest = OPSETS[-1]
+        raise InputError(
+            f"the network can't be written in opset {opset} ({first_line(error)}): use --opset {newest}"
+        ) from error
+    return older
+
+
+def to_openvino(model: "onnx.ModelProto", calibration: Sequence[np.ndarray] = ()) -> "openvino.Model":
+    """The graph of a stream for OpenVINO; in 8-bit integers from the network on, if there are snippets to calibrate on.
+
+    Args:
+        model: from `to_onnx`.
+        calibration: each (1, C, h, w), as the model takes them.
+
+    Raises:
+        InputError: if OpenVINO or NNCF is missing.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise InputError("openvino is not installed: pip install 'rgbflow[openvino]'") from error
+    read = openvino.Core().read_model(model.SerializeToString())
+    return _in_8_bits(read, calibration) if len(calibration) else read
+
+
+def _in_8_bits(model: "openvino.Model", calibration: Sequence[np.ndarray]) -> "openvino.Model":
+    try:
+        import nncf
+    except ImportError as error:
+        raise InputError("--int8 needs nncf, which is not installed: pip install 'rgbflow[openvino]'") from error
+    before = []  # the preparation of the input costs little, and a loss there is a loss everywhere
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "Convolution":
+            break
+        if node.get_type_name() in ("MatMul", "Add", "Subtract", "Multiply", "ReduceMean"):
+            before.append(node.get_friendly_name())
+    nncf.set_log_level(logging.WARNING)
+    with contextlib.redirect_stdout(sys.stderr):  # its progress
+        return nncf.quantize(
+            model,
+            nncf.Dataset(calibration),
+            subset_size=len(calibration),
+            ignored_scope=nncf.IgnoredScope(names=before),
+        )
+
+
+def export(
+    folder: Path,
+    bundle: Bundle,
+    out: Path,
+    to: Format,
+    opset: int = OPSETS[-1],
+    float_input: bool = False,
+    calibration: Mapping[Stream, Sequence[np.ndarray]] | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> list[Path]:
+    """Write one file for each stream, and the record beside them if `out` is another folder: a bundle again.
+
+    Args:
+        folder: of the bundle.
+        bundle: what its record says.
+        out: folder to write to; `folder` itself is a good one.
+        to: "onnx" or "openvino".
+        opset: of ONNX, 15 to 18.
+        float_input: see `StreamGraph`.
+        calibration: for 8-bit integers, OpenVINO only: per stream snippets (1, C, h, w) uint8.
+        report: gets a line for each file.
+
+    Raises:
+        InputError: as `to_onnx`, `with_opset` and `to_openvino`, if `out` is another bundle, or can't be written.
+    """
+    if (out / RECORD).is_file() and load_bundle(out) != bundle:
+        raise InputError(f"{out} holds another bundle: choose another folder to write to, or remove it")
+    written = []
+    for stream, network in load_networks(folder, bundle).items():
+        model = to_onnx(network, bundle.streams[stream], bundle.preparation, float_input)
+        if to == "onnx":
+            path = out / f"{stream}.onnx"
+            write_atomically(path, with_opset(model, opset).SerializeToString())
+        else:
+            path = out / f"{stream}.xml"
+            snippets = [
+                as_float(one, stream, bundle.preparation) if float_input else one
+                for one in (calibration or {}).get(stream, ())
+            ]
+            _write_openvino(path, to_openvino(model, snippets))
+        report(f"{stream}: {path}")
+        written.append(path)
+    if out.resolve() != folder.resolve():
+        save_bundle(out, bundle)
+    return written
+
+
+def _write_openvino(path: Path, model: "openvino.Model") -> None:
+    import openvino
+
+    with tempfile.TemporaryDirectory() as name:
+        made = Path(name) / path.name
+        openvino.save_model(model, made, compress_to_fp16=False)
+        for suffix in (".bin", ".xml"):  # the one that is looked for comes last
+            with replacing(path.with_suffix(suffix)) as temporary:
+                temporary.write_bytes(made.with_suffix(suffix).read_bytes())
