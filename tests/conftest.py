@@ -4,10 +4,16 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from rgbflow.bundle import Bundle
+    from rgbflow.model import StreamNet
+    from rgbflow.stream import Stream
 
 
 def _texture(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
@@ -178,3 +184,44 @@ def evaluation(world: World):
     from rgbflow.learn.evaluate import evaluate
 
     return evaluate(Recognizer.load(world.bundle), Store(world.store), load_split(world.split), num_snippets=3)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A bundle of two streams with random weights that are sure of something, and its ONNX files beside them; nothing
+    in it may be changed."""
+
+    folder: Path
+    bundle: "Bundle"
+    networks: "dict[Stream, StreamNet]"
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """Make and export it once for all tests: torch takes some seconds for each stream."""
+    import torch
+
+    from rgbflow.bundle import Bundle, load_bundle, save_stream
+    from rgbflow.engine import load_networks
+    from rgbflow.export import export
+    from rgbflow.model import StreamNet
+    from rgbflow.stream import FlowSettings, Preparation, StreamSpec
+
+    folder = tmp_path_factory.mktemp("exported") / "bundle"
+    specs = {
+        "rgb": StreamSpec("rgb", "test_resnet", 56, 1, (0.45, 0.5, 0.4), (0.25, 0.2, 0.3)),
+        "flow": StreamSpec("flow", "test_resnet", 56, 4, (0.5, 0.5), (0.1, 0.1), subtract_mean_flow=True),
+    }
+    preparation = Preparation(80, FlowSettings("farneback", bound=6.0, reduction=1))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for stream, spec in specs.items():
+            network = StreamNet(spec, 5)
+            torch.nn.init.normal_(network.backbone.get_classifier().weight, std=4)
+            split = {"protocol": "group", "seed": 0, "sha256": "0" * 64}
+            addition = Bundle(tuple("abcde"), preparation, {stream: spec}, split)
+            save_stream(folder, addition, stream, network.state_dict())
+    bundle = load_bundle(folder)
+    export(folder, bundle, folder, "onnx")
+    networks = {stream: network.eval() for stream, network in load_networks(folder, bundle).items()}
+    return Exported(folder, bundle, networks)

@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 Format = Literal["onnx", "openvino"]
 OPSETS = range(15, 19)  # 15: the last that Unity Sentis up to 2.5 reads; 18: what torch writes
 # What torch's exporter says of its own code and of an LSTM's list of weights, which stays as it is.
-EXPORT_WARNINGS = {"_check_is_size": FutureWarning, "The tensor attributes": UserWarning}
+EXPORT_WARNINGS = {
+    "_check_is_size": FutureWarning,
+    "The tensor attributes": UserWarning,
+    "The .grad attribute of a Tensor that is not a leaf": UserWarning,
+}
 
 
 class StreamGraph(nn.Module):
@@ -115,7 +119,9 @@ def to_onnx(
                 verbose=False,
             )
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
-        raise InputError(f"{spec.backbone} of {spec.stream} can't be exported: {first_line(error)}") from error
+        raise InputError(
+            f"{spec.backbone} of {spec.stream} can't be exported: {first_line(error.__cause__ or error)}"
+        ) from error
     return program.model_proto
 
 

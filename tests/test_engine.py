@@ -1,0 +1,176 @@
+"""Every engine gives what torch gives, and the one that does not is not taken."""
+
+import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import onnx
+import openvino
+import pytest
+import torch
+
+from rgbflow import InputError, Recognizer, cli
+from rgbflow.bundle import load_weights, weights_file
+from rgbflow.engine import OnnxEngine, OpenVinoEngine, TorchEngine, difference, load_engine
+from rgbflow.export import to_openvino
+from rgbflow.fusion import probabilities
+from rgbflow.transforms import evaluation_crops, to_input
+
+
+@pytest.fixture(scope="module")
+def both(exported, tmp_path_factory):
+    """A copy of the exported bundle that has OpenVINO's files too; nothing in it may be changed."""
+    folder = tmp_path_factory.mktemp("engines") / "bundle"
+    shutil.copytree(exported.folder, folder)
+    for stream in exported.bundle.streams:
+        model = to_openvino(onnx.load(folder / f"{stream}.onnx"))
+        openvino.save_model(model, folder / f"{stream}.xml", compress_to_fp16=False)
+    return folder
+
+
+@pytest.fixture
+def own(both, tmp_path):
+    """A copy that may be changed."""
+    return shutil.copytree(both, tmp_path / "own")
+
+
+def snippets_of(bundle, stream, count=3, width=107, seed=0):
+    shape = (count, bundle.streams[stream].channels, bundle.preparation.side_of(stream), width)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def fp32(exported):
+    return TorchEngine(exported.bundle.streams, exported.networks, "cpu", bf16=False)
+
+
+@pytest.mark.parametrize("stream", ["rgb", "flow"])
+@pytest.mark.parametrize("crops", [1, 10])
+def test_logits_are_those_of_each_snippet_alone(exported, stream, crops):
+    spec, snippets = exported.bundle.streams[stream], snippets_of(exported.bundle, stream)
+    found = fp32(exported).logits(stream, snippets, crops)
+    assert (found.shape, found.dtype) == ((3, 5), np.float32)
+    for snippet, row in zip(snippets, found, strict=True):
+        one = torch.from_numpy(snippet[None])
+        looks = evaluation_crops(*one.shape[-2:], spec.crop_fraction, crops)
+        with torch.inference_mode():
+            inputs = torch.stack([to_input(one, crop, spec)[0] for crop in looks])
+            expected = exported.networks[stream].backbone(inputs).mean(dim=0)
+        np.testing.assert_allclose(row, expected.numpy(), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("engine", [OnnxEngine, OpenVinoEngine])
+@pytest.mark.parametrize("stream", ["rgb", "flow"])
+def test_scores_of_other_engines_are_torchs(exported, both, engine, stream):
+    other, expected = engine(both, exported.bundle), fp32(exported)
+    tolerance = 1e-4 if other.name.endswith("fp32") else 0.02  # OpenVINO takes bf16 where the CPU has it
+    for count, width in [(1, 80), (3, 107), (25, 142), (2, 80)]:
+        snippets = snippets_of(exported.bundle, stream, count, width, seed=width)
+        found = other.logits(stream, snippets)
+        assert (found.shape, found.dtype) == ((count, 5), np.float32)
+        scores = probabilities(expected.logits(stream, snippets))
+        assert np.ptp(scores, axis=1).max() > 0.2  # sure of something
+        np.testing.assert_allclose(probabilities(found), scores, atol=tolerance)
+
+
+@pytest.mark.parametrize("stream", ["rgb", "flow"])
+def test_bf16_is_close(exported, stream):
+    """Everywhere: a CPU without such arithmetic emulates it."""
+    half = TorchEngine(exported.bundle.streams, exported.networks, "cpu", bf16=True)
+    assert (half.name, fp32(exported).name) == ("torch bf16", "torch fp32")
+    snippets = snippets_of(exported.bundle, stream)
+    one, other = (probabilities(engine.logits(stream, snippets)) for engine in (half, fp32(exported)))
+    assert not np.array_equal(one, other)
+    np.testing.assert_allclose(one, other, atol=0.02)
+
+
+def test_one_engine_serves_many_threads(exported, both):
+    for engine in (OpenVinoEngine(both, exported.bundle), OnnxEngine(both, exported.bundle)):
+        given = [snippets_of(exported.bundle, "rgb", 2, 80 + seed, seed) for seed in range(12)]
+        alone = [engine.logits("rgb", snippets) for snippets in given]
+        with ThreadPoolExecutor(6) as pool:
+            together = list(pool.map(lambda snippets, engine=engine: engine.logits("rgb", snippets), given))
+        for one, other in zip(alone, together, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_auto_takes_openvino_then_onnx_then_torch(exported, both, tmp_path):
+    first, networks = load_engine(both, exported.bundle, "cpu")
+    assert (type(first), networks) == (OpenVinoEngine, {})
+    second, _ = load_engine(exported.folder, exported.bundle, "cpu")
+    assert type(second) is OnnxEngine
+    shutil.copytree(exported.folder, tmp_path / "bare", ignore=shutil.ignore_patterns("*.onnx"))
+    third, networks = load_engine(tmp_path / "bare", exported.bundle, "cpu")
+    assert type(third) is TorchEngine
+    assert networks.keys() == {"rgb", "flow"}
+
+
+def test_files_of_other_weights_are_not_taken(exported, own):
+    import safetensors.torch
+
+    weights = load_weights(own, "flow")
+    weights["backbone.fc.weight"] = weights["backbone.fc.weight"].flip(0).contiguous()
+    weights_file(own, "flow").write_bytes(safetensors.torch.save(weights))
+    said = []
+    engine, _ = load_engine(own, exported.bundle, "cpu", report=said.append)
+    assert type(engine) is TorchEngine
+    assert len(said) == 2
+    assert all("`rgbflow export` makes its files again" in line for line in said)
+    for name in ("openvino", "onnx"):
+        with pytest.raises(InputError, match="its scores differ from those of the weights by up to"):
+            load_engine(own, exported.bundle, "cpu", name)
+
+
+def test_the_difference_of_engines_is_seen(exported, both):
+    one = OpenVinoEngine(both, exported.bundle)
+    assert difference(one, fp32(exported), exported.bundle) < (1e-4 if one.name.endswith("fp32") else 0.02)
+
+    class Turned(TorchEngine):
+        def logits(self, stream, snippets, crops=1):
+            return super().logits(stream, snippets, crops) + (np.arange(5) == 2) * (stream == "flow")
+
+    turned = Turned(exported.bundle.streams, exported.networks, "cpu", bf16=False)
+    assert difference(one, turned, exported.bundle) > 1e-3
+
+
+def test_a_library_that_is_not_installed_is_passed_by_or_named(exported, both, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    said = []
+    engine, _ = load_engine(both, exported.bundle, "cpu", report=said.append)
+    assert type(engine) is OnnxEngine
+    assert said == ["openvino is not installed: pip install 'rgbflow[openvino]', or use torch"]
+    with pytest.raises(InputError, match="openvino is not installed"):
+        load_engine(both, exported.bundle, "cpu", "openvino")
+
+
+@pytest.mark.parametrize(("engine", "suffix"), [("openvino", "xml"), ("onnx", "onnx")])
+def test_a_damaged_file_is_named(exported, own, engine, suffix):
+    path = own / f"rgb.{suffix}"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(InputError, match=rf"the files for {engine} in .* can't be read .*: export the bundle again"):
+        load_engine(own, exported.bundle, "cpu", engine)
+
+
+@pytest.mark.parametrize("engine", [OnnxEngine, OpenVinoEngine])
+def test_what_a_file_does_not_hold_is_refused(exported, both, engine):
+    loaded = engine(both, exported.bundle)
+    with pytest.raises(InputError, match="10 crops are not for"):
+        loaded.logits("rgb", snippets_of(exported.bundle, "rgb"), 10)
+    with pytest.raises(InputError, match=r"is 64 pixels, .* was exported for 80"):
+        loaded.logits("rgb", np.zeros((1, 3, 64, 90), np.uint8))
+
+
+def test_an_engine_without_files_names_the_command_that_makes_them(exported):
+    with pytest.raises(InputError, match=r"`rgbflow export .* --to openvino` makes them"):
+        Recognizer.load(exported.folder, engine="openvino")
+
+
+def test_predict_says_which_engine_and_keeps_json_clean(both, square_video, capsys):
+    import json
+
+    video = square_video(2, 1)
+    for extra, name in [([], "openvino"), (["--engine", "onnx"], "onnx"), (["--crops", "10"], "torch")]:
+        assert cli.main(["predict", str(both), str(video), "--json", "--snippets", "2", *extra]) == 0
+        out, error = capsys.readouterr()
+        assert json.loads(out)["label"] in "abcde"
+        assert error.startswith(f"engine: {name} ")

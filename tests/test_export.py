@@ -1,0 +1,263 @@
+"""Exported files give what torch gives, for any number and size of snippets, and are a bundle again."""
+
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from rgbflow import InputError, Recognizer, cli
+from rgbflow.bundle import load_bundle, save_bundle, save_stream
+from rgbflow.data.dataset import training_snippets
+from rgbflow.data.splits import load_split
+from rgbflow.data.store import Store
+from rgbflow.engine import OpenVinoEngine
+from rgbflow.export import StreamGraph, export, scaling_matrix, to_onnx, to_openvino, with_opset
+from rgbflow.flow import quantise
+from rgbflow.learn.evaluate import evaluate
+from rgbflow.model import StreamNet
+from rgbflow.stream import FlowSettings, Preparation, StreamSpec
+from rgbflow.transforms import snippets_to_input
+
+SIZES = [(1, 80, 80), (3, 80, 107), (2, 121, 80), (25, 80, 142)]  # snippets, height, width
+
+
+def noise(count, channels, height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, channels, height, width), dtype=np.uint8)
+
+
+@torch.inference_mode()
+def reference(network, spec, snippets):
+    """Logits (N, K), the way every other part of the program makes them."""
+    return network(snippets_to_input(torch.from_numpy(snippets), spec)[:, None]).numpy()
+
+
+def softmax(logits):
+    powers = np.exp(logits - logits.max())
+    return powers / powers.sum()
+
+
+def session(model):
+    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("stream", ["rgb", "flow"])
+@pytest.mark.parametrize("input_size", [56, 70, 96], ids=["smaller", "same", "larger"])
+@pytest.mark.parametrize("subtract", [False, True])
+def test_the_graph_prepares_its_input_as_every_other_way_does(stream, input_size, subtract):
+    if stream == "rgb" and subtract:
+        subtract = False
+    planes, length = (3, 1) if stream == "rgb" else (2, 3)
+    mean, std = (0.4, 0.5, 0.6)[:planes], (0.1, 0.2, 0.3)[:planes]
+    spec = StreamSpec(stream, "test_resnet", input_size, length, mean, std, subtract_mean_flow=subtract)
+    preparation = Preparation(80, FlowSettings(reduction=1))
+    graph = StreamGraph(StreamNet(spec, 2), spec, preparation)
+    for count, height, width in SIZES:
+        snippets = torch.from_numpy(noise(count, spec.channels, height, width))
+        torch.testing.assert_close(graph.input_of(snippets), snippets_to_input(snippets, spec), rtol=0, atol=2e-5)
+
+
+def test_scaling_up_by_a_matrix_is_bilinear_with_half_pixel_centres():
+    """Against the formula, for one row: output pixel i lies at (i + 0.5) * side / size - 0.5."""
+    for side, size in [(5, 9), (56, 224), (3, 4)]:
+        found = scaling_matrix(side, size).numpy()
+        for row in range(size):
+            place = min(max((row + 0.5) * side / size - 0.5, 0), side - 1)
+            expected = [max(0.0, 1 - abs(place - column)) for column in range(side)]
+            np.testing.assert_allclose(found[row], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("opset", [18, 15])
+@pytest.mark.parametrize("stream", ["rgb", "flow"])
+def test_an_onnx_file_gives_torchs_logits_and_scores(exported, stream, opset):
+    model = with_opset(onnx.load(exported.folder / f"{stream}.onnx"), opset)
+    assert [(one.domain, one.version) for one in model.opset_import] == [("", opset)]
+    if opset == 15:
+        assert model.ir_version <= 8  # older runtimes read no newer one
+    assert "Resize" not in {node.op_type for node in model.graph.node}
+    running, spec = session(model), exported.bundle.streams[stream]
+    for count, height, width in SIZES:
+        snippets = noise(count, spec.channels, height, width, seed=width)
+        logits, scores = running.run(["logits", "scores"], {"snippets": snippets})
+        expected = reference(exported.networks[stream], spec, snippets)
+        assert np.ptp(softmax(expected[0])) > 0.2  # sure of something
+        np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(scores, softmax(expected.mean(axis=0)), atol=1e-4)
+
+
+def test_displacements_in_pixels_give_what_their_8_bits_give(exported):
+    spec, preparation = exported.bundle.streams["flow"], exported.bundle.preparation
+    running = session(with_opset(to_onnx(exported.networks["flow"], spec, preparation, float_input=True), 15))
+    pixels = np.random.default_rng(1).normal(0, 3, (2, 8, 80, 100)).astype(np.float32)  # some beyond the bound
+    stored = quantise(pixels, preparation.flow.bound)
+    assert (stored == 255).any()
+    (logits,) = running.run(["logits"], {"snippets": pixels})
+    np.testing.assert_allclose(logits, reference(exported.networks["flow"], spec, stored), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("algorithm", "backbone"), [("c3d", "c3d_quarter"), ("lrcn", "test_resnet")])
+def test_the_papers_rivals_are_exported_too(algorithm, backbone):
+    torch.manual_seed(0)
+    spec = StreamSpec("flow", backbone, 32, 16, (0.5, 0.5), (0.2, 0.2), algorithm=algorithm)
+    network = StreamNet(spec, 4).eval()
+    model = to_onnx(network, spec, Preparation(48))
+    for one in (model, with_opset(model, 15)):
+        running = session(one)
+        for count, width in [(1, 48), (3, 64)]:
+            snippets = noise(count, 32, 48, width)
+            (logits,) = running.run(["logits"], {"snippets": snippets})
+            np.testing.assert_allclose(logits, reference(network, spec, snippets), rtol=1e-3, atol=1e-4)
+
+
+def test_a_bundle_without_weights_labels_a_video_as_the_one_with_them(exported, tmp_path, square_video):
+    video = square_video(2, 1)
+    expected = Recognizer.load(exported.folder, engine="torch").predict(video, num_snippets=3)
+    for to in ("onnx", "openvino"):
+        folder = tmp_path / to
+        if to == "onnx":
+            save_bundle(folder, exported.bundle)
+            for stream in exported.bundle.streams:
+                shutil.copy(exported.folder / f"{stream}.onnx", folder)
+        else:
+            export(exported.folder, exported.bundle, folder, to)
+        assert not list(folder.glob("*.safetensors"))
+        recognizer = Recognizer.load(folder)
+        assert recognizer.engine.name.split()[0] == to
+        found = recognizer.predict(video, num_snippets=3)
+        assert found.label == expected.label
+        for stream, scores in expected.stream_scores.items():
+            np.testing.assert_allclose(found.stream_scores[stream], scores, atol=1e-4)
+        np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+        with pytest.raises(InputError, match="holds no weights for torch"):
+            Recognizer.load(folder, engine="torch")
+        with pytest.raises(InputError, match="load the bundle with the engine torch"):
+            recognizer.explain(video)
+
+
+def test_calibration_reads_training_clips_only(world, monkeypatch):
+    split, read = load_split(world.split), []
+    clip = Store.clip
+    monkeypatch.setattr(Store, "clip", lambda self, name: read.append(name) or clip(self, name))
+    spec = load_bundle(world.bundle).streams["flow"]
+    for most in (5, 1000):
+        read.clear()
+        snippets = training_snippets(Store(world.store), split, spec, most)
+        assert len(read) == len(set(read)) == len(snippets) == min(most, len(split.train))
+        assert set(read) <= {one.name for one in split.train}
+        assert all(one.shape == (1, 6, 64, 64) and one.dtype == np.uint8 for one in snippets)
+    assert {one.label for one in split.train} == {name.split("/")[0] for name in read}
+
+
+def test_8_bit_integers_name_the_clips_that_torch_names(world, evaluation, tmp_path, monkeypatch):
+    """Through the command, with every val and test clip poisoned."""
+    split = load_split(world.split)
+    poisoned = {one.name for one in split.val + split.test}
+
+    def guarded(self, name, clip=Store.clip):
+        assert name not in poisoned
+        return clip(self, name)
+
+    out = tmp_path / "int8"
+    options = ["--out", out, "--int8", world.store, "--split", world.split]
+    with monkeypatch.context() as during:
+        during.setattr(Store, "clip", guarded)
+        assert cli.main([str(one) for one in ("export", world.bundle, "--to", "openvino", *options)]) == 0
+    recognizer = Recognizer.load(out)
+    assert recognizer.engine.name == "openvino int8"
+    found = evaluate(recognizer, Store(world.store), split, num_snippets=3)
+    for name, scores in evaluation.scores.items():
+        assert not np.array_equal(found.scores[name], scores)
+        assert np.abs(found.scores[name] - scores).mean() < 0.03
+    assert np.mean(found.scores["fused"].argmax(axis=1) == evaluation.scores["fused"].argmax(axis=1)) >= 0.9
+
+
+def test_only_the_network_is_in_8_bits(exported):
+    """What comes before the first convolution keeps its precision: its input is that of torch."""
+    model = onnx.load(exported.folder / "flow.onnx")
+    quantised = to_openvino(model, [noise(1, 8, 80, 100, seed) for seed in range(8)])
+    nodes = quantised.get_ordered_ops()
+    first = [node.get_type_name() for node in nodes].index("Convolution")
+    before, after = (
+        [node for node in part if node.get_type_name() == "FakeQuantize"] for part in (nodes[:first], nodes[first:])
+    )
+    readers = {one.get_node().get_type_name() for node in before for one in node.output(0).get_target_inputs()}
+    assert readers == {"Convolution"}
+    assert len(after) > 10
+
+
+def test_training_a_stream_anew_removes_the_files_of_its_former_weights(exported, tmp_path):
+    folder = tmp_path / "bundle"
+    shutil.copytree(exported.folder, folder)
+    addition = replace(exported.bundle, streams={"rgb": exported.bundle.streams["rgb"]})
+    save_stream(folder, addition, "rgb", exported.networks["rgb"].state_dict())
+    assert not (folder / "rgb.onnx").exists()
+    assert (folder / "flow.onnx").exists()
+    assert Recognizer.load(folder).engine.name.startswith("torch")
+
+
+def test_another_bundle_is_not_written_over(exported, tmp_path):
+    other = tmp_path / "other"
+    save_bundle(other, replace(exported.bundle, classes=tuple("vwxyz")))
+    with pytest.raises(InputError, match="holds another bundle"):
+        export(exported.folder, exported.bundle, other, "onnx")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--to", "onnx", "--opset", "14"], "--opset (14) must be 15 to 18"),
+        (["--to", "openvino", "--opset", "15"], "--opset is of ONNX"),
+        (["--to", "onnx", "--int8", "store", "--split", "split.json"], "use --to openvino"),
+        (["--to", "openvino", "--int8", "store"], "--int8 STORE and --split go together"),
+        (["--to", "openvino", "--split", "split.json"], "--int8 STORE and --split go together"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(exported, capsys, arguments, message):
+    assert cli.main(["export", str(exported.folder), *arguments]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_hub_id_needs_a_folder_to_write_to(capsys):
+    assert cli.main(["export", "nobody/nothing", "--to", "onnx"]) == 1
+    assert "pass --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("package", "to"), [("onnxscript", "onnx"), ("openvino", "openvino")])
+def test_a_missing_package_is_named_with_its_extra(exported, tmp_path, monkeypatch, package, to):
+    monkeypatch.setitem(__import__("sys").modules, package, None)
+    monkeypatch.setattr("rgbflow.export.to_onnx", to_onnx if to == "onnx" else lambda *arguments: None)
+    with pytest.raises(InputError, match=rf"pip install 'rgbflow\[{to}\]'"):
+        export(exported.folder, exported.bundle, tmp_path / "out", to)
+
+
+def test_float_input_loads_again_as_a_bundle(exported, tmp_path):
+    """The engine hands frames and displacements over as such a file takes them."""
+    bundle = replace(exported.bundle, streams={"flow": exported.bundle.streams["flow"]})
+    model = to_onnx(exported.networks["flow"], bundle.streams["flow"], bundle.preparation, float_input=True)
+    import openvino
+
+    openvino.save_model(to_openvino(model), tmp_path / "flow.xml", compress_to_fp16=False)
+    snippets = noise(3, 8, 80, 100)
+    found = OpenVinoEngine(tmp_path, bundle).logits("flow", snippets)
+    np.testing.assert_allclose(
+        found, reference(exported.networks["flow"], bundle.streams["flow"], snippets), rtol=1e-3, atol=1e-3
+    )
+
+
+def test_the_example_of_the_docs_runs(exported, tmp_path, monkeypatch, capsys):
+    """It knows nothing of rgbflow; its flow is a quarter of the frames' size, this bundle's is not reduced."""
+    page = (Path(__file__).parents[1] / "docs" / "export.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert "rgbflow" not in example
+    (tmp_path / "shared").mkdir()
+    shutil.copytree(exported.folder, tmp_path / "shared" / "mine")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example.replace("side // 4", "side"), "docs/export.md", "exec"), {})
+    label, score = capsys.readouterr().out.split()
+    assert label in exported.bundle.classes
+    assert 0.2 < float(score) <= 1
