@@ -103,10 +103,10 @@ def run(live: LiveRecognizer, video: Path, seconds: float) -> Measured:
 def several(recognizer: Recognizer, video: Path, cameras: int) -> list[Measured]:
     """So many cameras at once, on one engine."""
     found: list[Measured] = []
-    with SharedEngine(recognizer, max_batch=cameras) as engine:
+    with SharedEngine(recognizer.engine, max_batch=cameras) as engine:
 
         def watch_one() -> None:
-            live = recognizer.live(updates_per_second=CAMERA_UPDATES, networks=engine)
+            live = recognizer.live(updates_per_second=CAMERA_UPDATES, engine=engine)
             found.append(run(live, video, CAMERA_SECONDS))
 
         threads = [threading.Thread(target=watch_one) for _ in range(cameras)]

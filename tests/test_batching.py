@@ -18,12 +18,14 @@ PICTURES = np.random.default_rng(0).integers(0, 255, (2, 32, 40, 3), dtype=np.ui
 class Echo:
     """Answers each snippet with its first pixel, when it is let to; keeps the batches."""
 
+    name = "echo"
+
     def __init__(self, is_open=True):
         self.batches, self.gate, self.entered = [], threading.Event(), threading.Semaphore(0)
         if is_open:
             self.gate.set()
 
-    def snippet_logits(self, stream, snippets):
+    def logits(self, stream, snippets, crops=1):
         self.batches.append((stream, len(snippets)))
         self.entered.release()
         assert self.gate.wait(10)
@@ -35,7 +37,7 @@ def snippet(number, count=1, size=4):
 
 
 def ask(engine, answers, key, stream, snippets):
-    thread = threading.Thread(target=lambda: answers.__setitem__(key, engine.snippet_logits(stream, snippets)))
+    thread = threading.Thread(target=lambda: answers.__setitem__(key, engine.logits(stream, snippets)))
     thread.start()
     return thread
 
@@ -82,14 +84,14 @@ def test_a_batch_is_not_larger_than_it_may_be_but_one_request_is_never_cut():
 def test_the_first_request_waits_for_the_other_caller_until_the_deadline_and_no_longer():
     echo, answers = Echo(), {}
     with SharedEngine(echo, deadline_seconds=1.0) as engine:
-        engine.snippet_logits("rgb", snippet(1))  # the main thread is a caller now, so the next one waits for it
+        engine.logits("rgb", snippet(1))  # the main thread is a caller now, so the next one waits for it
         other = ask(engine, answers, "other", "rgb", snippet(2))
         waiting(engine, 1)
-        engine.snippet_logits("rgb", snippet(3))
+        engine.logits("rgb", snippet(3))
         other.join(timeout=10)
         assert echo.batches == [("rgb", 1), ("rgb", 2)]
     with SharedEngine(Echo(), deadline_seconds=0.01) as engine:
-        engine.snippet_logits("rgb", snippet(1))
+        engine.logits("rgb", snippet(1))
         other = ask(engine, answers, "late", "rgb", snippet(2))  # nobody comes: served all the same
         other.join(timeout=10)
     assert answers["late"] == 2
@@ -103,9 +105,9 @@ def test_with_more_cameras_each_gets_fewer_updates_evenly_and_none_gets_old_ones
     class Slow:
         """Slower than the cameras: whenever it has answered, all the others wait already."""
 
-        served = 0
+        name, served = "slow", 0
 
-        def snippet_logits(self, stream, snippets):
+        def logits(self, stream, snippets, crops=1):
             self.served += 1
             if self.served > answers:
                 over.set()
@@ -117,7 +119,7 @@ def test_with_more_cameras_each_gets_fewer_updates_evenly_and_none_gets_old_ones
     recognizer = Recognizer(Bundle(("a", "b"), Preparation(32), {"flow": FLOW}, {}), {}, "cpu")
 
     def run(camera):
-        live = recognizer.live(networks=engine)
+        live = recognizer.live(engine=engine)
         live.see(PICTURES[-1], -1 / 25)
         while not over.is_set():
             tick = slow.served
@@ -138,9 +140,9 @@ def test_with_more_cameras_each_gets_fewer_updates_evenly_and_none_gets_old_ones
 
 def test_an_error_reaches_the_caller_and_the_engine_lives_on():
     class Broken:
-        calls = 0
+        name, calls = "broken", 0
 
-        def snippet_logits(self, stream, snippets):
+        def logits(self, stream, snippets, crops=1):
             self.calls += 1
             if self.calls == 1:
                 raise RuntimeError("out of memory")
@@ -148,10 +150,10 @@ def test_an_error_reaches_the_caller_and_the_engine_lives_on():
 
     with SharedEngine(Broken()) as engine:
         with pytest.raises(RuntimeError, match="out of memory"):
-            engine.snippet_logits("rgb", snippet(0))
-        assert engine.snippet_logits("rgb", snippet(0)).shape == (1, 2)
+            engine.logits("rgb", snippet(0))
+        assert engine.logits("rgb", snippet(0)).shape == (1, 2)
     with pytest.raises(RuntimeError, match="closed"):
-        engine.snippet_logits("rgb", snippet(0))
+        engine.logits("rgb", snippet(0))
 
 
 def test_settings_that_make_no_sense_are_refused():

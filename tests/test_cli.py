@@ -66,7 +66,7 @@ def test_a_missing_argument_is_wrong_usage(rgbflow_command):
     assert rgbflow_command("evaluate", "somewhere", "--part", "train")[0] == 2
 
 
-def test_from_the_command_to_the_network_there_are_three_frames(world, rgbflow_command, monkeypatch):
+def test_from_the_command_to_the_network_there_are_three_calls(world, rgbflow_command, monkeypatch):
     package = str(Path(rgbflow.__file__).parent)
     stacks = []
     forward = StreamNet.forward
@@ -78,7 +78,8 @@ def test_from_the_command_to_the_network_there_are_three_frames(world, rgbflow_c
 
     monkeypatch.setattr(StreamNet, "forward", watched)
     assert rgbflow_command("predict", world.bundle, world.videos / "red" / "0.mp4", "--snippets", "2")[0] == 0
-    assert stacks == [["main", "predict", "predict"]] * 2  # of the command line, the command and the recogniser
+    # Of the command line, the command, the recogniser and the engine.
+    assert stacks == [["main", "predict", "predict", "logits"]] * 2
 
 
 def test_predict_prints_label_streams_and_times(world, rgbflow_command):

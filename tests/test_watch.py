@@ -26,7 +26,7 @@ class SlowEngine:
     def __init__(self):
         self.permits, self.begun = threading.Semaphore(0), threading.Semaphore(0)
 
-    def snippet_logits(self, stream, snippets):
+    def logits(self, stream, snippets, crops=1):
         self.begun.release()
         assert self.permits.acquire(timeout=20)
         return np.zeros((len(snippets), 2), np.float32)
@@ -60,7 +60,7 @@ class Pace:
 def test_each_update_is_of_the_newest_frame_however_slow_the_networks_are():
     """During each update ten frames come: the next one is about the last of them, so the lag stays one update."""
     engine, gate = SlowEngine(), threading.Semaphore(0)
-    live = recognizer().live(networks=engine)
+    live = recognizer().live(engine=engine)
     seen = threading.Semaphore(0)
     see = live.see
     live.see = lambda *frame: (see(*frame), seen.release())[0]
@@ -92,7 +92,7 @@ def test_each_update_is_of_the_newest_frame_however_slow_the_networks_are():
 def test_frames_that_come_faster_than_flow_are_dropped_and_counted():
     engine, gate, slow = SlowEngine(), threading.Semaphore(0), threading.Semaphore(0)
     engine.permits.release(100)
-    live = recognizer().live(networks=engine)
+    live = recognizer().live(engine=engine)
     see, taken, entered = live.see, [], threading.Semaphore(0)
 
     def slow_see(pixels, pts_seconds, arrived):
@@ -134,7 +134,7 @@ def test_frames_that_come_faster_than_flow_are_dropped_and_counted():
 def test_the_end_of_the_source_ends_the_watching_after_its_last_frame():
     engine = SlowEngine()
     engine.permits.release(100)
-    live = recognizer().live(networks=engine)
+    live = recognizer().live(engine=engine)
     pace = Pace(live)
     updates = list(watch(live, Feed(lambda: pace.frames(20))))
     assert updates[-1].pts_seconds == pytest.approx(19 / 25)
@@ -151,10 +151,10 @@ def test_a_source_that_cannot_be_opened_ends_it_with_the_error():
 
 def test_an_error_of_the_networks_ends_it_and_stops_the_threads():
     class Broken:
-        def snippet_logits(self, stream, snippets):
+        def logits(self, stream, snippets, crops=1):
             raise RuntimeError("out of memory")
 
-    live = recognizer().live(networks=Broken())
+    live = recognizer().live(engine=Broken())
     pace = Pace(live)
     feed = Feed(lambda: pace.frames(1000))
     with pytest.raises(RuntimeError, match="out of memory"):

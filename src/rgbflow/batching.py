@@ -8,22 +8,23 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from rgbflow.engine import Engine
 from rgbflow.errors import InputError
-from rgbflow.live import Networks
-from rgbflow.stream import Stream
+from rgbflow.stream import Crops, Stream
 
 
 @dataclass(frozen=True, eq=False)
 class _Request:
     stream: Stream
     snippets: np.ndarray
+    crops: Crops
     arrived: float = field(default_factory=time.monotonic)
     answer: Future = field(default_factory=Future)
 
     @property
     def kind(self) -> tuple:
         """Requests of one kind can go through a network together."""
-        return self.stream, self.snippets.shape[1:]
+        return self.stream, self.crops, self.snippets.shape[1:]
 
 
 class SharedEngine:
@@ -34,17 +35,18 @@ class SharedEngine:
     them each gets fewer turns instead of older ones.
 
     Args:
-        networks: the recogniser, or anything else with its `snippet_logits`.
+        engine: of the recogniser.
         max_batch: snippets that go through a network at once, at most.
         deadline_seconds: how long the first request waits for others, at most; where nobody else is there, it doesn't.
     """
 
-    def __init__(self, networks: Networks, max_batch: int = 8, deadline_seconds: float = 0.005):
+    def __init__(self, engine: Engine, max_batch: int = 8, deadline_seconds: float = 0.005):
         if max_batch < 1:
             raise InputError(f"max_batch ({max_batch}) must be at least 1: 8 is usual")
         if not 0 <= deadline_seconds <= 1:
             raise InputError(f"deadline_seconds ({deadline_seconds}) must be in 0…1: 0.005 is usual")
-        self._networks, self._max_batch, self._deadline = networks, max_batch, deadline_seconds
+        self.name = engine.name
+        self._engine, self._max_batch, self._deadline = engine, max_batch, deadline_seconds
         self._waiting: deque[_Request] = deque()
         self._callers: dict[int, float] = {}  # by thread: when it last asked
         self._changed = threading.Condition()
@@ -52,9 +54,9 @@ class SharedEngine:
         self._thread = threading.Thread(target=self._serve, name="rgbflow-engine", daemon=True)
         self._thread.start()
 
-    def snippet_logits(self, stream: Stream, snippets: np.ndarray) -> np.ndarray:
-        """As `Recognizer.snippet_logits`; may be called from many threads, and blocks until the answer is there."""
-        request = _Request(stream, snippets)
+    def logits(self, stream: Stream, snippets: np.ndarray, crops: Crops = 1) -> np.ndarray:
+        """As of any engine; may be called from many threads, and blocks until the answer is there."""
+        request = _Request(stream, snippets, crops)
         with self._changed:
             if self._is_closed:
                 raise RuntimeError("the shared engine is closed")
@@ -79,7 +81,8 @@ class SharedEngine:
     def _serve(self) -> None:
         while batch := self._next_batch():
             try:
-                logits = self._networks.snippet_logits(batch[0].stream, np.concatenate([one.snippets for one in batch]))
+                snippets = np.concatenate([request.snippets for request in batch])
+                logits = self._engine.logits(batch[0].stream, snippets, batch[0].crops)
             except Exception as error:  # the callers raise it, each in its own thread
                 for request in batch:
                     request.answer.set_exception(error)

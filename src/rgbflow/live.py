@@ -7,11 +7,12 @@ import time
 from collections import deque
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rgbflow.clip import Preparer, stored_flow, stored_frame
+from rgbflow.engine import Engine
 from rgbflow.errors import InputError
 from rgbflow.events import Event, EventFinder, EventRules
 from rgbflow.scene import Scene
@@ -21,14 +22,6 @@ from rgbflow.transforms import read_snippets
 
 if TYPE_CHECKING:
     from rgbflow.recognizer import Prediction, Recognizer
-
-
-class Networks(Protocol):
-    """What runs the networks: a recogniser, or one shared by several cameras (`batching.SharedEngine`)."""
-
-    def snippet_logits(self, stream: Stream, snippets: np.ndarray) -> np.ndarray:
-        """(N, C, h, w) uint8 snippets of one stream to (N, K) float32 logits."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -228,7 +221,7 @@ class LiveRecognizer:
         window_seconds: the scores are those of the last so many seconds.
         updates_per_second: at most so many; None gives one for each frame that is used.
         rules: when an action starts and ends.
-        networks: what runs them; None is the recogniser.
+        engine: what runs the networks; None is the recogniser's own.
 
     Raises:
         InputError: if the window is too short for a stack, or updates_per_second is not above 0.
@@ -240,7 +233,7 @@ class LiveRecognizer:
         window_seconds: float,
         updates_per_second: float | None,
         rules: EventRules,
-        networks: Networks | None,
+        engine: Engine | None,
     ):
         bundle = recognizer.bundle
         if updates_per_second is not None and not updates_per_second > 0:
@@ -253,7 +246,7 @@ class LiveRecognizer:
                     f"{stream} at {bundle.frame_rate:g} frames a second: 2 is usual"
                 )
         self.recognizer = recognizer
-        self._networks = networks or recognizer
+        self._engine = engine or recognizer.engine
         self._ring = Ring(
             bundle.preparation, bundle.frame_rate, {name: spec.stack_length for name, spec in bundle.streams.items()}
         )
@@ -310,7 +303,7 @@ class LiveRecognizer:
         for stream, window in self._windows.items():
             began = time.perf_counter()
             if stream in state.snippets:
-                logits = self._networks.snippet_logits(stream, state.snippets[stream])[0]
+                logits = self._engine.logits(stream, state.snippets[stream])[0]
                 state.seconds[f"{stream} network"] = time.perf_counter() - began
             else:
                 logits = window.last  # the frame looks as the one it saw, so it would say the same

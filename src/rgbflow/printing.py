@@ -28,10 +28,10 @@ def show(result: dict, as_json: bool, line: str = "") -> None:
     print(json.dumps(result, ensure_ascii=False) if as_json else line.format(**result))
 
 
-def show_prediction(video: Path, prediction: Prediction, top: int, as_json: bool) -> None:
-    """Print what each stream and the fusion say about a video, and the time each stage took."""
+def show_prediction(video: Path, prediction: Prediction, top: int, engine: str, as_json: bool) -> None:
+    """Print what each stream and the fusion say about a video, what ran the networks and the time each stage took."""
     if as_json:
-        show({"video": str(video), **prediction.as_dict(top)}, True)
+        show({"video": str(video), **prediction.as_dict(top), "engine": engine}, True)
         return
     from rich.console import Console
     from rich.markup import escape
@@ -48,7 +48,8 @@ def show_prediction(video: Path, prediction: Prediction, top: int, as_json: bool
         table.add_row(escape(answer.label), *(f"{scores[index]:.1%}" for scores in columns.values()))
     Console().print(table)
     print(("" if prediction.is_known else "among the known classes, ") + prediction.decision.line())
-    print(", ".join(f"{stage} {1000 * seconds:.0f} ms" for stage, seconds in prediction.seconds.items()))
+    stages = ", ".join(f"{stage} {1000 * seconds:.0f} ms" for stage, seconds in prediction.seconds.items())
+    print(f"{engine}: {stages}")
 
 
 def show_timeline(video: Path, timeline: Timeline, as_json: bool) -> None:

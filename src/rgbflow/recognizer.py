@@ -18,7 +18,7 @@ from rgbflow.engine import Engine, TorchEngine, load_engine
 from rgbflow.errors import InputError
 from rgbflow.events import EventRules
 from rgbflow.flow import dequantise, usual_speed
-from rgbflow.live import LiveRecognizer, Networks
+from rgbflow.live import LiveRecognizer
 from rgbflow.model import StreamNet
 from rgbflow.sampling import segment_starts, snippet_indices
 from rgbflow.stream import STREAMS, Crops, EngineName, Stream
@@ -199,7 +199,7 @@ class Recognizer:
             began = time.perf_counter()
             starts = self._starts(stream, clip.num_frames, clip.name, num_snippets)
             snippets = read_snippets(clip, spec, starts).numpy()
-            logits[stream] = self.snippet_logits(stream, snippets, crops).mean(axis=0)  # the consensus
+            logits[stream] = self.engine.logits(stream, snippets, crops).mean(axis=0)  # the consensus
             seconds[f"{stream} network"] = time.perf_counter() - began
         return self.conclude(logits, clip.start_seconds, clip.end_seconds, seconds)
 
@@ -221,22 +221,12 @@ class Recognizer:
         span, threshold = (start_seconds, end_seconds), self.bundle.fusion.threshold
         return Prediction(self.bundle.classes, scores, stream_scores, *span, seconds, threshold)
 
-    def snippet_logits(self, stream: Stream, snippets: np.ndarray, crops: Crops = 1) -> np.ndarray:
-        """What the network of a stream says of each snippet: (N, K) float32 logits, before consensus and softmax.
-
-        Args:
-            stream: one of the bundle's.
-            snippets: (N, C, h, w) uint8: frames at the working size, or flow fields as they are stored.
-            crops: of each snippet, 1 or 10; its logits are the mean over them.
-        """
-        return self.engine.logits(stream, snippets, crops)
-
     def live(
         self,
         window_seconds: float = 2.0,
         updates_per_second: float | None = None,
         rules: EventRules | None = None,
-        networks: Networks | None = None,
+        engine: Engine | None = None,
     ) -> LiveRecognizer:
         """A recogniser of one camera: frames are pushed as they come, running scores and events come back.
 
@@ -245,14 +235,14 @@ class Recognizer:
             updates_per_second: at most so many; None gives one for each frame that is used.
             rules: when an action starts and ends; None goes by the bundle's "unknown" threshold
                 (`EventRules.suited_to`).
-            networks: what runs them: a `batching.SharedEngine` of this recogniser where there are several
+            engine: what runs the networks: a `batching.SharedEngine` of this recogniser where there are several
                 cameras; None is this recogniser itself.
 
         Raises:
             InputError: if the window is too short for a stack, or updates_per_second is not above 0.
         """
         rules = rules or EventRules.suited_to(len(self.bundle.classes), self.bundle.fusion.threshold)
-        return LiveRecognizer(self, window_seconds, updates_per_second, rules, networks)
+        return LiveRecognizer(self, window_seconds, updates_per_second, rules, engine)
 
     def explain(self, video: str | Path | Clip, num_snippets: int = NUM_SNIPPETS, crops: Crops = 1) -> Explanation:
         """Label a clip as `predict` does, and show where in its frames and its flow each stream found the answer.

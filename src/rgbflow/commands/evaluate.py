@@ -49,7 +49,8 @@ def evaluate(
     check_positive(snippets=snippets)
     folder = fetch_bundle(bundle)
     recognizer, data, parts = Recognizer.load(folder, device, engine), open_store(store), load_split(split)
-    print(f"engine: {recognizer.engine.name}", file=sys.stderr)
+    if engine != "torch":
+        print(f"engine: {recognizer.engine.name}", file=sys.stderr)
     clips = len(getattr(parts, part)) + len(getattr(parts, f"unknown_{part}"))
     with track("evaluating", clips, "clips") as tracker:
         evaluation = evaluate(

@@ -63,7 +63,6 @@ def predict(
 
     chosen = engine or ("torch" if why or crops == 10 else "auto")
     recognizer = Recognizer.load(bundle, device, chosen, partial(print, file=sys.stderr))
-    print(f"engine: {recognizer.engine.name}", file=sys.stderr)
     failed = 0
     for video in videos:
         try:
@@ -74,11 +73,11 @@ def predict(
             elif why:
                 explanation = recognizer.explain(video, snippets or NUM_SNIPPETS, crops)
                 draw = partial(write_why, video, explanation, recognizer.bundle.preparation)
-                show_prediction(video, explanation.prediction, top or 5, json)
+                show_prediction(video, explanation.prediction, top or 5, recognizer.engine.name, json)
             else:
                 prediction = recognizer.predict(video, snippets or NUM_SNIPPETS, crops)
                 draw = partial(write_overlay, video, [prediction])
-                show_prediction(video, prediction, top or 5, json)
+                show_prediction(video, prediction, top or 5, recognizer.engine.name, json)
             if overlay:
                 draw(overlay)
                 print(f"overlay: {overlay}", file=sys.stderr)
