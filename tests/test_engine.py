@@ -165,12 +165,12 @@ def test_an_engine_without_files_names_the_command_that_makes_them(exported):
         Recognizer.load(exported.folder, engine="openvino")
 
 
-def test_predict_says_which_engine_and_keeps_json_clean(both, square_video, capsys):
+def test_predict_says_which_engine(both, square_video, capsys):
     import json
 
     video = square_video(2, 1)
     for extra, name in [([], "openvino"), (["--engine", "onnx"], "onnx"), (["--crops", "10"], "torch")]:
         assert cli.main(["predict", str(both), str(video), "--json", "--snippets", "2", *extra]) == 0
-        out, error = capsys.readouterr()
-        assert json.loads(out)["label"] in "abcde"
-        assert error.startswith(f"engine: {name} ")
+        answer = json.loads(capsys.readouterr().out)
+        assert answer["label"] in "abcde"
+        assert answer["engine"].startswith(f"{name} ")

@@ -175,7 +175,7 @@ def test_the_scores_are_the_consensus_of_the_snippets_in_the_window():
     recognizer = gauges(specs={"flow": SPECS["flow"]}, fusion=Fusion())
     live = recognizer.live(window_seconds=1.0)
     updates = watched(live, film(25))
-    said = [recognizer.logits("flow", np.zeros((1, 20, 8, 8), np.uint8))]  # shape of an answer
+    said = [recognizer.engine.logits("flow", np.zeros((1, 20, 8, 8), np.uint8))]  # shape of an answer
     assert said[0].shape == (1, 4)
     recognizer.networks["flow"].seen.pop()
     logits = [network_input for network_input in recognizer.networks["flow"].seen]

@@ -58,7 +58,6 @@ def live(
         for outlet in outlets:
             stack.callback(outlet.close)
         recognizer = Recognizer.load(bundle, device, engine, _note)
-        _note(f"engine: {recognizer.engine.name}")
         known = len(recognizer.bundle.classes), recognizer.bundle.fusion.threshold
         rules = EventRules.suited_to(*known, start_score, end_score, min_seconds)
         session = recognizer.live(window, updates_per_second, rules)
@@ -80,7 +79,7 @@ def live(
         ended = session.finish()
         for outlet in outlets:
             outlet.tell(ended)
-    _note(f"{feed.received} frames came, {feed.dropped} of them were dropped")
+    _note(f"{feed.received} frames came, {feed.dropped} of them were dropped; engine {recognizer.engine.name}")
     return 0
 
 
