@@ -141,11 +141,13 @@ def draw(rows: list[dict], path: Path) -> None:
 
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     axis = figure.subplots()
-    for row in rows:
+    for index, row in enumerate(rows):
         low, high = row["top1_interval"]
         axis.plot([row["milliseconds"]] * 2, [low, high], color=PALETTES["light"]["flow"], linewidth=4, alpha=0.35)
         axis.plot(row["milliseconds"], row["top1"], "o", color=PALETTES["light"]["flow"])
-        axis.annotate(row["method"], (row["milliseconds"], row["top1"]), (7, 3), textcoords="offset points")
+        axis.annotate(
+            row["method"], (row["milliseconds"], row["top1"]), (7, (-13, 3)[index % 2]), textcoords="offset points"
+        )
     axis.set_xscale("log")
     axis.set_xlabel("milliseconds a pair, one thread")
     axis.set_ylabel("flow stream: top-1, %")
