@@ -19,10 +19,10 @@ import cv2
 import numpy as np
 
 from rgbflow import jpeg
-from rgbflow.clip import resize_short_side
+from rgbflow.clip import to_working_size
 from rgbflow.data.layouts import read_class_folders
 from rgbflow.flow import dequantise, make_estimator, quantise, to_picture
-from rgbflow.stream import FlowSettings
+from rgbflow.stream import FlowSettings, Preparation
 from rgbflow.video import decode
 
 NUM_CLIPS, NUM_FRAMES, SHORT_SIDE, BOUND, REDUCTION = 8, 48, 256, 20.0, 4
@@ -168,7 +168,7 @@ def measure_frames(frames: list[np.ndarray], path: Path) -> dict[str, tuple[floa
 def read_clip(path: Path) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
     """Working frames of even width, the unrounded flow between them, and the same as a store reduces it."""
     pairs = zip(range(NUM_FRAMES), decode(path), strict=False)
-    frames = [resize_short_side(frame.pixels, SHORT_SIDE) for _, frame in pairs]
+    frames = [to_working_size(frame.pixels, Preparation(SHORT_SIDE)) for _, frame in pairs]
     frames = [np.ascontiguousarray(frame[:, : frame.shape[1] // 8 * 8]) for frame in frames]  # x264 needs even sides
     gray = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
     flows = []

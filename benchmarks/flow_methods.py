@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from pages import rgbflow, write_page
 
-from rgbflow.clip import resize_short_side
+from rgbflow.clip import to_working_size
 from rgbflow.data.layouts import read_class_folders
 from rgbflow.data.splits import load_split
 from rgbflow.data.store import MANIFEST
@@ -53,7 +53,7 @@ def milliseconds(videos: Path) -> dict[str, float]:
     preparation, pairs = Preparation(SHORT_SIDE), []
     sources = read_class_folders(videos)
     for source in sources[:: len(sources) // CLIPS][:CLIPS]:
-        frames = [resize_short_side(frame.pixels, SHORT_SIDE) for frame in decode(source.path)]
+        frames = [to_working_size(frame.pixels, preparation) for frame in decode(source.path)]
         gray = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames[: PAIRS + 1]]
         pairs += pairwise(gray)
     taken = {name: [] for name in METHODS}

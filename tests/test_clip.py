@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rgbflow.clip import ClipWindow, FrameClip, resize_short_side
+from rgbflow.clip import ClipWindow, FrameClip, to_working_size
 from rgbflow.flow import FlowSettings, dequantise
 from rgbflow.stream import Preparation
 
@@ -54,5 +54,5 @@ def test_the_last_frame_is_shown_as_long_as_the_one_before(moving_square):
 )
 def test_the_shorter_side_gets_the_working_size(size, expected):
     width, height = size
-    resized = resize_short_side(np.zeros((height, width, 3), np.uint8), 256)
+    resized = to_working_size(np.zeros((height, width, 3), np.uint8), Preparation(256))
     assert resized.shape == (expected[1], expected[0], 3)

@@ -25,11 +25,13 @@ class ActivationMaps:
         places: (S,) int64, sorted: index of the middle frame (rgb) or flow field (flow) of each snippet.
         crop_fraction: the maps cover what the network saw: the centre square whose side is this share of the frame's
             shorter side.
+        square: frames are squeezed to squares first, so the share is that of both sides.
     """
 
     values: np.ndarray
     places: np.ndarray
     crop_fraction: float
+    square: bool = False
 
     @property
     def strongest_place(self) -> int:
@@ -45,7 +47,7 @@ class ActivationMaps:
             height: of the frame, at any size, in its own pixels.
             width: likewise.
         """
-        crop = centre_crop(height, width, self.crop_fraction)
+        crop = centre_crop(height, width, self.crop_fraction, self.square)
         enlarged = cv2.resize(self._at(place), (crop.width, crop.height), interpolation=cv2.INTER_CUBIC)
         laid = np.zeros((height, width), np.float32)
         laid[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width] = np.clip(enlarged, 0, 1)

@@ -71,7 +71,7 @@ class Preparer:
             (2, H // r, W // r) uint8 with r = `preparation.flow_reduction`, or None for the first frame and where it
             was not wanted.
         """
-        frame = resize_short_side(pixels, self.preparation.short_side)
+        frame = to_working_size(pixels, self.preparation)
         flow = None
         if want_flow and self._previous is not None:
             began = time.perf_counter()
@@ -180,18 +180,21 @@ def stored_flow(flow: np.ndarray, jpeg_quality: int | None) -> np.ndarray:
     return from_pictures(as_stored(to_picture(flow), jpeg_quality)[None])[0]
 
 
-def resize_short_side(pixels: np.ndarray, short_side: int) -> np.ndarray:
-    """Scale a frame so that its shorter side has `short_side` pixels; the aspect ratio stays.
+def to_working_size(pixels: np.ndarray, preparation: Preparation) -> np.ndarray:
+    """Scale a frame so that its shorter side has `preparation.short_side` pixels.
+
+    The aspect ratio stays, unless `preparation.square` makes both sides that long.
 
     Args:
         pixels: (H, W, 3) uint8.
-        short_side: pixels.
+        preparation: the working size.
     """
     height, width = pixels.shape[:2]
-    scale = short_side / min(height, width)
-    if scale == 1:
+    side = preparation.short_side
+    scale = side / min(height, width)
+    size = (side, side) if preparation.square else (max(side, round(width * scale)), max(side, round(height * scale)))
+    if size == (width, height):
         return pixels
-    size = (max(short_side, round(width * scale)), max(short_side, round(height * scale)))
     return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
 
 

@@ -266,7 +266,8 @@ class Recognizer:
             starts = self._starts(stream, clip.num_frames, clip.name, num_snippets)
             inputs = evaluation_input(clip, spec, starts, next(network.parameters()).device)
             values = class_activation_maps(network, inputs, int(prediction.scores.argmax()))
-            maps[stream] = ActivationMaps(values, starts + spec.stack_length // 2, spec.crop_fraction)
+            square = self.bundle.preparation.square
+            maps[stream] = ActivationMaps(values, starts + spec.stack_length // 2, spec.crop_fraction, square)
             if stream == "flow":
                 fields = clip.read("flow", maps[stream].places)
                 full_scale = usual_speed(dequantise(fields, self.bundle.preparation.flow.bound))

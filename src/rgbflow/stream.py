@@ -54,6 +54,7 @@ class Preparation:
     flow: FlowSettings = field(default_factory=FlowSettings)
     jpeg_quality: int | None = 96  # of what is kept of frames and flow; None: nothing is lost
     frame_rate: float | None = None  # frames per second that a video is resampled to; None: as it is
+    square: bool = False  # frames are squeezed to short_side × short_side: crops then see what is at the sides
 
     def __post_init__(self):
         if self.jpeg_quality is not None and not 1 <= self.jpeg_quality <= 100:
@@ -74,13 +75,16 @@ class Preparation:
         return self.short_side // (self.flow_reduction if stream == "flow" else 1)
 
     def as_dict(self) -> dict:
-        return asdict(self)
+        values = asdict(self)
+        if not self.square:  # as older stores say it: these are to stay valid
+            del values["square"]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict) -> "Preparation":
         """Read what `as_dict` gave; what older stores and bundles don't say is how these were made."""
         flow = FlowSettings(**{"reduction": 1, **values["flow"]})
-        return cls(values["short_side"], flow, values.get("jpeg_quality"), values.get("frame_rate"))
+        return cls(**{"jpeg_quality": None, "frame_rate": None, **values, "flow": flow})
 
 
 @dataclass(frozen=True)

@@ -12,18 +12,20 @@ from rgbflow.clip import Clip
 from rgbflow.sampling import snippet_indices
 from rgbflow.stream import Crops, StreamSpec
 
+Factors = tuple[float, float, float]  # of brightness, contrast and saturation
 TRAIN_SCALES = (1.0, 0.875, 0.75, 0.66)  # crop sides as shares of the short side (Wang et al. 2016, section 4.1)
 
 
 @dataclass(frozen=True)
 class Crop:
-    """A rectangle in pixels of the frames or fields it is cut from, shown mirrored or not."""
+    """A rectangle in pixels of the frames or fields it is cut from, shown mirrored or not, in other colours or not."""
 
     top: int
     left: int
     height: int
     width: int
     flip: bool = False
+    colour: Factors | None = None  # of frames only
 
 
 @dataclass(frozen=True)
@@ -36,17 +38,24 @@ class Augmentation:
             ratio varies a little too; False takes squares of the size that every test sees.
         corner_crops: crops lie in a corner or in the centre; False puts them anywhere, which shows the borders less
             often (Wang et al. 2015, section 3).
+        colour: brightness, contrast and saturation of frames vary by up to this share (as in Krizhevsky et al. 2012 and
+            its followers): a network can't learn a place by its light. Flow has no colours.
     """
 
     flip: bool = True
     multi_scale: bool = True
     corner_crops: bool = False
+    colour: float = 0.0
 
 
-def centre_crop(height: int, width: int, fraction: float) -> Crop:
-    """The centre square whose side is `fraction` of the shorter side: what every test sees."""
-    side = round(min(height, width) * fraction)
-    return Crop(top=(height - side) // 2, left=(width - side) // 2, height=side, width=side)
+def centre_crop(height: int, width: int, fraction: float, square: bool = False) -> Crop:
+    """The centre square whose side is `fraction` of the shorter side: what every test sees.
+
+    With `square`, what a network sees of a frame of this size that was squeezed to a square before: `fraction` of both.
+    """
+    whole = (height, width) if square else (min(height, width),) * 2
+    high, wide = (round(side * fraction) for side in whole)
+    return Crop(top=(height - high) // 2, left=(width - wide) // 2, height=high, width=wide)
 
 
 def evaluation_crops(height: int, width: int, fraction: float, crops: Crops) -> list[Crop]:
@@ -85,7 +94,9 @@ def random_crop(height: int, width: int, fraction: float, vary: Augmentation, rn
         top, left = places[rng.integers(len(places))]
     else:
         top, left = int(rng.integers(free_height + 1)), int(rng.integers(free_width + 1))
-    return Crop(top, left, crop_height, crop_width, flip=bool(vary.flip and rng.random() < 0.5))
+    flip = bool(vary.flip and rng.random() < 0.5)
+    colour = tuple(rng.uniform(1 - vary.colour, 1 + vary.colour, 3).tolist()) if vary.colour else None
+    return Crop(top, left, crop_height, crop_width, flip, colour)
 
 
 def read_snippets(clip: Clip, spec: StreamSpec, starts: np.ndarray) -> torch.Tensor:
@@ -125,6 +136,8 @@ def to_input(snippets: torch.Tensor, crop: Crop, spec: StreamSpec) -> torch.Tens
         values = values.flip(-1)
         if spec.stream == "flow":
             values[:, 0::2] = 255 - values[:, 0::2]  # 8-bit flow is symmetric about 127.5
+    if crop.colour and spec.stream == "rgb":
+        values = recoloured(values, crop.colour)
     offset, factor = _normalisation(spec, values.device)
     # Planes side by side are scaled twice as fast, and the networks read them so.
     values = values.to(torch.float32, memory_format=torch.channels_last)
@@ -137,6 +150,22 @@ def to_input(snippets: torch.Tensor, crop: Crop, spec: StreamSpec) -> torch.Tens
         else:
             values = _enlarge(values, spec.input_size)
     return values.contiguous(memory_format=torch.channels_last)
+
+
+def recoloured(frames: torch.Tensor, factors: Factors) -> torch.Tensor:
+    """Frames with other brightness, contrast and saturation, in this order: (S, 3L, H, W) uint8 to the same.
+
+    Args:
+        frames: the planes of one or more frames.
+        factors: 1 changes nothing; contrast 0 is one gray, saturation 0 gray levels.
+    """
+    import torchvision.transforms.v2.functional as images  # slow to import, and only training needs it
+
+    brightness, contrast, saturation = factors
+    single = frames.reshape(-1, 3, *frames.shape[-2:])
+    single = images.adjust_brightness(single, brightness)
+    single = images.adjust_contrast(single, contrast)
+    return images.adjust_saturation(single, saturation).reshape(frames.shape)
 
 
 def mean_of_fields(snippets: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from rgbflow.clip import as_stored, resize_short_side
+from rgbflow.clip import as_stored, to_working_size
 from rgbflow.data import store as store_module
 from rgbflow.data.layouts import read_class_folders
 from rgbflow.data.store import OK, Store, prepare, stored_file
@@ -46,7 +46,7 @@ def test_the_store_equals_direct_decoding(videos, tmp_path, jpeg_quality):
     store = Store(tmp_path / "store")
     flow_method = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     for source, row in zip(sources, rows, strict=True):
-        frames = [resize_short_side(frame.pixels, 48) for frame in decode(source.path)]
+        frames = [to_working_size(frame.pixels, PREPARATION) for frame in decode(source.path)]
         clip = store.clip(source.name)
         assert row.frames == clip.num_frames == len(frames)
         shown = [as_stored(frame, jpeg_quality) for frame in frames]
@@ -65,7 +65,7 @@ def test_flow_is_stored_at_a_quarter_and_errs_less_than_full_size_jpegs_of_quali
     prepare(read_class_folders(tmp_path / "videos"), tmp_path / "store", Preparation())
     stored = Store(tmp_path / "store").clip("walk/clip").read("flow", np.arange(3))
     assert stored.shape == (3, 2, 64, 85)
-    gray = [cv2.cvtColor(resize_short_side(frame.pixels, 256), cv2.COLOR_RGB2GRAY) for frame in decode(path)]
+    gray = [cv2.cvtColor(to_working_size(frame.pixels, Preparation()), cv2.COLOR_RGB2GRAY) for frame in decode(path)]
     for field, (one, other) in zip(dequantise(stored, 20.0), pairwise(gray), strict=True):
         full = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(one, other, None).transpose(2, 0, 1)
         enlarged = np.stack([cv2.resize(plane, full.shape[:0:-1]) for plane in field])
@@ -97,7 +97,7 @@ def test_the_frame_rate_is_changed_by_time(tmp_path, moving_square):
         (row,) = prepare(read_class_folders(tmp_path / "videos"), tmp_path / "store", preparation)
         clip = Store(tmp_path / "store").clip("walk/clip")
         assert (row.frames, row.frames_per_second, clip.end_seconds) == (len(shown), rate, 1.0)
-        frames = np.stack([resize_short_side(frame.pixels, 48) for frame in decode(path)])[shown]
+        frames = np.stack([to_working_size(frame.pixels, PREPARATION) for frame in decode(path)])[shown]
         stored = clip.read("rgb", np.arange(len(shown))).transpose(0, 2, 3, 1)
         np.testing.assert_array_equal(stored, frames)
 

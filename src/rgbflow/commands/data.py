@@ -87,6 +87,7 @@ def prepare(
     bound: Annotated[float | None, Flag(metavar="PIXELS")] = None,
     flow_reduction: Annotated[int, Flag(metavar="{0,1,2,4}")] = FlowSettings.reduction,
     short_side: int = Preparation.short_side,
+    square: bool = Preparation.square,
     frame_rate: Annotated[float | None, Flag(metavar="FPS")] = Preparation.frame_rate,
     jpeg_quality: Annotated[int | None, Flag(metavar="1…100|None")] = Preparation.jpeg_quality,
     groups: Annotated[Path | None, Flag(metavar="PATH")] = None,
@@ -106,6 +107,7 @@ def prepare(
         bound: largest displacement kept, in pixels per frame step at the working size; None measures some clips.
         flow_reduction: flow is kept at 1/N of the working size; 0 is what loses least for the bytes: docs/data.md.
         short_side: working size: pixels of the shorter side.
+        square: squeeze frames to squares, so that crops see what is at the sides of wide ones.
         frame_rate: frames per second to resample to, by time; None keeps every frame.
         jpeg_quality: of the stored frames and flow; None loses nothing and takes half as much space again.
         groups: table of groups, Class/clip.avi<TAB>group; VIDEOS/groups.tsv is found by itself.
@@ -133,7 +135,7 @@ def prepare(
     if plan and (verify or cluster):
         raise InputError("--plan measures on this machine and writes nothing: leave --verify and --cluster out")
     settings = FlowSettings(flow, preset, FlowSettings.bound if bound is None else bound, flow_reduction)
-    preparation = Preparation(short_side, settings, jpeg_quality, frame_rate)
+    preparation = Preparation(short_side, settings, jpeg_quality, frame_rate, square)
     sources = read_class_folders(videos, read_groups(groups) if groups else None)
     if bound is None:
         settings = replace(settings, bound=usual_bound(sources, preparation, out))

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from rgbflow.clip import resize_short_side
+from rgbflow.clip import to_working_size
 from rgbflow.data.layouts import SourceClip
 from rgbflow.data.store import MANIFEST, Store
 from rgbflow.errors import InputError
@@ -51,9 +51,7 @@ def _displacements(source: SourceClip, preparation: Preparation) -> Iterator[np.
     estimate = make_estimator(preparation.flow, preparation.flow_reduction)
     try:
         frames = islice(decode(source.path, preparation.frame_rate), NUM_FRAMES)
-        gray = (
-            cv2.cvtColor(resize_short_side(one.pixels, preparation.short_side), cv2.COLOR_RGB2GRAY) for one in frames
-        )
+        gray = (cv2.cvtColor(to_working_size(one.pixels, preparation), cv2.COLOR_RGB2GRAY) for one in frames)
         for before, after in islice(pairwise(gray), 0, None, EVERY):
             yield np.abs(estimate(before, after)).max(axis=0).ravel()
     except InputError:  # it is named when it is prepared

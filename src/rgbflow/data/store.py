@@ -311,6 +311,7 @@ def _write_manifest(path: Path, rows: list[Row], preparation: Preparation) -> No
         "flow_bound": flow.bound,
         "flow_reduction": preparation.flow_reduction,
         "short_side": preparation.short_side,
+        "square": preparation.square,
         "jpeg_quality": preparation.jpeg_quality,
     }
     table = pa.Table.from_pylist([{**row, **settings} for row in columns])

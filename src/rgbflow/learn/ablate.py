@@ -59,6 +59,7 @@ PARTS = (
     Part("flip", "mirroring", {"flip": False}),
     Part("scales", "crops of many scales", {"multi_scale": False}),
     Part("corners", "crops in corners", {"corner_crops": False}),
+    Part("colour", "colours varied", {"colour_jitter": 0.0}, ("rgb",)),
     Part("mean-flow", "mean flow subtracted", {"subtract_mean_flow": False}, ("flow",)),
     Part("balance", "balanced classes", {"balanced": False}),
     Part("warm-up", "warm-up", {"warmup_epochs": 0.0}),

@@ -59,6 +59,8 @@ class TrainConfig:
     """Crops of random size and shape, not only of the size that a test sees."""
     corner_crops: bool = False
     """Crops lie in a corner or the centre, not anywhere."""
+    colour_jitter: float = 0.0
+    """Brightness, contrast and saturation of frames vary by up to this share. Not used by flow."""
     subtract_mean_flow: bool = False
     """Subtract from each flow field its mean, which a moving camera makes. Not used by rgb."""
     balanced: bool = False
@@ -104,6 +106,8 @@ class TrainConfig:
             raise InputError("freeze_batch_norms keeps those of the starting weights: it needs weights, not none")
         if not 0 < self.crop_fraction <= 1:
             raise InputError(f"crop_fraction ({self.crop_fraction}) must be in (0, 1]: the default is 0.875")
+        if not 0 <= self.colour_jitter <= 1:
+            raise InputError(f"colour_jitter ({self.colour_jitter}) must be in [0, 1]: 0.6 is strong, the default is 0")
         for name in ("label_smoothing", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} ({getattr(self, name)}) must be in [0, 1): the default is {_default(name)}")

@@ -287,7 +287,7 @@ def _make_module(
     report: Callable[[str], None],
 ) -> StreamTraining:
     """The network with its starting weights, and its data."""
-    vary = Augmentation(config.flip, config.multi_scale, config.corner_crops)
+    vary = Augmentation(config.flip, config.multi_scale, config.corner_crops, config.colour_jitter)
     parts = {"train": ClipDataset(store, split.train, split.classes, spec, config.num_segments, vary, config.seed)}
     for part in watched:
         clips = getattr(split, part)
