@@ -30,8 +30,8 @@ from rgbflow.origin import describe_origin
 from rgbflow.stream import STREAMS
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "strong.md"
-# Weizmann's own height; in UT-Interaction's wide clips the persons stand at the sides. On val parts the flow streams had a
-# loss of 0.80 with Farneback, 0.85 with DIS medium and 0.99 with DIS fast (flow_methods.py's trainings).
+# Weizmann's own height; in UT-Interaction's wide clips the persons stand at the sides. On val parts the flow had
+# a loss of 0.80 with Farneback, 0.85 with DIS medium and 0.99 with DIS fast (flow_methods.py's trainings).
 PREPARE = "--short-side 144 --square --flow farneback"
 CONFIG = replace(LITE, input_size=128, colour_jitter=0.6, average_epochs=4, workers=0)
 SNIPPETS = 25

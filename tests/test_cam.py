@@ -68,17 +68,18 @@ def test_networks_without_a_feature_map_are_refused_with_the_remedy(backbone, al
 @pytest.mark.parametrize(("height", "width"), [(120, 200), (200, 120), (97, 131), (64, 64)])
 @pytest.mark.parametrize("crop_fraction", [1.0, 0.875, 0.5])
 @pytest.mark.parametrize("cell", [(0, 0), (1, 3), (2, 2)])
-def test_a_map_is_laid_where_the_network_looked(height, width, crop_fraction, cell):
+@pytest.mark.parametrize("square", [False, True])
+def test_a_map_is_laid_where_the_network_looked(height, width, crop_fraction, cell, square):
     values = np.zeros((1, 4, 4), np.float32)
     values[0][cell] = 1
-    laid = ActivationMaps(values, np.array([0]), crop_fraction).on_frame(0, height, width)
-    crop = centre_crop(height, width, crop_fraction)
+    laid = ActivationMaps(values, np.array([0]), crop_fraction, square).on_frame(0, height, width)
+    crop = centre_crop(height, width, crop_fraction, square)
     assert laid.shape == (height, width)
     assert 0 <= laid.min() <= laid.max() <= 1
     y, x = np.unravel_index(laid.argmax(), laid.shape)
-    size = crop.height / 4
-    assert crop.top + cell[0] * size - 1 <= y <= crop.top + (cell[0] + 1) * size
-    assert crop.left + cell[1] * size - 1 <= x <= crop.left + (cell[1] + 1) * size
+    high, wide = crop.height / 4, crop.width / 4
+    assert crop.top + cell[0] * high - 1 <= y <= crop.top + (cell[0] + 1) * high
+    assert crop.left + cell[1] * wide - 1 <= x <= crop.left + (cell[1] + 1) * wide
     outside = laid.copy()
     outside[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width] = 0
     assert not outside.any()

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -56,3 +58,18 @@ def test_the_shorter_side_gets_the_working_size(size, expected):
     width, height = size
     resized = to_working_size(np.zeros((height, width, 3), np.uint8), Preparation(256))
     assert resized.shape == (expected[1], expected[0], 3)
+
+
+@pytest.mark.parametrize("size", [(320, 240), (240, 320), (64, 64), (400, 30)])
+def test_a_squared_frame_holds_the_whole_frame(size):
+    width, height = size
+    pixels = np.repeat(np.linspace(0, 255, width).astype(np.uint8)[None, :, None], height, axis=0).repeat(3, axis=2)
+    resized = to_working_size(pixels, replace(PREPARATION, square=True))
+    assert resized.shape == (64, 64, 3)
+    np.testing.assert_allclose(resized[32, [0, 31, 63], 0], [2, 126, 253], atol=4)
+
+
+def test_a_preparation_is_read_as_it_was_written_and_older_ones_are_not_square():
+    for preparation in (PREPARATION, replace(PREPARATION, square=True, frame_rate=12.5)):
+        assert Preparation.from_dict(preparation.as_dict()) == preparation
+    assert "square" not in PREPARATION.as_dict()

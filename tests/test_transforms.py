@@ -5,6 +5,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from PIL.ImageEnhance import Brightness, Color, Contrast
 
 from rgbflow.clip import FrameClip
 from rgbflow.flow import FlowSettings
@@ -17,6 +19,7 @@ from rgbflow.transforms import (
     evaluation_input,
     random_crop,
     read_snippets,
+    recoloured,
     to_input,
 )
 
@@ -110,6 +113,32 @@ def test_a_crop_shows_its_part_and_nothing_else():
 
 def test_the_centre_crop_is_in_the_centre():
     assert centre_crop(256, 340, 0.875) == Crop(top=16, left=58, height=224, width=224)
+    assert centre_crop(200, 400, 0.5, square=True) == Crop(top=50, left=100, height=100, width=200)
+
+
+@pytest.mark.parametrize(("place", "enhance"), [(0, Brightness), (1, Contrast), (2, Color)])
+@pytest.mark.parametrize("factor", [0.0, 0.4, 1.0, 1.6])
+def test_colours_change_as_in_pillow(place, enhance, factor):
+    frames = np.random.default_rng(0).integers(0, 256, (2, 6, 20, 30), dtype=np.uint8)
+    factors = [1.0, 1.0, 1.0]
+    factors[place] = factor
+    changed = recoloured(torch.from_numpy(frames), tuple(factors)).numpy()
+    for planes, found in zip(frames.reshape(4, 3, 20, 30), changed.reshape(4, 3, 20, 30), strict=True):
+        expected = np.asarray(enhance(Image.fromarray(planes.transpose(1, 2, 0))).enhance(factor))
+        np.testing.assert_allclose(found.transpose(1, 2, 0), expected.astype(int), atol=1.01)
+
+
+def test_colours_vary_in_training_without_changing_where_it_looks_and_flow_has_none():
+    plain, coloured = (
+        [random_crop(100, 140, 0.875, vary, np.random.default_rng(seed)) for seed in range(200)]
+        for vary in (Augmentation(), Augmentation(colour=0.6))
+    )
+    assert [replace(crop, colour=None) for crop in coloured] == plain
+    factors = np.array([crop.colour for crop in coloured])
+    assert factors.shape == (200, 3)
+    np.testing.assert_allclose([factors.min(0), factors.max(0)], [[0.4] * 3, [1.6] * 3], atol=0.05)
+    fields = torch.randint(0, 256, (1, 4, 100, 140), dtype=torch.uint8)
+    assert torch.equal(to_input(fields, coloured[0], flow_spec(2)), to_input(fields, plain[0], flow_spec(2)))
 
 
 def test_random_crops_stay_inside_and_use_every_side_and_both_directions():
