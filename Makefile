@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test weizmann paper-small strong ablation flow-methods stored-flow fusion unknown live-soak clean
+.PHONY: demo test weizmann paper-small strong ablation flow-methods stored-flow fusion unknown live-soak inference int8 clean
 
 demo: $(VENV)/installed
 	$(BIN)/rgbflow demo --out demo
@@ -52,6 +52,14 @@ BUNDLE ?= runs/mine
 VIDEO ?= clip.mp4
 live-soak: $(VENV)/installed
 	$(BIN)/python benchmarks/live.py $(BUNDLE) $(VIDEO)
+
+# Against other networks, on an idle machine; transformers is of one of these
+inference: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet transformers
+	$(BIN)/python benchmarks/inference.py $(DATA)/ucf101-sample --idle
+
+int8: $(VENV)/installed
+	$(BIN)/python benchmarks/int8.py
 
 clean:
 	rm -rf $(VENV) demo build dist

@@ -1,10 +1,12 @@
 """Live recognition over minutes, and of several cameras at once; writes docs/results/live.md.
 
-    python benchmarks/live.py BUNDLE VIDEO [--minutes 10] [--cameras 8] [--camera-bundle BUNDLE]
+    python benchmarks/live.py BUNDLE VIDEO [--minutes 10] [--cameras 8] [--camera-bundle BUNDLE] [--rule-videos FILE …]
 
 BUNDLE sees VIDEO, looped at 30 frames a second, for so many minutes, as a camera would send it. Then so many
-recognisers of --camera-bundle (BUNDLE if not given), 10 updates a second each, share one engine for two minutes. It
-takes --minutes and about five more. Every other program on the machine makes the figures worse than they are.
+recognisers of --camera-bundle (BUNDLE if not given), 10 updates a second each, share one engine for two minutes. What
+the rule for the rgb network changes is measured with the same on --rule-videos (VIDEO if not given), which its training
+should not have seen. It takes --minutes and about five more. Every other program on the machine makes the figures worse
+than they are.
 """
 
 import argparse
@@ -117,8 +119,8 @@ def several(recognizer: Recognizer, video: Path, cameras: int) -> list[Measured]
     return found
 
 
-def by_rule_and_always(recognizer: Recognizer, video: Path) -> tuple[float, float, float]:
-    """What the rule for the rgb network changes, over one pass of the video.
+def by_rule_and_always(recognizer: Recognizer, videos: list[Path]) -> tuple[float, float, float]:
+    """What the rule for the rgb network changes, over one pass of each video.
 
     Returns:
         Share of updates that ran rgb, and share whose label is that of running it each time, percent; and the mean
@@ -126,11 +128,13 @@ def by_rule_and_always(recognizer: Recognizer, video: Path) -> tuple[float, floa
     """
     runs = []
     for always in (False, True):
-        live = recognizer.live()
-        if always:
-            live._scene.needs_look = lambda frame, seconds: True
-        updates = (live.push(frame.pixels, frame.pts_seconds) for frame in decode(video))
-        runs.append([update.prediction for update in updates if update is not None])
+        runs.append([])
+        for video in videos:
+            live = recognizer.live()
+            if always:
+                live._scene.needs_look = lambda frame, seconds: True
+            updates = (live.push(frame.pixels, frame.pts_seconds) for frame in decode(video))
+            runs[-1] += [update.prediction for update in updates if update is not None]
     ran = 100 * np.mean(["rgb network" in prediction.seconds for prediction in runs[0]])
     same = 100 * np.mean([one.label == other.label for one, other in zip(*runs, strict=True)])
     apart = 100 * np.mean([np.abs(one.scores - other.scores).mean() for one, other in zip(*runs, strict=True)])
@@ -141,7 +145,24 @@ def percentiles(values: list[float], *which: float) -> str:
     return " / ".join(f"{value:.1f}" for value in np.percentile(values, which))
 
 
-def page(arguments: argparse.Namespace, soak: Measured, fixed: float, cameras: list[Measured], rule: tuple) -> str:
+def described(recognizer: Recognizer) -> str:
+    """What runs."""
+    specs, size = recognizer.bundle.streams, recognizer.bundle.preparation.short_side
+    networks = ", ".join(
+        f"{name} {spec.backbone} at {spec.input_size} with L = {spec.stack_length}" for name, spec in specs.items()
+    )
+    return f"Networks: {networks}; frames of {size} pixels; {recognizer.engine.name}."
+
+
+def page(
+    arguments: argparse.Namespace,
+    recognizer: Recognizer,
+    shared: Recognizer,
+    soak: Measured,
+    fixed: float,
+    cameras: list[Measured],
+    rule: tuple,
+) -> str:
     """The results page."""
     quarter = len(soak.latencies) // 4
     first, last = np.median(soak.latencies[:quarter]), np.median(soak.latencies[-quarter:])
@@ -157,6 +178,7 @@ def page(arguments: argparse.Namespace, soak: Measured, fixed: float, cameras: l
 
 A real file, looped at {RATE:.0f} frames a second, through `Recognizer.live` as `rgbflow live` runs it (capture, flow
 and networks in three threads), {arguments.minutes:g} minutes; the first {WARM_SECONDS:.0f} seconds are not counted.
+{described(recognizer)}
 
 | figure | measured | aim |
 |---|---|---|
@@ -172,13 +194,14 @@ and networks in three threads), {arguments.minutes:g} minutes; the first {WARM_S
 |---|---|---|
 {stages}
 
-The rule for the rgb network, over one pass of the file: it ran in {ran:.0f} % of the updates; {same:.1f} % of the
-labels are those of running it each time, the scores differ by {apart:.2f} points on average.
+The rule for the rgb network, over one pass of {len(arguments.rule_videos or [1])} file(s) with the bundle below: it
+ran in {ran:.0f} % of the updates; {same:.1f} % of the labels are those of running it each time, the scores differ by
+{apart:.2f} points on average.
 
 ## {len(cameras)} at once
 
-So many recognisers{" of another bundle" if arguments.camera_bundle else ""} on one engine, at most
-{CAMERA_UPDATES:.0f} updates a second each, {CAMERA_SECONDS:.0f} seconds.
+So many recognisers on one engine, at most {CAMERA_UPDATES:.0f} updates a second each, {CAMERA_SECONDS:.0f} seconds.
+{described(shared)}
 
 | figure | measured | aim for `lite` |
 |---|---|---|
@@ -202,16 +225,18 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--cameras", type=int, default=8)
     parser.add_argument("--camera-bundle")
+    parser.add_argument("--rule-videos", type=Path, nargs="+")
     arguments = parser.parse_args()
-    recognizer = Recognizer.load(arguments.bundle)
-    rule = by_rule_and_always(recognizer, arguments.video)  # warms everything up
-    print(rule, file=sys.stderr)
+    recognizer = Recognizer.load(arguments.bundle, engine="auto")
+    recognizer.predict(arguments.video, num_snippets=1)  # the networks have their memory now
     fixed = memory()
     soak = run(recognizer.live(), arguments.video, arguments.minutes * 60)
     print(percentiles(soak.latencies, 50, 95, 99), soak.dropped, file=sys.stderr)
-    shared = Recognizer.load(arguments.camera_bundle) if arguments.camera_bundle else recognizer
+    shared = Recognizer.load(arguments.camera_bundle, engine="auto") if arguments.camera_bundle else recognizer
+    rule = by_rule_and_always(shared, arguments.rule_videos or [arguments.video])
+    print(rule, file=sys.stderr)
     cameras = several(shared, arguments.video, arguments.cameras)
-    write_page(PAGE, page(arguments, soak, fixed, cameras, rule))
+    write_page(PAGE, page(arguments, recognizer, shared, soak, fixed, cameras, rule))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,405 @@
+"""One update of rgbflow against other ways to name what a video shows; writes docs/results/inference.md and .json.
+
+    python benchmarks/inference.py VIDEOS [--updates 100] [--rounds 2] [--idle]      (a folder of videos)
+
+Needs transformers. Every contender runs in a process of its own, one after another, in several rounds, on the same
+frames. Weights are random: they cost as much time as trained ones. Without --idle it prints the figures of a busy
+machine and writes no page; with it, it waits until nothing else runs.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from pages import write_page
+
+from rgbflow import Recognizer
+from rgbflow.atomic import write_atomically
+from rgbflow.bundle import Bundle, load_bundle, save_bundle, save_stream
+from rgbflow.clip import ClipWindow, FrameClip
+from rgbflow.engine import load_networks
+from rgbflow.export import to_onnx, to_openvino
+from rgbflow.flow import make_estimator
+from rgbflow.learn.presets import LITE
+from rgbflow.model import StreamNet, has_fast_bf16
+from rgbflow.origin import describe_origin
+from rgbflow.stream import FlowSettings, Preparation, StreamSpec
+from rgbflow.transforms import read_snippets
+from rgbflow.video import decode
+
+PAGE = Path(__file__).parents[1] / "docs" / "results" / "inference.md"
+CLASSES, STACK, CALIBRATION, WARM, MOST_SECONDS = 101, 10, 40, 3, 20.0
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SIZES = {"ResNet101": ("resnet101", 224), "lite": (LITE.backbone, LITE.input_size)}
+TORCHVISION = {  # network, its frames
+    "r3d_18": ("R3D_18_Weights", 16),
+    "r2plus1d_18": ("R2Plus1D_18_Weights", 16),
+    "s3d": ("S3D_Weights", 16),
+    "mvit_v2_s": ("MViT_V2_S_Weights", 16),
+    "swin3d_t": ("Swin3D_T_Weights", 16),
+}
+Frames = list[np.ndarray]  # each (H, W, 3) uint8 RGB
+Label = Callable[[Frames], np.ndarray]  # the frames up to now to scores (K,)
+
+
+def precisions(engine: str) -> str:
+    """What torch and OpenVINO compute in here."""
+    return f"{engine} bf16" if has_fast_bf16(torch.device("cpu")) else f"{engine} fp32"
+
+
+def contenders() -> dict[str, tuple[str, ...]]:
+    """Per name, what makes it: see `make`."""
+    found = {}
+    for network in SIZES:
+        pair = f"rgbflow, {network} × 2"
+        found[f"{pair}, {precisions('torch')}"] = ("rgbflow", network, "torch")
+        found[f"{pair}, onnx fp32"] = ("rgbflow", network, "onnx")
+        found[f"{pair}, {precisions('openvino')}"] = ("rgbflow", network, "openvino")
+        found[f"{pair}, openvino int8"] = ("rgbflow", network, "int8")
+        found[f"rgbflow live, {network} × 2, openvino int8"] = ("live", network)
+    found["plain PyTorch, ResNet101 × 2, fp32"] = ("plain",)
+    for arithmetic in ("fp32", "bf16") if has_fast_bf16(torch.device("cpu")) else ("fp32",):
+        for name, (_, frames) in TORCHVISION.items():
+            found[f"torchvision {name}, {frames} frames, {arithmetic}"] = ("torchvision", name, arithmetic)
+        found[f"VideoMAE-base, 16 frames, {arithmetic}"] = ("videomae", arithmetic)
+    return found
+
+
+def random_bundle(folder: Path, network: str) -> None:
+    """A bundle of both streams with random weights."""
+    backbone, size = SIZES[network]
+    split = {"protocol": "none", "seed": 0, "sha256": "0" * 64}
+    classes = tuple(f"class {number}" for number in range(CLASSES))
+    specs = (
+        StreamSpec("rgb", backbone, size, 1, MEAN, STD),
+        StreamSpec("flow", backbone, size, STACK, (0.5, 0.5), (0.1, 0.1), subtract_mean_flow=network == "lite"),
+    )
+    for spec in specs:
+        weights = StreamNet(spec, CLASSES).state_dict()
+        save_stream(folder, Bundle(classes, Preparation(), {spec.stream: spec}, split), spec.stream, weights)
+
+
+def export_all(folder: Path, clip: FrameClip) -> None:
+    """Beside a bundle those of ONNX, of OpenVINO, and in 8-bit integers, calibrated on a clip."""
+    import openvino
+
+    bundle = load_bundle(folder)
+    for stream, network in load_networks(folder, bundle).items():
+        spec = bundle.streams[stream]
+        starts = np.linspace(0, spec.num_items(clip.num_frames) - spec.stack_length, CALIBRATION).astype(int)
+        snippets = read_snippets(clip, spec, starts).numpy()
+        model = to_onnx(network, spec, bundle.preparation)
+        write_atomically(folder.with_suffix(".onnx") / f"{stream}.onnx", model.SerializeToString())
+        for suffix, calibration in ((".openvino", ()), (".int8", [one[None] for one in snippets])):
+            path = folder.with_suffix(suffix) / f"{stream}.xml"
+            openvino.save_model(to_openvino(model, calibration), path, compress_to_fp16=False)
+    for suffix in (".onnx", ".openvino", ".int8"):
+        save_bundle(folder.with_suffix(suffix), bundle)
+
+
+def make_rgbflow(folder: Path, network: str, engine: str) -> Label:
+    """One DIS flow field for the newest frame, both networks on one snippet, their fusion."""
+    suffix = "" if engine == "torch" else f".{engine}"
+    recognizer = Recognizer.load(
+        (folder / network).with_suffix(suffix), "cpu", "openvino" if suffix == ".int8" else engine
+    )
+    clip = FrameClip(recognizer.bundle.preparation)
+
+    def label(frames: Frames) -> np.ndarray:
+        for pixels in frames[-1:] if clip.num_frames else frames:
+            clip.push(pixels, clip.num_frames / 25)
+        first = clip.num_frames - STACK - 1
+        clip.forget(first)
+        return recognizer.predict(ClipWindow(clip, first, STACK + 1, 0.0, 1.0), num_snippets=1).scores
+
+    return label
+
+
+def make_live(folder: Path, network: str) -> Label:
+    """The same as a camera is watched: rgb runs only when the scene has changed, scores are a mean over a second."""
+    live = Recognizer.load((folder / network).with_suffix(".int8"), "cpu", "openvino").live(updates_per_second=1000)
+    seen = 0
+
+    def label(frames: Frames) -> np.ndarray:
+        nonlocal seen
+        for pixels in frames[-1:] if seen else frames:
+            update = live.push(pixels, seen / 25)
+            seen += 1
+        return update.prediction.scores
+
+    return label
+
+
+def make_plain() -> Label:
+    """The same two networks as people write them: eager, fp32, NCHW, DIS at the full size, a deque of fields."""
+    import timm
+
+    rgb, flow = (timm.create_model("resnet101", in_chans=c, num_classes=CLASSES).eval() for c in (3, 2 * STACK))
+    estimate, fields, last = make_estimator(FlowSettings()), [], []
+
+    def resized(pixels: np.ndarray) -> np.ndarray:
+        scale = 256 / min(pixels.shape[:2])
+        return cv2.resize(pixels, None, fx=scale, fy=scale)
+
+    def centre(planes: np.ndarray) -> torch.Tensor:
+        top, left = ((size - 224) // 2 for size in planes.shape[-2:])
+        return torch.from_numpy(np.ascontiguousarray(planes[:, top : top + 224, left : left + 224])).float()[None]
+
+    @torch.inference_mode()
+    def label(frames: Frames) -> np.ndarray:
+        for pixels in frames[-1:] if last else frames:
+            frame = resized(pixels)
+            gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+            if last:
+                fields.append(estimate(last.pop(), gray))
+                del fields[:-STACK]
+            last.append(gray)
+        mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
+        image = (centre(frame.transpose(2, 0, 1)) / 255 - mean) / std
+        stack = centre(np.concatenate(fields)) / 20
+        scores = [network(one).softmax(dim=1) for network, one in ((rgb, image), (flow, stack))]
+        return ((scores[0] + scores[1]) / 2)[0].numpy()
+
+    return label
+
+
+def make_torchvision(name: str, arithmetic: str) -> Label:
+    """A video network with the preparation that its published weights come with."""
+    import torchvision.models.video as models
+
+    weights, count = TORCHVISION[name]
+    prepare = getattr(models, weights).DEFAULT.transforms()
+    network = getattr(models, name)(num_classes=CLASSES).eval()
+
+    @torch.inference_mode()
+    def label(frames: Frames) -> np.ndarray:
+        clip = prepare(torch.from_numpy(np.stack(frames[-count:])).permute(0, 3, 1, 2))
+        with torch.autocast("cpu", torch.bfloat16, enabled=arithmetic == "bf16"):
+            return network(clip[None]).float().softmax(dim=1)[0].numpy()
+
+    return label
+
+
+def make_videomae(arithmetic: str) -> Label:
+    """Hugging Face's VideoMAE-base with the preparation of its pipeline."""
+    from transformers import VideoMAEConfig, VideoMAEForVideoClassification, VideoMAEImageProcessor
+
+    network = VideoMAEForVideoClassification(VideoMAEConfig(num_labels=CLASSES)).eval()
+    prepare = VideoMAEImageProcessor()
+
+    @torch.inference_mode()
+    def label(frames: Frames) -> np.ndarray:
+        pixels = prepare(list(frames[-16:]), return_tensors="pt")["pixel_values"]
+        with torch.autocast("cpu", torch.bfloat16, enabled=arithmetic == "bf16"):
+            return network(pixels).logits.float().softmax(dim=1)[0].numpy()
+
+    return label
+
+
+def make(folder: Path, kind: str, *arguments: str) -> Label:
+    """The contender that one row of `contenders` says."""
+    if kind in ("rgbflow", "live"):
+        return {"rgbflow": make_rgbflow, "live": make_live}[kind](folder, *arguments)
+    return {"plain": make_plain, "torchvision": make_torchvision, "videomae": make_videomae}[kind](*arguments)
+
+
+def run_one(folder: Path, updates: int, threads: int, what: list[str]) -> dict:
+    """Measure a contender in this process."""
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+    torch.manual_seed(0)
+    frames = list(np.load(folder / "frames.npy"))
+    label = make(folder, *what)
+    milliseconds, started = [], time.monotonic()
+    for number in range(WARM + updates):
+        if len(milliseconds) > 2 * WARM and time.monotonic() - started > MOST_SECONDS:
+            break
+        end = 17 + number % (len(frames) - 17)
+        if number == WARM:
+            cpu = time.process_time()
+        began = time.perf_counter()
+        scores = label(frames[:end])
+        milliseconds.append(1000 * (time.perf_counter() - began))
+        if not (scores.shape == (CLASSES,) and abs(scores.sum() - 1) < 1e-3):
+            sys.exit(f"{what}: these are no scores: {scores}")
+    status = Path("/proc/self/status").read_text()  # ru_maxrss would know the parent's too
+    memory = int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
+    return {
+        "ms": milliseconds[WARM:],
+        "cpu": (time.process_time() - cpu) / (len(milliseconds) - WARM),
+        "memory": memory,
+    }
+
+
+def read_frames(videos: Path, count: int) -> Frames:
+    """The first `count` frames of the first video that has them."""
+    for path in sorted(one for one in videos.rglob("*") if one.suffix in (".avi", ".mp4", ".mkv")):
+        frames = [frame.pixels for _, frame in zip(range(count), decode(path), strict=False)]
+        if len(frames) == count:
+            print(path.name, frames[0].shape, file=sys.stderr)
+            return frames
+    sys.exit(f"{videos} holds no video of {count} frames")
+
+
+def wait_until_idle() -> None:
+    """Return when the processors have done nothing for five seconds."""
+    while True:
+        shares = []
+        for _ in range(2):
+            with open("/proc/stat") as stat:
+                shares.append(np.array(stat.readline().split()[1:9], float))
+            time.sleep(5)
+        spent = shares[1] - shares[0]
+        if spent[3] / spent.sum() > 0.95:
+            return
+        print(f"waiting: the machine is {100 * (1 - spent[3] / spent.sum()):.0f} % busy", file=sys.stderr)
+
+
+def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, dict]:
+    """Per contender what `run_one` found, of all rounds together."""
+    found: dict[str, dict] = {}
+    for _ in range(arguments.rounds):
+        for name, what in contenders().items():
+            if arguments.only and arguments.only not in name:
+                continue
+            if arguments.idle:
+                wait_until_idle()
+            settings = [str(folder), str(arguments.updates), str(arguments.threads)]
+            command = [sys.executable, __file__, "--contender", *settings, *what]
+            environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads)}
+            done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+            one = json.loads(done.stdout.splitlines()[-1])
+            row = found.setdefault(name, {"ms": [], "cpu": [], "memory": []})
+            row["ms"] += one["ms"]
+            row["cpu"].append(one["cpu"])
+            row["memory"].append(one["memory"])
+            print(f"{name}: {np.median(one['ms']):.1f} ms", file=sys.stderr)
+    return found
+
+
+def figures(found: dict[str, dict]) -> dict[str, dict[str, float]]:
+    """p50, p95, labels a second, CPU seconds and peak memory of each contender."""
+    return {
+        name: {
+            "p50_ms": float(np.median(row["ms"])),
+            "p95_ms": float(np.percentile(row["ms"], 95)),
+            "labels_per_second": 1000 / float(np.mean(row["ms"])),
+            "cpu_seconds": float(np.mean(row["cpu"])),
+            "peak_mib": max(row["memory"]),
+        }
+        for name, row in found.items()
+    }
+
+
+def table(rows: dict[str, dict[str, float]]) -> str:
+    lines = ["| contender | p50 ms | p95 ms | labels/s | CPU s a label | peak MiB |", "|---|---|---|---|---|---|"]
+    for name, row in rows.items():
+        lines.append(
+            f"| {name} | {row['p50_ms']:.1f} | {row['p95_ms']:.1f} | {row['labels_per_second']:.1f} | "
+            f"{row['cpu_seconds']:.3f} | {row['peak_mib']:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def ratios(rows: dict[str, dict[str, float]]) -> str:
+    """How many times as fast rgbflow is, by medians, beside the aims, which were set for a CPU with AMX."""
+
+    def least(figure: str, *words: str) -> float:
+        return min((row[figure] for name, row in rows.items() if all(word in name for word in words)), default=np.nan)
+
+    def times(of: str, than: str) -> str:
+        return f"{least('p50_ms', *of.split(', ')) / least('p50_ms', *than.split(', ')):.1f} times"
+
+    exact = f"rgbflow, ResNet101, {precisions('openvino')}"
+    eight, live = "rgbflow, ResNet101, int8", "rgbflow live, ResNet101"
+    lines = [
+        (
+            "an update, ResNet101 × 2, " + precisions("openvino"),
+            f"p95 {least('p95_ms', *exact.split(', ')):.1f} ms",
+            "35",
+        ),
+        ("the same in int8", f"p95 {least('p95_ms', *eight.split(', ')):.1f} ms", "20"),
+        ("the same live, rgb when the scene has changed", f"p95 {least('p95_ms', live):.1f} ms", "20"),
+        ("plain fp32 PyTorch over " + precisions("openvino"), times("plain", exact), "7 (bf16)"),
+        ("plain fp32 PyTorch over int8", times("plain", eight), "12"),
+        ("VideoMAE-base fp32 over int8", times("VideoMAE, fp32", eight), "35 (over bf16)"),
+        ("torchvision's fastest over int8", times("torchvision", eight), "3.5 (bf16 over bf16)"),
+        ("an update of `lite`, fastest engine", f"p95 {least('p95_ms', 'rgbflow, lite'):.1f} ms", "12"),
+    ]
+    rows_of_text = [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join(["| figure | measured | aim with AMX |", "|---|---|---|", *rows_of_text])
+
+
+def page(rows: dict[str, dict[str, float]], arguments: argparse.Namespace) -> str:
+    """The results page."""
+    origin = describe_origin()
+    count = arguments.updates * arguments.rounds
+    return f"""# An update of both streams, against other networks
+
+A label from the newest frames of a real video, {arguments.threads} threads, up to {count} labels of each contender in
+{arguments.rounds} rounds, each in a process of its own and at most {MOST_SECONDS:.0f} seconds long. For rgbflow and
+plain PyTorch: one DIS flow field at 256 pixels, both networks on one snippet (a frame, and {STACK} fields), their
+fusion; ResNet101 at 224×224, `lite` is {LITE.backbone} at {LITE.input_size}×{LITE.input_size}. "Live" runs the rgb
+network only when the scene has changed. For the others: the preparation their weights come with, and the network on its
+frames. All weights are random; the 8-bit ones were calibrated on frames of the same video, which says nothing of their
+accuracy. bf16 is there where the processor computes in it.
+
+{table(rows)}
+
+{ratios(rows)}
+
+## How it was made
+
+Commit {origin["commit"]}; {origin["machine"]}; {origin["date"]}; nothing else ran on the machine.
+
+```
+python benchmarks/inference.py VIDEOS --updates {arguments.updates} --rounds {arguments.rounds} --idle
+```
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("videos", type=Path)
+    parser.add_argument("--updates", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", default="", help="contenders whose name holds this; writes no page")
+    parser.add_argument("--idle", action="store_true", help="wait until nothing else runs, then write the page")
+    parser.add_argument("--keep", type=Path, help="folder for the bundles, which live.py can watch with")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = arguments.keep or Path(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        frames = read_frames(arguments.videos, 60)
+        np.save(folder / "frames.npy", np.stack(frames))
+        clip = FrameClip(Preparation())
+        for number, pixels in enumerate(frames):
+            clip.push(pixels, number / 25)
+        for network in SIZES:
+            random_bundle(folder / network, network)
+            export_all(folder / network, clip)
+        rows = figures(measure(folder, arguments))
+    print(table(rows))
+    print(ratios(rows))
+    if arguments.idle and not arguments.only:
+        record = {"threads": arguments.threads, "origin": describe_origin(), "contenders": rows}
+        write_atomically(PAGE.with_suffix(".json"), json.dumps(record, indent=2) + "\n")
+        write_page(PAGE, page(rows, arguments))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--contender"]:
+        print(json.dumps(run_one(Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5:])))
+    else:
+        main()
