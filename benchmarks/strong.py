@@ -3,13 +3,14 @@
     python benchmarks/strong.py DATA [--runs runs/strong] [--jobs 2]
 
 DATA holds weizmann/ and ut-interaction/, class folders with a groups.tsv. Weizmann: each of its nine persons is held
-out once. UT-Interaction: each of its two places is held out once. A stopped run goes on; the page can be written when
-some folds are missing, and then says so. Nothing is chosen on a test part.
+out once. UT-Interaction: each of its two places is held out once, and each of its twenty sequences once, four at a
+time. A stopped run goes on; the page can be written when some folds are missing, and then says so. Nothing is chosen on
+a test part.
 """
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -67,18 +68,23 @@ class Fold:
 
 @dataclass(frozen=True)
 class Protocol:
-    """A data set, what is held out of it fold by fold, and what its groups are."""
+    """A data set, what is held out of it fold by fold, and what its groups are.
 
+    Attributes:
+        name: of its runs.
+        folder: of its videos.
+        title: on the page.
+        group: what is never in two parts.
+        held_out: of all groups, for each fold its name and the groups that it tests.
+        epochs: of each training; the fewer clips, the more.
+    """
+
+    name: str
     folder: str
     title: str
     group: str
-    epochs: int  # the fewer clips, the more
-
-    def held_out(self, groups: list[str]) -> list[tuple[str, list[str]]]:
-        """For each fold its name and the groups that it tests."""
-        if self.folder == "weizmann":
-            return [(name, [name]) for name in groups]
-        return [(place, [name for name in groups if name.startswith(place)]) for place in ("set1", "set2")]
+    held_out: Callable[[list[str]], dict[str, list[str]]]
+    epochs: int
 
     def folds(self, data: Path, runs: Path) -> list[Fold]:
         """Prepare the videos and cut the splits."""
@@ -87,17 +93,46 @@ class Protocol:
             rgbflow(f"prepare {videos} --out {store} {PREPARE}")
         folds = []
         groups = sorted({clip.group for clip in read_class_folders(videos)})
-        for index, (name, held_out) in enumerate(self.held_out(groups)):
-            split = runs / self.folder / f"{name}.json"
+        for index, (name, held_out) in enumerate(self.held_out(groups).items()):
+            split = runs / self.name / f"{name}.json"
             if not split.is_file():
                 rgbflow(f"split {store} --holdout {' '.join(held_out)} --out {split}")
-            folds.append(Fold(f"{self.folder} {name}", store, split, runs / self.folder / name, index, self.epochs))
+            folds.append(Fold(f"{self.name} {name}", store, split, runs / self.name / name, index, self.epochs))
         return folds
 
 
+def each(groups: list[str]) -> dict[str, list[str]]:
+    return {name: [name] for name in groups}
+
+
+def places(groups: list[str]) -> dict[str, list[str]]:
+    return {place: [name for name in groups if name.startswith(place)] for place in ("set1", "set2")}
+
+
+def fours(groups: list[str]) -> dict[str, list[str]]:
+    """Two sequences of each place at a time."""
+    first, second = places(groups).values()
+    return {f"part{i + 1}": first[2 * i : 2 * i + 2] + second[2 * i : 2 * i + 2] for i in range(5)}
+
+
 PROTOCOLS = (
-    Protocol("weizmann", "Weizmann (Gorelick et al. 2007), one person held out", "person", epochs=25),
-    Protocol("ut-interaction", "UT-Interaction (Ryoo and Aggarwal 2009), one place held out", "sequence", epochs=40),
+    Protocol("weizmann", "weizmann", "Weizmann (Gorelick et al. 2007), one person held out", "person", each, epochs=25),
+    Protocol(
+        "ut-interaction",
+        "ut-interaction",
+        "UT-Interaction (Ryoo and Aggarwal 2009), one place held out",
+        "sequence",
+        places,
+        epochs=40,
+    ),
+    Protocol(
+        "ut-sequences",
+        "ut-interaction",
+        "UT-Interaction, four of its twenty sequences held out, two of each place",
+        "sequence",
+        fours,
+        epochs=25,
+    ),
 )
 
 
@@ -131,7 +166,8 @@ def section(protocol: Protocol, folds: list[Fold]) -> tuple[str, dict]:
 
 {len(groups)} test clips of {len(split.classes)} classes in {len(done)} folds, each tested once.{missing} In the first
 fold {len(split.train)} clips train, {len(split.val)} choose the epoch and {len(split.test)} test; no {protocol.group}
-is in two parts. An even guess gets {100 / len(split.classes):.1f} %. Training took {hours:.1f} hours in all.
+is in two parts. An even guess gets {100 / len(split.classes):.1f} %. {protocol.epochs} epochs; training took
+{hours:.1f} hours in all.
 
 | stream | top-1 % | 95 % interval | folds ({names}) | fusion ahead by |
 |---|---|---|---|---|
@@ -143,7 +179,7 @@ is in two parts. An even guess gets {100 / len(split.classes):.1f} %. Training t
 def settings() -> Iterator[str]:
     """What the trainings have otherwise than the preset."""
     for name, value in asdict(CONFIG).items():
-        if value != getattr(LITE, name) and name != "workers":
+        if value != getattr(LITE, name) and name not in ("workers", "epochs"):
             yield f"`{name}` {value} (preset: {getattr(LITE, name)})"
 
 
@@ -151,6 +187,7 @@ def page(sections: list[str], commits: set[str]) -> str:
     """The results page."""
     origin = describe_origin()
     recipe = {name: value for name, value in asdict(CONFIG).items() if value != getattr(TrainConfig(), name)}
+    del recipe["epochs"]  # each data set's own
     return f"""# The strong recipe without a GPU
 
 The preset `lite` ([training.md](../training.md)): EfficientNet-Lite0 from ImageNet weights and every part of the recipe
@@ -175,10 +212,10 @@ def main(data: Path, runs: Path, jobs: int, only: str, write_only: bool) -> None
     devices = free_devices(CONFIG.device, jobs)
     for protocol, own in folds.items():
         tasks = [task for fold in own for task in fold.tasks()]
-        if not write_only and only in ("", protocol.folder):
+        if not write_only and only in ("", protocol.name):
             run_tasks([task for task in tasks if isinstance(task, Training)], devices)
             run_tasks([task for task in tasks if isinstance(task, Evaluating)], devices)
-    made = {protocol.folder: section(protocol, own) for protocol, own in folds.items()}
+    made = {protocol.name: section(protocol, own) for protocol, own in folds.items()}
     bundles = [load_bundle(fold.bundle) for own in folds.values() for fold in own if fold.evaluating().is_done()]
     commits = {origin["commit"] for bundle in bundles for origin in bundle.origin.values()}
     write_page(PAGE, page([text for text, _ in made.values()], commits))
@@ -191,7 +228,7 @@ if __name__ == "__main__":
     parser.add_argument("data", type=Path)
     parser.add_argument("--runs", type=Path, default=Path("runs/strong"))
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
-    parser.add_argument("--only", default="", help="one data set")
+    parser.add_argument("--only", default="", help="one protocol")
     parser.add_argument("--write-only", action="store_true", help="the page of what is there, no training")
     arguments = parser.parse_args()
     main(arguments.data, arguments.runs, arguments.jobs, arguments.only, arguments.write_only)
