@@ -135,6 +135,8 @@ def test_a_bundle_without_weights_labels_a_video_as_the_one_with_them(exported, 
         np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
         with pytest.raises(InputError, match="holds no weights for torch"):
             Recognizer.load(folder, engine="torch")
+        with pytest.raises(InputError, match=f"pass --engine {to}, or export from the weights"):
+            Recognizer.load(folder, engine={"onnx": "openvino", "openvino": "onnx"}[to])
         with pytest.raises(InputError, match="load the bundle with the engine torch"):
             recognizer.explain(video)
 

@@ -196,9 +196,11 @@ def load_engine(
     names = [engine] if engine in EXPORTED else [*EXPORTED] if engine == "auto" and place == "cpu" else []
     there = [name for name in EXPORTED if _is_exported(folder, bundle, name)]
     names = [name for name in names if name in there]
-    if engine in EXPORTED and not names:
-        raise InputError(f"{folder} holds no files for {engine}: `rgbflow export {folder} --to {engine}` makes them")
     has_weights = all(weights_file(folder, stream).is_file() for stream in bundle.streams)
+    if engine in EXPORTED and not names:
+        makes = f"`rgbflow export {folder} --to {engine}` makes them"
+        remedy = makes if has_weights or not there else f"pass --engine {there[0]}, or export from the weights"
+        raise InputError(f"{folder} holds no files for {engine}: {remedy}")
     if there and not names and not has_weights:
         raise InputError(f"{folder} holds no weights for torch, only files for {there[0]}: pass --engine {there[0]}")
     networks = load_networks(folder, bundle) if has_weights or not names else {}
