@@ -16,8 +16,8 @@ from rgbflow.data.layouts import read_class_folders
 from rgbflow.data.store import MANIFEST
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "ablation.md"
-PREPARE = "--short-side 144"  # Weizmann's own height
-TRAINING = "--preset lite --input-size 96 --epochs 15 --warmup-epochs 1 --average-epochs 4"
+PREPARE = "--short-side 144 --square --flow farneback"  # as strong.py
+TRAINING = "--preset lite --input-size 96 --colour-jitter 0.6 --epochs 15 --warmup-epochs 1 --average-epochs 4"
 
 
 def run_all(videos: Path, runs: Path, jobs: int, parts: str) -> tuple[dict, list[str]]:

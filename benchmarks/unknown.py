@@ -21,11 +21,8 @@ from rgbflow.learn.metrics import wilson_interval
 from rgbflow.origin import describe_origin
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "unknown.md"
-PREPARE = "--short-side 112"
-TRAIN = (
-    "--backbone tf_efficientnet_lite0 --weights imagenet --input-size 96 --batch-size 8 --learning-rate 0.01 "
-    "--dropout 0.2 --epochs"
-)
+PREPARE = "--short-side 144 --square --flow farneback"  # as strong.py
+TRAIN = "--preset lite --input-size 112 --colour-jitter 0.6 --average-epochs 4 --workers 0 --epochs"
 
 
 def run_turn(turn: int, left_out: list[str], store: Path, runs: Path, fit: str, epochs: int) -> tuple[dict, list[str]]:
@@ -110,7 +107,7 @@ if __name__ == "__main__":
     parser.add_argument("--runs", type=Path, default=Path("runs/unknown"))
     parser.add_argument("--rate", type=float, default=0.2)
     parser.add_argument("--out", type=int, default=4, help="classes left out in each turn")
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--page", type=Path, default=PAGE)
     given = parser.parse_args()
     store = given.runs / "store"
