@@ -1,6 +1,6 @@
 """Live recognition over minutes, and of several cameras at once; writes docs/results/live.md.
 
-    python benchmarks/live.py BUNDLE VIDEO [--minutes 10] [--cameras 8] [--camera-bundle BUNDLE] [--rule-videos FILE …]
+    python benchmarks/live.py BUNDLE VIDEO [--minutes 10] [--cameras 8] [--camera-bundle BUNDLE] [--rule-videos GLOB]
 
 BUNDLE sees VIDEO, looped at 30 frames a second, for so many minutes, as a camera would send it. Then so many
 recognisers of --camera-bundle (BUNDLE if not given), 10 updates a second each, share one engine for two minutes. What
@@ -10,6 +10,7 @@ than they are.
 """
 
 import argparse
+import glob
 import shlex
 import sys
 import threading
@@ -39,8 +40,10 @@ WARM_SECONDS = 10.0  # not counted
 def looped(video: Path, seconds: float) -> Iterator[Frame]:
     """The frames of a file, again and again, as a camera sends them."""
     count = 0
-    while count < seconds * RATE:
+    while True:
         for frame in decode(video):
+            if count >= seconds * RATE:
+                return
             yield Frame(frame.pixels, count / RATE)
             count += 1
 
@@ -151,7 +154,7 @@ def described(recognizer: Recognizer) -> str:
     networks = ", ".join(
         f"{name} {spec.backbone} at {spec.input_size} with L = {spec.stack_length}" for name, spec in specs.items()
     )
-    return f"Networks: {networks}; frames of {size} pixels; {recognizer.engine.name}."
+    return f"Networks: {networks};\nframes of {size} pixels; {recognizer.engine.name}."
 
 
 def page(
@@ -172,7 +175,7 @@ def page(
     seconds, counts = arguments.minutes * 60, [len(one.latencies) for one in cameras]
     together = [latency for one in cameras for latency in one.latencies]
     rates = f"{min(counts) / CAMERA_SECONDS:.1f} to {max(counts) / CAMERA_SECONDS:.1f}"
-    slow, ran, same, apart = sum(wait > 100 for wait in soak.waits), *rule
+    slow, files, ran, same, apart = sum(wait > 100 for wait in soak.waits), *rule
     origin = describe_origin()
     return f"""# Live, from the camera's frame to the label
 
@@ -194,7 +197,7 @@ and networks in three threads), {arguments.minutes:g} minutes; the first {WARM_S
 |---|---|---|
 {stages}
 
-The rule for the rgb network, over one pass of {len(arguments.rule_videos or [1])} file(s) with the bundle below: it
+The rule for the rgb network, over one pass of {files} file(s) with the bundle below: it
 ran in {ran:.0f} % of the updates; {same:.1f} % of the labels are those of running it each time, the scores differ by
 {apart:.2f} points on average.
 
@@ -225,7 +228,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--cameras", type=int, default=8)
     parser.add_argument("--camera-bundle")
-    parser.add_argument("--rule-videos", type=Path, nargs="+")
+    parser.add_argument("--rule-videos", metavar="GLOB")
     arguments = parser.parse_args()
     recognizer = Recognizer.load(arguments.bundle, engine="auto")
     recognizer.predict(arguments.video, num_snippets=1)  # the networks have their memory now
@@ -233,7 +236,8 @@ def main() -> None:
     soak = run(recognizer.live(), arguments.video, arguments.minutes * 60)
     print(percentiles(soak.latencies, 50, 95, 99), soak.dropped, file=sys.stderr)
     shared = Recognizer.load(arguments.camera_bundle, engine="auto") if arguments.camera_bundle else recognizer
-    rule = by_rule_and_always(shared, arguments.rule_videos or [arguments.video])
+    rule_videos = sorted(glob.glob(arguments.rule_videos)) if arguments.rule_videos else [arguments.video]
+    rule = (len(rule_videos), *by_rule_and_always(shared, rule_videos))
     print(rule, file=sys.stderr)
     cameras = several(shared, arguments.video, arguments.cameras)
     write_page(PAGE, page(arguments, recognizer, shared, soak, fixed, cameras, rule))
