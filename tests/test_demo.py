@@ -5,6 +5,7 @@ import pytest
 
 from rgbflow import cli, demo
 from rgbflow.bundle import load_bundle
+from rgbflow.fusion import Fusion
 from rgbflow.stream import Preparation
 from rgbflow.video import count_frames
 
@@ -32,6 +33,7 @@ def test_the_demo_leaves_report_overlay_and_bundle_and_can_be_run_again(small, t
     assert count_frames(out / "overlay.mp4") == 24
     assert set(load_bundle(out / "bundle").streams) == {"rgb", "flow"}
     assert "test" in load_bundle(out / "bundle").measured
+    assert load_bundle(out / "bundle").fusion != Fusion()  # calibrated
 
 
 def test_a_stopped_demo_goes_on_where_it_was(small, tmp_path, monkeypatch, capsys):

@@ -11,6 +11,7 @@ from rgbflow.data.splits import Split, make_split
 from rgbflow.data.store import Store, prepare
 from rgbflow.data.synthetic import write_dataset
 from rgbflow.errors import InputError
+from rgbflow.learn.calibrate import calibrate, record_calibration
 from rgbflow.learn.config import TrainConfig
 from rgbflow.learn.evaluate import Evaluation, evaluate, make_report, record_figures
 from rgbflow.learn.report import write_report
@@ -74,7 +75,7 @@ class DemoResult:
 
 
 def run_demo(folder: Path, workers: int, seed: int) -> DemoResult:
-    """Make the data set, prepare it, train both streams, evaluate them and label a clip; all inside `folder`.
+    """Make the data set, prepare it, train, calibrate and evaluate both streams, and label a clip, all inside `folder`.
 
     A demo that was stopped goes on; one that was finished, or had another seed, is made anew. A folder that holds
     anything but a demo is left alone.
@@ -92,6 +93,15 @@ def run_demo(folder: Path, workers: int, seed: int) -> DemoResult:
         if not (bundle / RECORD).exists() or stream not in load_bundle(bundle).streams:
             with track(f"training {stream}", None, "steps") as tracker:
                 train(store, split, stream, bundle, config, lambda line: None, on_step=tracker.set)
+    with track("calibrating", len(split.val), "clips") as tracker:
+        calibration = calibrate(
+            Recognizer.load(bundle),
+            store,
+            split,
+            num_snippets=NUM_SNIPPETS,
+            on_clip=lambda prediction: tracker.advance(),
+        )
+    record_calibration(bundle, calibration)
     recognizer = Recognizer.load(bundle)
     with track("evaluating", len(split.test), "clips") as tracker:
         evaluation = evaluate(
