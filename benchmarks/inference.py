@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 import torch
 from pages import write_page
+from torch.utils.flop_counter import FlopCounterMode
 
 from rgbflow import Recognizer
 from rgbflow.atomic import write_atomically
@@ -33,7 +34,7 @@ from rgbflow.engine import load_networks
 from rgbflow.export import to_onnx, to_openvino
 from rgbflow.flow import make_estimator
 from rgbflow.learn.presets import LITE
-from rgbflow.model import StreamNet, has_fast_bf16
+from rgbflow.model import StreamNet, create_backbone, has_fast_bf16
 from rgbflow.origin import describe_origin
 from rgbflow.stream import FlowSettings, Preparation, StreamSpec
 from rgbflow.transforms import read_snippets
@@ -298,6 +299,26 @@ def wait_until_idle() -> None:
         print(f"waiting: the machine is {100 * (1 - spent[3] / spent.sum()):.0f} % busy", file=sys.stderr)
 
 
+def floors(threads: int) -> dict[str, dict[str, float]]:
+    """How fast an update of each pair of networks could be: its operations over the rate of a large matrix product."""
+    torch.set_num_threads(threads)
+    dtype = torch.bfloat16 if has_fast_bf16(torch.device("cpu")) else torch.float32
+    one, other = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
+    seconds = []
+    for _ in range(12):
+        began = time.perf_counter()
+        one @ other
+        seconds.append(time.perf_counter() - began)
+    rate, found = 2 * 2048**3 / np.median(seconds[2:]) / 1e9, {}
+    for network, (backbone, size) in SIZES.items():
+        with torch.device("meta"), FlopCounterMode(display=False) as counter:
+            for channels in (3, 2 * STACK):
+                create_backbone(backbone, channels, CLASSES)(torch.zeros(1, channels, size, size))
+        operations = counter.get_total_flops() / 1e9
+        found[network] = {"gflop": operations, "gflop_per_second": float(rate), "ms": 1000 * operations / float(rate)}
+    return found
+
+
 def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, dict]:
     """Per contender what `run_one` found, of all rounds together."""
     found: dict[str, dict] = {}
@@ -380,8 +401,12 @@ def ratios(rows: dict[str, dict[str, float]]) -> str:
     return "\n".join(["| figure | measured | aim with AMX |", "|---|---|---|", *rows_of_text])
 
 
-def page(rows: dict[str, dict[str, float]], arguments: argparse.Namespace) -> str:
+def page(rows: dict[str, dict[str, float]], floor: dict[str, dict[str, float]], arguments: argparse.Namespace) -> str:
     """The results page."""
+    floor_words = "; ".join(
+        f"{network} × 2 {one['gflop']:.1f} GFLOP at {one['gflop_per_second']:.0f} GFLOP/s, {one['ms']:.0f} ms"
+        for network, one in floor.items()
+    )
     origin = describe_origin()
     count = arguments.updates * arguments.rounds
     return f"""# An update of both streams, against other networks
@@ -398,6 +423,9 @@ which says nothing of their accuracy. bf16 is there where the processor computes
 {table(rows)}
 
 {ratios(rows)}
+
+The floor in {precisions("torch").split()[1]}, the operations of both networks over the rate of a product of 2048×2048
+matrices: {floor_words}.
 
 ## How it was made
 
@@ -431,13 +459,17 @@ def main() -> None:
         for network in SIZES:
             random_bundle(folder / network, network)
             export_all(folder / network, clip)
+        if arguments.idle:
+            wait_until_idle()
+        floor = floors(arguments.threads)
+        print(floor, file=sys.stderr)
         rows = figures(measure(folder, arguments))
     print(table(rows))
     print(ratios(rows))
     if arguments.idle and not arguments.only:
-        record = {"threads": arguments.threads, "origin": describe_origin(), "contenders": rows}
+        record = {"threads": arguments.threads, "origin": describe_origin(), "floors": floor, "contenders": rows}
         write_atomically(PAGE.with_suffix(".json"), json.dumps(record, indent=2) + "\n")
-        write_page(PAGE, page(rows, arguments))
+        write_page(PAGE, page(rows, floor, arguments))
 
 
 if __name__ == "__main__":
