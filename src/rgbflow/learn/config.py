@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from rgbflow.errors import InputError
-from rgbflow.stream import STACK_LENGTH, Algorithm
+from rgbflow.stream import STACK_LENGTH, Algorithm, Stream
 
 Optimizer = Literal["sgd-momentum", "sgd", "asgd", "adam"]
 Schedule = Literal["cosine", "exponential", "constant"]
@@ -117,6 +117,8 @@ class TrainConfig:
                 raise InputError(f"{name} ({getattr(self, name)!r}) must be one of {', '.join(get_args(allowed))}")
 
 
+# Fields that a stream does not use: changed, they change nothing of it.
+NOT_USED: dict[Stream, tuple[str, ...]] = {"rgb": ("stack_length", "subtract_mean_flow"), "flow": ("colour_jitter",)}
 RESULT_NEUTRAL = ("workers", "save_minutes", "device", "licence")  # fields that change nothing of the result
 
 # What an algorithm changes in any base, unless flags or a file say otherwise.

@@ -16,7 +16,7 @@ from rgbflow.bundle import RECORD, Bundle, load_bundle
 from rgbflow.data.jpegs import open_store
 from rgbflow.data.splits import load_split
 from rgbflow.errors import InputError
-from rgbflow.learn.config import RESULT_NEUTRAL, TrainConfig
+from rgbflow.learn.config import NOT_USED, RESULT_NEUTRAL, TrainConfig
 from rgbflow.learn.evaluate import evaluate, record_figures
 from rgbflow.learn.train import read_curve, train
 from rgbflow.progress import track
@@ -59,7 +59,8 @@ class Training:
             return False
         trained = {**asdict(TrainConfig()), **bundle.origin[self.stream]["config"]}  # older ones had fewer settings
         wanted = asdict(self.config)
-        other = [name for name in wanted if name not in RESULT_NEUTRAL and trained.get(name) != wanted[name]]
+        same = (*RESULT_NEUTRAL, *NOT_USED[self.stream])
+        other = [name for name in wanted if name not in same and trained.get(name) != wanted[name]]
         if bundle.split["sha256"] != load_split(self.split).sha256:
             other.append("split")
         if self.test_curve and "test_top1" not in next(iter(read_curve(self.folder, self.stream)), {}):
