@@ -97,6 +97,18 @@ def test_the_first_request_waits_for_the_other_caller_until_the_deadline_and_no_
     assert answers["late"] == 2
 
 
+def test_both_streams_of_a_caller_wait_side_by_side_and_count_as_one_caller():
+    echo, answers = Echo(), {}
+    with SharedEngine(echo, deadline_seconds=1.0) as engine:
+        ask(engine, answers, "other", "rgb", snippet(0)).join(timeout=10)
+        asked = [engine.submit(stream, snippet(number)) for number, stream in enumerate(("rgb", "flow"), start=1)]
+        other = ask(engine, answers, "other", "rgb", snippet(3))
+        assert [future.result(timeout=10)[0, 0] for future in asked] == [1, 2]
+        other.join(timeout=10)
+    assert answers["other"] == 3
+    assert echo.batches == [("rgb", 1), ("rgb", 2), ("flow", 1)]
+
+
 @pytest.mark.parametrize("cameras", [2, 5])
 def test_with_more_cameras_each_gets_fewer_updates_evenly_and_none_gets_old_ones(cameras):
     """The clock is the number of answers given: one frame of each camera comes at every tick of it."""

@@ -18,6 +18,7 @@ class _Request:
     stream: Stream
     snippets: np.ndarray
     crops: Crops
+    caller: int = field(default_factory=threading.get_ident)
     arrived: float = field(default_factory=time.monotonic)
     answer: Future = field(default_factory=Future)
 
@@ -56,14 +57,18 @@ class SharedEngine:
 
     def logits(self, stream: Stream, snippets: np.ndarray, crops: Crops = 1) -> np.ndarray:
         """As of any engine; may be called from many threads, and blocks until the answer is there."""
+        return self.submit(stream, snippets, crops).result()
+
+    def submit(self, stream: Stream, snippets: np.ndarray, crops: Crops = 1) -> Future[np.ndarray]:
+        """The same without waiting: who asks for both streams at once waits for one turn instead of two."""
         request = _Request(stream, snippets, crops)
         with self._changed:
             if self._is_closed:
                 raise RuntimeError("the shared engine is closed")
-            self._callers[threading.get_ident()] = request.arrived
+            self._callers[request.caller] = request.arrived
             self._waiting.append(request)
             self._changed.notify_all()
-        return request.answer.result()
+        return request.answer
 
     def close(self) -> None:
         """Answer what waits, then stop."""
@@ -115,4 +120,8 @@ class SharedEngine:
         now = time.monotonic()
         self._callers = {caller: last for caller, last in self._callers.items() if now - last < 1}
         size = sum(len(one.snippets) for one in self._waiting if one.kind == first.kind)
-        return self._is_closed or size >= self._max_batch or len(self._waiting) >= len(self._callers)
+        return (
+            self._is_closed
+            or size >= self._max_batch
+            or len({one.caller for one in self._waiting}) >= len(self._callers)
+        )

@@ -14,7 +14,7 @@ from rgbflow.bundle import Bundle, load_weights, weights_file
 from rgbflow.errors import InputError, first_line
 from rgbflow.flow import dequantise
 from rgbflow.fusion import probabilities
-from rgbflow.model import StreamNet, choose_device, has_fast_bf16
+from rgbflow.model import StreamNet, WithoutStart, choose_device, has_fast_bf16
 from rgbflow.stream import Crops, EngineName, Preparation, Stream, StreamSpec
 from rgbflow.transforms import snippets_to_input
 
@@ -228,7 +228,8 @@ def load_networks(folder: Path, bundle: Bundle) -> dict[Stream, StreamNet]:
     """
     networks = {}
     for stream, spec in bundle.streams.items():
-        networks[stream] = StreamNet(spec, len(bundle.classes))
+        with WithoutStart():
+            networks[stream] = StreamNet(spec, len(bundle.classes))
         try:
             networks[stream].load_state_dict(load_weights(folder, stream))
         except RuntimeError as error:

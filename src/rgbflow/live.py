@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rgbflow.batching import SharedEngine
 from rgbflow.clip import Preparer, stored_flow, stored_frame
 from rgbflow.engine import Engine
 from rgbflow.errors import InputError
@@ -300,10 +301,14 @@ class LiveRecognizer:
             ended = self._events.finish()
             for window in self._windows.values():
                 window.clear()
+        asked = {}
+        if isinstance(self._engine, SharedEngine):
+            asked = {stream: self._engine.submit(stream, snippets) for stream, snippets in state.snippets.items()}
         for stream, window in self._windows.items():
             began = time.perf_counter()
             if stream in state.snippets:
-                logits = self._engine.logits(stream, state.snippets[stream])[0]
+                answer = asked[stream].result() if asked else self._engine.logits(stream, state.snippets[stream])
+                logits = answer[0]
                 state.seconds[f"{stream} network"] = time.perf_counter() - began
             else:
                 logits = window.last  # the frame looks as the one it saw, so it would say the same

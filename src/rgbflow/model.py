@@ -2,12 +2,14 @@
 
 import difflib
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from rgbflow import c3d, lrcn
 from rgbflow.errors import InputError, first_line
@@ -92,6 +94,18 @@ def image_statistics(backbone: str, algorithm: Algorithm) -> tuple[tuple[float, 
         return c3d.STATISTICS
     config = _timm().get_pretrained_cfg(backbone)
     return (tuple(config.mean), tuple(config.std)) if config else ((0.5,) * 3, (0.5,) * 3)
+
+
+class WithoutStart(TorchFunctionMode):
+    """Networks built in this context get no random weights: for those whose weights are all loaded next.
+
+    Drawing the 85 million random numbers of two ResNet101s takes seconds.
+    """
+
+    DRAWS = (Tensor.normal_, Tensor.uniform_, nn.init.trunc_normal_)
+
+    def __torch_function__(self, function: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None):
+        return args[0] if function in self.DRAWS else function(*args, **(kwargs or {}))
 
 
 def initialise(network: StreamNet, spec: StreamSpec, weights: str) -> str:
