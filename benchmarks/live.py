@@ -34,6 +34,7 @@ from rgbflow.watch import watch
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "live.md"
 RATE = 30.0  # frames per second of the camera
 CAMERA_UPDATES, CAMERA_SECONDS = 10.0, 120.0
+APART_SECONDS = 0.137  # between the starts of two cameras: real ones are not in step either
 WARM_SECONDS = 10.0  # not counted
 
 
@@ -110,11 +111,12 @@ def several(recognizer: Recognizer, video: Path, cameras: int) -> list[Measured]
     found: list[Measured] = []
     with SharedEngine(recognizer.engine, max_batch=cameras) as engine:
 
-        def watch_one() -> None:
+        def watch_one(number: int) -> None:
+            time.sleep(number * APART_SECONDS)
             live = recognizer.live(updates_per_second=CAMERA_UPDATES, engine=engine)
             found.append(run(live, video, CAMERA_SECONDS))
 
-        threads = [threading.Thread(target=watch_one) for _ in range(cameras)]
+        threads = [threading.Thread(target=watch_one, args=(number,)) for number in range(cameras)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -203,7 +205,8 @@ ran in {ran:.0f} % of the updates; {same:.1f} % of the labels are those of runni
 
 ## {len(cameras)} at once
 
-So many recognisers on one engine, at most {CAMERA_UPDATES:.0f} updates a second each, {CAMERA_SECONDS:.0f} seconds.
+So many recognisers on one engine, at most {CAMERA_UPDATES:.0f} updates a second each, {CAMERA_SECONDS:.0f} seconds;
+each camera starts {APART_SECONDS} seconds after the one before.
 {described(shared)}
 
 | figure | measured | aim for `lite` |
