@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from rgbflow.errors import InputError
-from rgbflow.model import StreamNet, fit_first_convolution, initialise
+from rgbflow.model import StreamNet, WithoutStart, fit_first_convolution, initialise
 from rgbflow.stream import StreamSpec
 
 TINY = "test_resnet"
@@ -142,3 +142,18 @@ def test_imagenet_weights_without_a_network_say_what_to_do(monkeypatch):
         InputError, match=r"bring their file \(model.safetensors of timm/resnet26.*--weights FILE, pass --weights none"
     ):
         initialise(StreamNet(spec, 3), spec, "imagenet")
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "tf_efficientnet_lite0", "vit_tiny_patch16_224"])
+def test_a_network_whose_weights_are_loaded_next_draws_no_random_numbers(backbone):
+    spec = StreamSpec("rgb", backbone, 224, 1, (0.5,) * 3, (0.5,) * 3)
+    before = torch.get_rng_state()
+    with WithoutStart():
+        bare = StreamNet(spec, 3)
+    assert torch.equal(torch.get_rng_state(), before)
+    started = StreamNet(spec, 3)
+    assert not torch.equal(torch.get_rng_state(), before)
+    bare.load_state_dict(started.state_dict())
+    assert all(torch.equal(one, other) for one, other in zip(bare.parameters(), started.parameters(), strict=True))
+    inputs = torch.rand(1, 1, 3, 224, 224)
+    assert torch.equal(bare.eval()(inputs), started.eval()(inputs))  # what is not in the weights is there too
