@@ -39,7 +39,7 @@ SNIPPETS = 25
 SCORERS = (*STREAMS, "fused")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fold:
     """Both streams trained and tested on one split."""
 
@@ -66,7 +66,7 @@ class Fold:
         return {scorer: clip_hits(file.names, scores[scorer], file.labels) for scorer in SCORERS}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Protocol:
     """A data set, what is held out of it fold by fold, and what its groups are.
 
