@@ -4,8 +4,8 @@
 
 DATA holds weizmann/ and ut-interaction/, class folders with a groups.tsv. Weizmann: each of its nine persons is held
 out once. UT-Interaction: each of its two places is held out once, and each of its twenty sequences once, four at a
-time. A stopped run goes on; the page can be written when some folds are missing, and then says so. Nothing is chosen on
-a test part.
+time. A stopped run goes on; the page can be written when some folds are missing, and then says so. Epochs are chosen
+on val; what was known when settings were chosen stands in the page.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from rgbflow.stream import STREAMS
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "strong.md"
 # Weizmann's own height; in UT-Interaction's wide clips the persons stand at the sides. On val parts the flow had
-# a loss of 0.80 with Farneback, 0.85 with DIS medium and 0.99 with DIS fast (flow_methods.py's trainings).
+# a loss of 0.80 with Farneback, 0.85 with DIS medium and 0.99 with DIS fast (curves.csv of flow_methods.py).
 PREPARE = "--short-side 144 --square --flow farneback"
 CONFIG = replace(LITE, input_size=128, average_epochs=4, workers=0)
 SNIPPETS = 25
