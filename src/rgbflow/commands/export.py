@@ -9,7 +9,7 @@ from rgbflow.commands.flags import Flag, Positional
 from rgbflow.errors import InputError
 from rgbflow.printing import show
 
-CALIBRATION_CLIPS = 300  # snippets to calibrate on, one of a clip; NNCF's own number
+CALIBRATION_SNIPPETS = 300  # NNCF's own number
 
 
 def export(
@@ -58,7 +58,8 @@ def export(
         store, parts = open_store(int8), load_split(split)
         check_belongs(record, store, parts)
         calibration = {
-            stream: training_snippets(store, parts, spec, CALIBRATION_CLIPS) for stream, spec in record.streams.items()
+            stream: training_snippets(store, parts, spec, CALIBRATION_SNIPPETS)
+            for stream, spec in record.streams.items()
         }
     tell = partial(print, file=sys.stderr)
     files = export(folder, record, out or folder, to, opset or OPSETS[-1], float_input, calibration, tell)

@@ -76,13 +76,14 @@ class ClipDataset(Dataset):
 
 
 def training_snippets(store: AnyStore, split: Split, spec: StreamSpec, most: int) -> list[np.ndarray]:
-    """The middle snippet of each of at most `most` training clips, evenly spread: (1, C, h, w) uint8 each.
+    """At most `most` snippets, evenly spread over the training clips and over each clip: (1, C, h, w) uint8 each.
 
     No clip of val or test is read.
     """
     chosen = np.unique(np.linspace(0, len(split.train) - 1, most).round().astype(int))
-    dataset = ClipDataset(store, [split.train[index] for index in chosen], split.classes, spec, num_segments=1)
-    return [dataset.draw((0, index))[0].numpy() for index in range(len(dataset))]
+    clips = [split.train[index] for index in chosen]
+    dataset = ClipDataset(store, clips, split.classes, spec, num_segments=max(1, most // len(clips)))
+    return [snippet[None] for index in range(len(clips)) for snippet in dataset.draw((0, index))[0].numpy()]
 
 
 class DrawnDataset(Dataset):
