@@ -40,10 +40,8 @@ flow-methods: $(VENV)/installed
 stored-flow: $(VENV)/installed
 	$(BIN)/python benchmarks/stored_flow.py $(VIDEOS)
 
-STORE ?= runs/strong/weizmann/store
-FOLDS ?= $(patsubst %.json,%,$(wildcard runs/strong/weizmann/*.json))
 fusion: $(VENV)/installed
-	$(BIN)/python benchmarks/fusion.py $(STORE) $(FOLDS)
+	$(BIN)/python benchmarks/fusion.py
 
 unknown: $(VENV)/installed
 	$(BIN)/python benchmarks/unknown.py $(VIDEOS)

@@ -1,10 +1,9 @@
-"""The fusions compared on trained bundles, a fold each: fitted on the fold's val part, measured on its test part.
+"""The fusions compared on the folds of strong.py: fitted on a fold's val part, measured on its test part.
 
-    python benchmarks/fusion.py STORE FOLDER ... [--page docs/results/fusion.md]
+    python benchmarks/fusion.py [--runs runs/strong] [--snippets 25]
 
-Each FOLDER is a bundle with both streams, and its split lies beside it as FOLDER.json. The scores of both parts are
-kept in the folder (`val-scores.npz`, `test-scores.npz`) and read again while the weights are no newer. It writes the
-page and, beside it, the figures as JSON.
+The scores of both parts are kept in each fold's bundle (`val-scores.npz`, `test-scores.npz`) and read again while the
+weights are no newer. It writes docs/results/fusion.md and, beside it, the figures as JSON.
 """
 
 import argparse
@@ -14,16 +13,17 @@ from pathlib import Path
 
 import numpy as np
 from pages import write_page
+from strong import PROTOCOLS, Protocol
 
 from rgbflow import Recognizer
-from rgbflow.bundle import load_bundle, weights_file
+from rgbflow.bundle import RECORD, load_bundle, weights_file
 from rgbflow.data.jpegs import AnyStore, open_store
 from rgbflow.data.splits import Split, load_split
 from rgbflow.fusion import METHODS, Fusion, log_scores
 from rgbflow.learn.calibrate import Calibration, ScoredClips, fit_calibration
 from rgbflow.learn.comparison import Compared, compare
 from rgbflow.learn.evaluate import label_clips, stream_scores
-from rgbflow.learn.metrics import calibration_error_by_chance
+from rgbflow.learn.metrics import calibration_error, calibration_error_by_chance
 from rgbflow.learn.scores import ScoreFile, read_scores
 from rgbflow.origin import describe_origin
 
@@ -32,7 +32,7 @@ AS_IT_IS, CHOSEN = "average, not calibrated", "chosen on val"
 
 
 @dataclass(frozen=True)
-class Fold:
+class FittedFold:
     """What one bundle came to: its fits on val, and what they say of its test clips."""
 
     folder: Path
@@ -41,7 +41,15 @@ class Fold:
     fused: dict[str, np.ndarray]
 
 
-def read_fold(folder: Path, store: AnyStore, num_snippets: int) -> Fold:
+def read_folds(protocol: Protocol, runs: Path, num_snippets: int) -> list[FittedFold]:
+    """The folds of a protocol whose streams are both trained."""
+    bundles = sorted(record.parent for record in (runs / protocol.name).glob(f"*/{RECORD}"))
+    finished = [folder for folder in bundles if len(load_bundle(folder).streams) == 2]
+    store = open_store(runs / protocol.folder / "store") if finished else None
+    return [read_fold(folder, store, num_snippets) for folder in finished]
+
+
+def read_fold(folder: Path, store: AnyStore, num_snippets: int) -> FittedFold:
     """Score val and test of a bundle, unless that was done, and fit every fusion on val."""
     split = load_split(folder.parent / f"{folder.name}.json")
     val, test = (scored_part(folder, store, split, part, num_snippets) for part in ("val", "test"))
@@ -50,7 +58,7 @@ def read_fold(folder: Path, store: AnyStore, num_snippets: int) -> Fold:
     fused |= {method: calibration.candidates[method].fusion.fuse(test.scores) for method in METHODS}
     fused |= {CHOSEN: calibration.fusion.fuse(test.scores)}
     fused |= {f"{stream} alone": scores for stream, scores in test.scores.items()}
-    return Fold(folder, calibration, test, fused)
+    return FittedFold(folder, calibration, test, fused)
 
 
 def scored_part(folder: Path, store: AnyStore, split: Split, part: str, num_snippets: int) -> ScoredClips:
@@ -66,7 +74,7 @@ def scored_part(folder: Path, store: AnyStore, split: Split, part: str, num_snip
     return ScoredClips(file.probabilities(), labels, np.array([clip.group for clip in clips]))
 
 
-def measure_folds(folds: list[Fold]) -> tuple[list[Compared], dict[str, dict[str, float]]]:
+def measure_folds(folds: list[FittedFold]) -> tuple[list[Compared], dict[str, dict[str, float]]]:
     """The test parts of all folds as one: each fusion against the average, and the log loss and the error by chance."""
     labels = np.concatenate([fold.test.labels for fold in folds])
     groups = {f"{fold.folder}/{clip}": group for fold in folds for clip, group in enumerate(fold.test.groups)}
@@ -82,38 +90,72 @@ def measure_folds(folds: list[Fold]) -> tuple[list[Compared], dict[str, dict[str
     return compare(fused, labels, groups), more
 
 
-def page(folds: list[Fold], compared: list[Compared], more: dict, command: str) -> str:
-    """The results page."""
-    origin, first = describe_origin(), load_bundle(folds[0].folder)
+def pooled_errors(protocols: list[list[FittedFold]]) -> dict[str, dict[str, float]]:
+    """The calibration error of the test clips of all protocols together, and what chance alone would give."""
+    folds = [fold for folds in protocols for fold in folds]
+    labels = np.concatenate([fold.test.labels for fold in folds])
+    most = max(scores.shape[1] for fold in folds for scores in fold.fused.values())
+    found = {}
+    for name in folds[0].fused:
+        rows = [fold.fused[name] for fold in folds]
+        scores = np.concatenate([np.pad(one, ((0, 0), (0, most - one.shape[1]))) for one in rows])
+        found[name] = {
+            "clips": len(labels),
+            "calibration_error": calibration_error(scores, labels),
+            "by_chance": calibration_error_by_chance(scores),
+        }
+    return found
+
+
+def section(protocol: Protocol, folds: list[FittedFold], compared: list[Compared], more: dict) -> str:
+    """A protocol's part of the page."""
+    first = load_bundle(folds[0].folder)
     groups = {group for fold in folds for group in fold.test.groups}
     val = sorted({fold.calibration.clips for fold in folds})
     val_size = str(val[0]) if len(val) == 1 else f"{val[0]} to {val[-1]}"
     chosen = [fold.calibration.fusion.method for fold in folds]
     choices = ", ".join(f"{method} {chosen.count(method)} times" for method in METHODS if method in chosen)
-    networks = ", ".join(f"{name} {spec.backbone} at {spec.input_size}" for name, spec in first.streams.items())
     temperatures = [fold.calibration.candidates["average"].fusion.temperature for fold in folds]
     lines = "\n".join(table_row(row, more[row.name]) for row in compared)
-    return f"""# Fusions compared
+    return f"""## {protocol.title}
 
-{len(folds)} folds ({networks}); the test parts together have {compared[0].clips} clips of {len(first.classes)}
-classes and {len(groups)} groups. Each fold's fusions were fitted on its own val part ({val_size} clips), on which the
-epoch had been chosen too. "Ahead" is the difference in top-1 to the average of the same clips, its interval over the
-groups. Scores that are all true would show the calibration error "by chance" with these clips: less can't be seen.
+{len(folds)} folds; the test parts together have {compared[0].clips} clips of {len(first.classes)} classes and
+{len(groups)} groups. Fitted on val parts of {val_size} clips. "{CHOSEN}" took {choices}. The temperature of the average
+was {min(temperatures):.2f} to {max(temperatures):.2f}.
 
 | fusion | top-1 % | 95 % interval | ahead | 95 % interval | log loss | calibration error % | by chance |
 |---|---|---|---|---|---|---|---|
 {lines}
+"""
 
-"{CHOSEN}" is what `rgbflow calibrate` takes by itself: {choices}. The temperature of the average was
-{min(temperatures):.2f} to {max(temperatures):.2f}.
+
+def page(sections: list[str], errors: dict[str, dict[str, float]], snippets: int) -> str:
+    """The results page."""
+    origin = describe_origin()
+    clips = next(iter(errors.values()))["clips"]
+    lines = "\n".join(
+        f"| {name} | {row['calibration_error']:.1f} | {row['by_chance']:.1f} |" for name, row in errors.items()
+    )
+    return f"""# Fusions compared
+
+On the folds of [strong.md](strong.md), {snippets} snippets of each stream. Each fold's fusions were fitted on its own
+val part, on which the epoch had been chosen too; "{CHOSEN}" is what `rgbflow calibrate` takes by itself. "Ahead" is the
+difference in top-1 to the average of the same clips, its interval over the groups. Scores that are all true would show
+the calibration error "by chance" with these clips: less can't be seen.
+
+{chr(10).join(sections)}
+## Calibration over all of them
+
+{clips} test clips (those of a data set with two protocols twice, by other networks).
+
+| fusion | calibration error % | by chance |
+|---|---|---|
+{lines}
 
 ## How it was made
 
-Written at commit {origin["commit"]}; {origin["machine"]}; {origin["date"]}. Figures of each fold: fusion.json.
-
-```
-{command}
-```
+Written at commit {origin["commit"]}; {origin["machine"]}; {origin["date"]}. `make fusion` fits the fusions of what
+`make strong` trained and writes this page; figures of each fold: fusion.json.
 """
 
 
@@ -127,21 +169,27 @@ def table_row(row: Compared, more: dict[str, float]) -> str:
     return f"| {row.name} | {row.top1:.1f} | {low:.1f} – {high:.1f} | {ahead} | {figures} |"
 
 
-if __name__ == "__main__":
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("store", type=Path)
-    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--runs", type=Path, default=Path("runs/strong"))
     parser.add_argument("--snippets", type=int, default=25)
-    parser.add_argument("--page", type=Path, default=PAGE)
     arguments = parser.parse_args()
-    store = open_store(arguments.store)
-    folds = [read_fold(folder, store, arguments.snippets) for folder in arguments.folders]
-    compared, more = measure_folds(folds)
-    record = {
-        "pooled": [{**asdict(row), **more[row.name]} for row in compared],
-        "folds": {fold.folder.name: fold.calibration.as_dict() for fold in folds},
-        "origin": describe_origin(),
-    }
-    arguments.page.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    command = f"python benchmarks/fusion.py {arguments.store} {' '.join(map(str, arguments.folders))}"
-    write_page(arguments.page, page(folds, compared, more, f"{command} --snippets {arguments.snippets}"))
+    read = {protocol: read_folds(protocol, arguments.runs, arguments.snippets) for protocol in PROTOCOLS}
+    sections, record = [], {"origin": describe_origin()}
+    for protocol, folds in read.items():
+        if not folds:
+            sections.append(f"## {protocol.title}\n\nNo fold is finished.\n")
+            continue
+        compared, more = measure_folds(folds)
+        sections.append(section(protocol, folds, compared, more))
+        record[protocol.name] = {
+            "pooled": [{**asdict(row), **more[row.name]} for row in compared],
+            "folds": {fold.folder.name: fold.calibration.as_dict() for fold in folds},
+        }
+    record["all"] = errors = pooled_errors(list(read.values()))
+    PAGE.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_page(PAGE, page(sections, errors, arguments.snippets))
+
+
+if __name__ == "__main__":
+    main()
