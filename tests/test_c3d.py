@@ -65,3 +65,18 @@ def test_the_order_of_frames_counts():
 def test_what_does_not_fit_is_refused(backbone, size, message):
     with pytest.raises(InputError, match=message):
         C3D(backbone, 3, size, 5, 0.0)
+
+
+def test_bfloat16_has_the_gradients_of_float32():
+    """Some processors get those of convolutions over two frames wrong, see `C3D.conv5`."""
+    torch.manual_seed(0)
+    network, values = C3D("c3d_quarter", 3, 32, 5, 0.0).train(), torch.randn(4, 128, 2, 4, 4)
+    gradients = []
+    for bf16 in (False, True):
+        network.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            found = network.conv5(values.bfloat16() if bf16 else values)
+        found.float().square().sum().backward()
+        gradients.append([layer.weight.grad.clone() for layer in (network.conv5a, network.conv5b)])
+    for exact, other in zip(*gradients, strict=True):
+        assert (other - exact).norm() < 0.02 * exact.norm()

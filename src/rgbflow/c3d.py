@@ -67,10 +67,21 @@ class C3D(nn.Module):
         x = F.max_pool3d(self.conv2(x).relu(), 2)
         x = F.max_pool3d(self.conv3b(self.conv3a(x).relu()).relu(), 2)
         x = F.max_pool3d(self.conv4b(self.conv4a(x).relu()).relu(), 2)
-        x = self.conv5b(self.conv5a(x).relu()).relu()
+        x = self.conv5(x)
         x = F.max_pool3d(x, 2, padding=(0, 1, 1))
         x = self.dropout(self.fc6(torch.flatten(x, 1)).relu())
         return self.fc8(self.dropout(self.fc7(x).relu()))
+
+    def conv5(self, x: Tensor) -> Tensor:
+        """The last two convolutions, (N, 8 · width, 2, H, W) to the same.
+
+        They train in float32 on a CPU: in bfloat16 oneDNN's gradient of the weights of a 3D convolution over two frames
+        is garbage (infinite, or not a number) on processors with AVX-512 bf16 and no AMX; seen with torch 2.14.
+        """
+        if not self.training or x.device.type != "cpu":
+            return self.conv5b(self.conv5a(x).relu()).relu()
+        with torch.autocast("cpu", enabled=False):
+            return self.conv5b(self.conv5a(x.float()).relu()).relu()
 
 
 def _convolution(channels: int, out: int) -> nn.Conv3d:

@@ -19,6 +19,7 @@ from rgbflow.bundle import load_bundle
 from rgbflow.data.dataset import balanced_order
 from rgbflow.data.splits import load_split
 from rgbflow.data.store import Store
+from rgbflow.engine import TorchEngine, load_networks
 from rgbflow.errors import InputError
 from rgbflow.learn.config import TrainConfig, load_config
 from rgbflow.learn.evaluate import evaluate
@@ -335,7 +336,10 @@ def test_the_test_part_is_measured_for_a_figure_and_changes_nothing(world, tmp_p
         assert other == {**one, "test_loss": other["test_loss"], "test_top1": other["test_top1"]}
     weights = [load_file(tmp_path / name / "rgb.safetensors") for name in ("plain", "watched")]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-    recognizer = Recognizer.load(tmp_path / "watched")
+    bundle = load_bundle(tmp_path / "watched")
+    networks = load_networks(tmp_path / "watched", bundle)
+    exact = TorchEngine(bundle.streams, networks, "cpu", bf16=False)  # as it was trained
+    recognizer = Recognizer(bundle, networks, engine=exact)
     evaluation = evaluate(recognizer, Store(world.store), load_split(world.split), num_snippets=3)
     best = watched.curve[watched.best_epoch - 1]
     assert best["test_top1"] == pytest.approx(evaluation.figures()["rgb"].top1)
