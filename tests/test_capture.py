@@ -2,13 +2,13 @@
 
 import threading
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import cv2
 import numpy as np
 import pytest
 
-from rgbflow import video
+from rgbflow import jpeg, video
 from rgbflow.video import Frame, VideoError, capture, decode, in_real_time, is_address, is_device
 
 
@@ -87,6 +87,44 @@ def test_an_address_that_does_not_answer_or_is_none_is_told(web):
         next(capture("nothing.mp4"))
 
 
+def test_a_network_camera_without_times_gets_those_of_arrival(clock, monkeypatch):
+    """Eight pictures of Motion JPEG by HTTP, ten a second, which FFmpeg would take for 25 a second; then silence."""
+    picture = jpeg.encode(np.full((48, 64, 3), 90, np.uint8), 90)
+
+    class Sender(BaseHTTPRequestHandler):
+        def log_message(self, *arguments):
+            pass
+
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=next")
+            self.end_headers()
+            for _ in range(8):
+                head = f"--next\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
+                self.wfile.write(head.encode() + picture + b"\r\n")
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Sender)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    times = []
+
+    def watch():
+        for frame in capture(f"http://name:secret@127.0.0.1:{server.server_address[1]}/video"):
+            assert frame.pixels.shape == (48, 64, 3)
+            times.append(frame.pts_seconds)
+            clock.now += 0.1
+
+    try:
+        with pytest.raises(VideoError, match=r"^source http://127.* (has stopped sending|breaks off)"):
+            watch()
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert len(times) >= 7
+    np.testing.assert_allclose(np.diff(times), 0.1)
+
+
 class Camera:
     """Three frames, then nothing: as one that is unplugged."""
 
@@ -119,11 +157,14 @@ def test_a_camera_gives_rgb_with_the_time_it_came_at_and_tells_when_it_is_gone(c
         next(frames)
     assert found == [(0.0, [30, 20, 10]), (0.5, [30, 20, 10]), (1.0, [30, 20, 10])]
     assert Camera.made.is_released
-    with pytest.raises(VideoError, match="camera 3 can't be opened"):
-        next(capture("3"))
+    for source in ("/dev/video3", "3"):
+        with pytest.raises(VideoError, match="camera 3 can't be opened"):
+            next(capture(source))
+    with pytest.raises(VideoError, match="camera 99999999999 can't be opened"):
+        next(capture("99999999999"))
     assert Camera.made.is_released
 
 
 def test_what_a_source_is_shows_in_its_name():
-    assert [is_device(name) for name in ("0", "12", "0.mp4", "-1", "²", "")] == [True, True] + [False] * 4
+    assert [is_device(name) for name in ("0", "/dev/video2", "0.mp4", "-1", "²", "")] == [True, True] + [False] * 4
     assert [is_address(name) for name in ("rtsp://a/b", "http://a", "a/b.mp4", "C:\\a.mp4")] == [True] * 2 + [False] * 2

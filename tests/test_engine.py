@@ -152,6 +152,13 @@ def test_the_difference_of_engines_is_seen(exported, both):
     assert difference(one, turned, exported.bundle) > 1e-3
 
 
+def test_an_engine_whose_scores_are_no_numbers_is_not_used(exported, both, monkeypatch):
+    logits = OpenVinoEngine.logits
+    monkeypatch.setattr(OpenVinoEngine, "logits", lambda self, *given: logits(self, *given) * np.nan)
+    with pytest.raises(InputError, match="its scores differ from those of the weights by up to nan"):
+        load_engine(both, exported.bundle, "cpu", "openvino")
+
+
 def test_a_library_that_is_not_installed_is_passed_by_or_named(exported, both, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     said = []

@@ -1,6 +1,7 @@
 """Live recognition of videos whose colour and motion are known, by networks that measure just these."""
 
 import json
+import time
 import tracemalloc
 from functools import cache
 
@@ -206,9 +207,66 @@ def test_rgb_runs_rarely_on_a_still_scene_and_at_once_after_a_cut():
 
 
 def test_updates_can_be_limited():
-    for per_second, expected in [(None, 65), (5, 13), (12.5, 33), (100, 65)]:
+    seconds = 65 / 25  # from the first full stack on
+    for per_second in (None, 5, 8, 10, 12.5, 20, 100):
         updates = watched(gauges().live(updates_per_second=per_second), list(film(25))[:75])
-        assert len(updates) == pytest.approx(expected, abs=1)
+        assert len(updates) == pytest.approx(seconds * min(per_second or 25, 25), abs=1)
+
+
+def test_an_action_ends_when_its_camera_is_gone_and_says_how_late():
+    live = gauges().live()
+    updates = watched(live, list(film(25, acts=ACTS[:1])))
+    assert updates[-1].action == "right red"
+    assert live.lapse() is None  # frames still come, as far as it knows
+    time.sleep(live._ring.ticks.longest_gap_seconds + 0.05)
+    update = live.lapse()
+    (end,) = update.events
+    assert (end.kind, end.label, update.action) == ("end", "right red", None)
+    assert end.end_seconds == pytest.approx(ACT_SECONDS - 0.04)
+    assert 0.55 <= end.latency_seconds == update.latency_seconds < 5
+    assert live.lapse() is None
+    assert live.finish() == ()
+
+
+def test_a_camera_too_slow_for_flow_is_told_so():
+    live = gauges().live()
+    for index, frame in enumerate(list(film(25))[:20]):
+        assert live.trouble == "" or index >= 5
+        assert live.push(frame.pixels, index * 0.6) is None
+    assert "more than 0.5 s apart" in live.trouble
+    assert watched(live, list(film(25))[:15])
+    assert live.trouble == ""
+
+
+def test_after_an_error_of_the_engine_it_goes_on():
+    recognizer, frames = gauges(), list(film(25))
+    live, logits, calls = recognizer.live(), recognizer.engine.logits, []
+
+    def failing(stream, snippets, crops=1):
+        calls.append(stream)
+        if len(calls) == 1:
+            raise RuntimeError("out of memory")
+        return logits(stream, snippets, crops)
+
+    recognizer.engine.logits = failing
+    assert [live.push(frame.pixels, frame.pts_seconds) for frame in frames[:10]] == [None] * 10
+    with pytest.raises(RuntimeError, match="out of memory"):
+        live.push(frames[10].pixels, frames[10].pts_seconds)
+    update = live.push(frames[11].pixels, frames[11].pts_seconds)
+    assert set(calls) == {"rgb", "flow"}
+    assert update.label == "right red"
+
+
+def test_the_same_array_filled_anew_is_another_frame():
+    frames = [frame.pixels for frame in film(25)][:13]
+    buffer, labels = np.empty_like(frames[0]), []
+    for is_reused in (False, True):
+        live = gauges().live()
+        for index, pixels in enumerate(frames):
+            buffer[:] = pixels
+            update = live.push(buffer if is_reused else pixels, index / 25)
+        labels.append(update.prediction.scores)
+    np.testing.assert_array_equal(*labels)
 
 
 def test_a_gap_ends_the_action_and_begins_anew():

@@ -85,6 +85,23 @@ def test_a_camera_that_goes_away_is_waited_for_and_taken_up_again(bundle, capsys
     assert openings == ["3"] * 3
 
 
+def test_a_file_that_breaks_leaves_no_action_without_an_end(bundle, tmp_path, capsys, monkeypatch):
+    rng = np.random.default_rng(0)
+
+    def broken(source):
+        for number in range(40):
+            yield Frame(rng.integers(0, 255, (48, 64, 3), dtype=np.uint8), number / 25)
+        raise VideoError("video (film.mp4) breaks after 40 frames")
+
+    monkeypatch.setattr(video, "capture", lambda source: video.in_real_time(broken(source)))
+    log = tmp_path / "live.jsonl"
+    assert cli.main(["live", str(bundle), "--source", "film.mp4", "--jsonl", str(log)]) == 1
+    assert "breaks after 40 frames" in capsys.readouterr().err
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["kind"] for line in lines if line["type"] == "event"] == ["start", "end"]
+    assert [line for line in lines if line["type"] == "update"][-1]["pts_seconds"] == pytest.approx(39 / 25)
+
+
 def test_ctrl_c_ends_it_with_exit_code_0(bundle, film, tmp_path, moving_square):
     path, log = tmp_path / "long.mp4", tmp_path / "live.jsonl"
     write_video(path, moving_square(0, 0, frames=60 * 25, size=(64, 48)), 25)  # nobody waits for its end
@@ -104,6 +121,7 @@ def test_ctrl_c_ends_it_with_exit_code_0(bundle, film, tmp_path, moving_square):
     [
         (["--source", "nothing.mp4"], "video (nothing.mp4) does not exist"),
         (["--osc", "here"], "--osc here must be HOST:PORT"),
+        (["--osc", "192.168..1:9000"], "--osc 192.168..1:9000: the host can't be found (no such name)"),
         (["--window", "0.05"], "window_seconds (0.05) must be at least 0.12"),
         (["--start-score", "2"], "start_score (2.0) must be in 0…1"),
         (["--updates-per-second", "0"], "updates_per_second (0.0) must be above 0"),

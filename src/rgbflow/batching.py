@@ -88,6 +88,8 @@ class SharedEngine:
             try:
                 snippets = np.concatenate([request.snippets for request in batch])
                 logits = self._engine.logits(batch[0].stream, snippets, batch[0].crops)
+                if len(logits) != len(snippets):
+                    raise RuntimeError(f"{self.name} gave {len(logits)} answers to {len(snippets)} snippets")
             except Exception as error:  # the callers raise it, each in its own thread
                 for request in batch:
                     request.answer.set_exception(error)

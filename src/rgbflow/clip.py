@@ -72,6 +72,8 @@ class Preparer:
             was not wanted.
         """
         frame = to_working_size(pixels, self.preparation)
+        if frame is pixels:
+            frame = pixels.copy()  # a camera's caller may fill the same array again
         flow = None
         if want_flow and self._previous is not None:
             began = time.perf_counter()

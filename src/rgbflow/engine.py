@@ -19,7 +19,7 @@ from rgbflow.stream import Crops, EngineName, Preparation, Stream, StreamSpec
 from rgbflow.transforms import snippets_to_input
 
 # How far a score may be from that of torch in fp32, by what the engine computes in.
-TOLERANCES = {"fp32": 1e-4, "bf16": 0.02, "int8": 0.15}
+TOLERANCES = {"fp32": 1e-4, "fp16": 0.02, "bf16": 0.02, "int8": 0.15}
 
 
 class Engine(Protocol):
@@ -132,7 +132,7 @@ class OpenVinoEngine:
             compiled = core.compile_model(model, "CPU", options)
             is_int8 = any(node.get_type_name() == "FakeQuantize" for node in model.get_ops())
             hint = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
-            precisions.add("int8" if is_int8 else {"f32": "fp32"}.get(hint, hint))
+            precisions.add("int8" if is_int8 else {"f32": "fp32", "f16": "fp16"}.get(hint, hint))
             self._requests[stream], self._locks[stream] = compiled.create_infer_request(), Lock()
         self.name = f"openvino {'/'.join(sorted(precisions))}"
 
@@ -257,7 +257,7 @@ def _open_exported(name: str, folder: Path, bundle: Bundle, networks: dict[Strea
         ) from error
     tolerance = max(TOLERANCES[precision] for precision in engine.name.split()[1].split("/"))
     found = difference(engine, TorchEngine(bundle.streams, networks, "cpu", bf16=False), bundle) if networks else 0
-    if found > tolerance:
+    if not found <= tolerance:  # nor if it is no number
         raise InputError(
             f"{engine.name} is not used: its scores differ from those of the weights by up to {found:.2g}, more than "
             f"{tolerance:g}: `rgbflow export` makes its files again"
@@ -266,13 +266,13 @@ def _open_exported(name: str, folder: Path, bundle: Bundle, networks: dict[Strea
 
 
 def difference(one: Engine, other: Engine, bundle: Bundle) -> float:
-    """The largest difference of two engines' scores on snippets of smooth noise, of all streams."""
-    largest = 0.0
+    """The largest difference of two engines' scores on snippets of smooth noise; not a number if a score is none."""
+    largest = []
     for stream in bundle.streams:
         snippets = _smooth_noise(bundle, stream, 2)
         scores = [probabilities(engine.logits(stream, snippets)) for engine in (one, other)]
-        largest = max(largest, float(np.abs(scores[0] - scores[1]).max()))
-    return largest
+        largest.append(np.abs(scores[0] - scores[1]).max())
+    return float(np.max(largest))
 
 
 def update_seconds(engine: Engine, bundle: Bundle) -> float:

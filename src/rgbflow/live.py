@@ -24,6 +24,8 @@ from rgbflow.transforms import read_snippets
 if TYPE_CHECKING:
     from rgbflow.recognizer import Prediction, Recognizer
 
+VAIN_STARTS = 5  # beginnings without an update after which something is wrong
+
 
 @dataclass(frozen=True)
 class Update:
@@ -258,7 +260,9 @@ class LiveRecognizer:
         self._lock = threading.Lock()  # of the ring and of what the two lines below hold
         self._newest: tuple[float, dict[str, float]] = (0.0, {})  # arrival of the newest frame, its stages
         self._has_news, self._has_restarted = False, False
-        self._last_update = -np.inf  # time of its newest frame
+        self._last_update = self._due = -np.inf  # time of its newest frame; of the soonest next one
+        self._last: tuple[Prediction, float] | None = None  # of the last update, and the arrival of its newest frame
+        self._vain_starts = 0  # beginnings in a row that no update came of
 
     def push(self, pixels: np.ndarray, pts_seconds: float, arrived: float | None = None) -> Update | None:
         """Take a frame and say what is seen now; None where the frame adds nothing, and until the first stack is full.
@@ -285,7 +289,9 @@ class LiveRecognizer:
             before = self._ring.flow_seconds
             if not self._ring.push(pixels, pts_seconds):
                 return False
-            self._has_restarted = self._has_restarted or self._ring.num_frames == 1
+            if self._ring.num_frames == 1:
+                self._has_restarted = True
+                self._vain_starts += 1
             self._newest = arrived, {"capture": began - arrived, "flow": self._ring.flow_seconds - before}
             self._has_news = True
         return True
@@ -298,9 +304,58 @@ class LiveRecognizer:
             return None
         ended = []
         if state.is_first:
-            ended = self._events.finish()
+            ended = self._end_action()
             for window in self._windows.values():
                 window.clear()
+        try:
+            self._look(state)
+        except Exception:
+            self._scene.forget()  # what the networks did not answer they have not seen
+            raise
+        start = min(window.start_seconds for window in self._windows.values())
+        consensus = {stream: window.consensus() for stream, window in self._windows.items()}
+        prediction = self.recognizer.conclude(consensus, start, state.pts_seconds, state.seconds)
+        events = self._events.push(prediction.scores, start, state.pts_seconds, prediction.is_known)
+        latency = time.perf_counter() - state.arrived
+        self._last, self._vain_starts = (prediction, state.arrived), 0
+        events = [replace(event, latency_seconds=latency) for event in events]
+        return Update(prediction, self._events.action, (*ended, *events), latency)
+
+    def lapse(self) -> Update | None:
+        """End what goes on if no frame has come for longer than a gap: an update that repeats the last scores.
+
+        None while frames come, and where nothing goes on. To be called where `update` is, from the same thread.
+        """
+        with self._lock:
+            arrived = self._newest[0]
+        gone = time.perf_counter() - arrived > self._ring.ticks.longest_gap_seconds
+        if self._last is None or self._events.action is None or not gone:
+            return None
+        events = self._end_action()
+        return Update(self._last[0], None, tuple(events), events[0].latency_seconds)
+
+    def finish(self) -> tuple[Event, ...]:
+        """The video is over: the end of the action that goes on, if there is one."""
+        return tuple(self._end_action())
+
+    @property
+    def trouble(self) -> str:
+        """Why no update comes though frames do; empty while updates come."""
+        if self._vain_starts < VAIN_STARTS:
+            return ""
+        gap = self._ring.ticks.longest_gap_seconds
+        return (
+            f"frames come or are taken more than {gap:g} s apart, and flow over so long means nothing: use a faster "
+            "camera, or, where flow takes that long, networks trained with a faster --flow"
+        )
+
+    def _end_action(self) -> list[Event]:
+        """The end of the action that goes on; its latency counts from the newest frame that it is about."""
+        latency = 0.0 if self._last is None else time.perf_counter() - self._last[1]
+        return [replace(event, latency_seconds=latency) for event in self._events.finish()]
+
+    def _look(self, state: _State) -> None:
+        """Ask the networks, and put their answers into the windows."""
         asked = {}
         if isinstance(self._engine, SharedEngine):
             asked = {stream: self._engine.submit(stream, snippets) for stream, snippets in state.snippets.items()}
@@ -313,17 +368,6 @@ class LiveRecognizer:
             else:
                 logits = window.last  # the frame looks as the one it saw, so it would say the same
             window.add(_Look(state.starts[stream], state.pts_seconds, logits))
-        start = min(window.start_seconds for window in self._windows.values())
-        consensus = {stream: window.consensus() for stream, window in self._windows.items()}
-        prediction = self.recognizer.conclude(consensus, start, state.pts_seconds, state.seconds)
-        events = ended + self._events.push(prediction.scores, start, state.pts_seconds, prediction.is_known)
-        latency = time.perf_counter() - state.arrived
-        events = tuple(replace(event, latency_seconds=latency) for event in events)
-        return Update(prediction, self._events.action, events, latency)
-
-    def finish(self) -> tuple[Event, ...]:
-        """The video is over: the end of the action that goes on, if there is one."""
-        return tuple(self._events.finish())
 
     def _take_state(self) -> _State | None:
         """The newest snippets of the networks that have to run; None where nothing is due."""
@@ -331,9 +375,11 @@ class LiveRecognizer:
         if not self._has_news or any(spec.num_items(ring.num_frames) < spec.stack_length for spec in specs.values()):
             return None
         pts = ring.end_seconds
-        # A time before the last one is that of a source that was opened again.
-        if 0 <= pts - self._last_update < self._rest_seconds - ring.ticks.step_seconds / 2:
+        if pts < self._last_update:  # of a source that was opened again
+            self._due = -np.inf
+        if pts < self._due - 1e-6:
             return None
+        self._due = max(self._due, pts - ring.ticks.step_seconds) + self._rest_seconds
         is_first = self._has_restarted
         if is_first:
             self._scene.forget()

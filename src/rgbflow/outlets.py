@@ -72,8 +72,9 @@ class Osc:
             raise InputError("--osc needs python-osc: pip install 'rgbflow[live]'") from error
         try:
             self._client = SimpleUDPClient(host.strip("[]"), int(port))
-        except OSError as error:
-            raise InputError(f"--osc {address}: the host can't be found ({error.strerror}): check its name") from error
+        except (OSError, UnicodeError) as error:  # UnicodeError: two dots in a row
+            reason = error.strerror if isinstance(error, OSError) else "no such name"
+            raise InputError(f"--osc {address}: the host can't be found ({reason}): check its name") from error
 
     def send(self, update: Update) -> None:
         answers = update.prediction.top(NUM_SCORES)

@@ -6,6 +6,7 @@ through FFmpeg's own scale filter with the same settings (`_rgb_graph`).
 
 import json
 import os
+import re
 import time
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -33,6 +34,9 @@ SAME_TIME = 1e-6  # seconds; times closer than this differ by rounding only
 METADATA_TAG = "RGBFLOW"  # one JSON text holds all metadata, since Matroska upper-cases the names of tags
 BIT_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 PROTOCOLS = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "rtp", "srt", "tcp", "udp")  # of addresses
+MOST_CAMERAS = 99  # as a number; OpenCV takes hundreds for something else
+# Formats whose pictures bring no times: FFmpeg invents 25 a second. mpjpeg is what network cameras send by HTTP.
+UNTIMED_FORMATS = {"mpjpeg", "mjpeg", "h264", "hevc"}
 SILENCE_SECONDS = 5.0  # without a byte from an address, it counts as gone
 MATROSKA_MAX_RATE = 500  # Matroska counts in milliseconds: far above this, two frames would get the same time
 
@@ -316,13 +320,23 @@ def _duration_seconds(container: av.container.InputContainer, stream: av.VideoSt
 
 
 def is_device(source: str) -> bool:
-    """Whether a source is the number of a camera of this machine."""
-    return source.isascii() and source.isdigit()
+    """Whether a source is a camera of this machine: its number, or /dev/video and its number."""
+    number = source.removeprefix("/dev/video")
+    return number.isascii() and number.isdigit()
 
 
 def is_address(source: str) -> bool:
     """Whether a source is an address (rtsp://...), not a file."""
     return "://" in source
+
+
+def without_password(source: str) -> str:
+    """A source as it may be shown: rtsp://user:password@host without what comes before the host.
+
+    >>> without_password("rtsp://admin:secret@camera/stream")
+    'rtsp://camera/stream'
+    """
+    return re.sub(r"(?<=://)[^/]*@", "", source)
 
 
 def capture(source: str) -> Generator[Frame]:
@@ -331,13 +345,14 @@ def capture(source: str) -> Generator[Frame]:
     A file, or a recording behind an address, is played at its own speed, to its end; the others go on until they fail.
 
     Args:
-        source: the number of a camera of this machine, an address (rtsp, http, ...), or the path of a file.
+        source: the number of a camera of this machine, an address (rtsp, http, ...), or the path of a file. Where an
+            address sends no times with its pictures (Motion JPEG by HTTP), they get those of their arrival.
 
     Raises:
         VideoError: as `decode` for a file; for the others if they can't be opened, or stop answering.
     """
     if is_device(source):
-        return _camera(int(source))
+        return _camera(int(source.removeprefix("/dev/video")))
     return _address(source) if is_address(source) else in_real_time(decode(source))
 
 
@@ -353,6 +368,8 @@ def in_real_time(frames: Iterable[Frame]) -> Generator[Frame]:
 
 def _camera(number: int) -> Generator[Frame]:
     """The frames of a camera, each with the time at which it came."""
+    if number > MOST_CAMERAS:
+        raise VideoError(f"camera {number} can't be opened: numbers begin at 0")
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # VideoError tells it in plainer words
     try:
@@ -376,26 +393,29 @@ def _camera(number: int) -> Generator[Frame]:
 def _address(source: str) -> Generator[Frame]:
     with _open_address(source) as container:
         is_recording = container.duration is not None
-        pictures = _address_pictures(source, container, _video_stream(source, container))
+        pictures = _address_pictures(source, container, _video_stream(without_password(source), container))
         yield from in_real_time(pictures) if is_recording else pictures
     if not is_recording:
-        raise VideoError(f"source {source} has stopped sending: check that it is on")
+        raise VideoError(f"source {without_password(source)} has stopped sending: check that it is on")
 
 
 def _open_address(source: str) -> av.container.InputContainer:
     protocol = source.partition("://")[0].lower()
     if protocol not in PROTOCOLS:
-        raise VideoError(f"source {source} can't be read: use a file, a camera's number, or {', '.join(PROTOCOLS)}")
+        shown = without_password(source)
+        raise VideoError(f"source {shown} can't be read: use a file, a camera's number, or {', '.join(PROTOCOLS)}")
     options = {"rtsp_transport": "tcp"} if protocol.startswith("rtsp") else {}  # by UDP, pictures come in pieces
     try:
         return av.open(source, options=options, timeout=SILENCE_SECONDS, metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
-        raise VideoError(f"source {source} can't be opened ({error.strerror}): check that it is on") from error
+        shown = without_password(source)
+        raise VideoError(f"source {shown} can't be opened ({error.strerror}): check that it is on") from error
 
 
 def _address_pictures(source: str, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[Frame]:
     """The frames of an address; what was damaged on the way is left out, the next ones are whole again."""
     layout, graph = None, None
+    has_times = container.duration is not None or container.format.name not in UNTIMED_FORMATS
     try:
         for packet in container.demux(stream):
             try:
@@ -407,11 +427,12 @@ def _address_pictures(source: str, container: av.container.InputContainer, strea
                     width, height, orientation = picture.width, picture.height, _orientation(picture)
                 if layout != (layout := (picture.width, picture.height, picture.format.name)):
                     graph = _rgb_graph(picture, stream.time_base, width, height)
-                seconds = time.monotonic() if picture.pts is None else float(picture.pts * stream.time_base)
-                if not picture.is_corrupt:
+                if not picture.is_corrupt and not (has_times and picture.pts is None):
+                    seconds = float(picture.pts * stream.time_base) if has_times else time.monotonic()
                     yield Frame(_upright(_rgb(graph, picture), orientation), seconds)
     except (av.FFmpegError, OSError) as error:
-        raise VideoError(f"source {source} breaks off ({error.strerror}): check that it is on") from error
+        shown = without_password(source)
+        raise VideoError(f"source {shown} breaks off ({error.strerror}): check that it is on") from error
 
 
 # Pixels

@@ -1,36 +1,44 @@
 """A live recogniser at work on a feed: one thread sees every frame, another asks the networks for the newest state."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rgbflow.feed import Feed
 from rgbflow.live import LiveRecognizer, Update
 
 
-def watch(live: LiveRecognizer, feed: Feed) -> Iterator[Update]:
+def watch(live: LiveRecognizer, feed: Feed, report: Callable[[str], None] = lambda line: None) -> Iterator[Update]:
     """Yield updates as fast as the networks give them, until the feed ends; each is of the newest frame there is.
 
     While the networks are busy, frames are still taken and their flow computed, so that no motion is missed; those that
     come faster than flow are dropped by the feed. Nothing waits in a queue, so nothing can be late by more than one
-    frame and one update.
+    frame and one update. Where no frame comes for longer than a gap, what goes on ends.
+
+    Args:
+        live: the recogniser.
+        feed: of its camera.
+        report: told one line when no update comes though frames do.
 
     Raises:
         InputError: as `Feed.take` and `LiveRecognizer.see`.
     """
     eyes = _Eyes(live, feed)
     eyes.thread.start()
+    told = False
     try:
         while not eyes.is_over:
             # With a limit, since a thread that waits without one can't be interrupted on every system.
-            if not eyes.has_news.wait(0.1):
-                continue
+            came = eyes.has_news.wait(0.1)
             eyes.has_news.clear()
-            if (update := live.update()) is not None:
+            if (update := live.update() if came else live.lapse()) is not None:
                 yield update
-        if eyes.error is not None:
-            raise eyes.error
+            if live.trouble and not told:
+                report(live.trouble)
+            told = bool(live.trouble)
         if (update := live.update()) is not None:  # what came while the last one was made
             yield update
+        if eyes.error is not None:
+            raise eyes.error
     finally:
         feed.close()
         eyes.thread.join(timeout=1.0)

@@ -29,7 +29,7 @@ def live(
 
     Args:
         bundle: folder from `rgbflow train`, or a Hugging Face Hub id, owner/name.
-        source: number of a camera, a file (played at its own speed), or an address (rtsp://..., http://...).
+        source: number of a camera (or /dev/video0), a file (played at its own speed), or an address (rtsp://..., http://...).
         osc: send labels, scores and events there by OSC.
         jsonl: file that a line of JSON is appended to for each update and event.
         window: the scores are those of the last so many seconds.
@@ -49,7 +49,7 @@ def live(
     from rgbflow.feed import Feed
     from rgbflow.outlets import JsonLines, Osc
     from rgbflow.recognizer import Recognizer
-    from rgbflow.video import capture, is_address, is_device
+    from rgbflow.video import capture, is_address, is_device, without_password
     from rgbflow.watch import watch
 
     with ExitStack() as stack:
@@ -68,17 +68,20 @@ def live(
         report = _note if not console.is_terminal else lambda line: None
         may_return = is_device(source) or is_address(source)
         feed = stack.enter_context(Feed(lambda: capture(source), may_return, report=report))
-        view = stack.enter_context(Dashboard(feed, source, console)) if console.is_terminal else Lines()
+        view = (
+            stack.enter_context(Dashboard(feed, without_password(source), console)) if console.is_terminal else Lines()
+        )
         outlets.append(view)
         try:
-            for update in watch(session, feed):
+            for update in watch(session, feed, report):
                 for outlet in outlets:
                     outlet.send(update)
         except KeyboardInterrupt:
             pass  # the usual end
-        ended = session.finish()
-        for outlet in outlets:
-            outlet.tell(ended)
+        finally:  # a camera that failed leaves no action without an end
+            ended = session.finish()
+            for outlet in outlets:
+                outlet.tell(ended)
     _note(f"{feed.received} frames came, {feed.dropped} of them were dropped; engine {recognizer.engine.name}")
     return 0
 

@@ -54,9 +54,10 @@ def predict(
         raise InputError("--why is for one label, --timeline gives one for each segment: leave one out")
     if timeline and top:
         raise InputError(f"--top {top} is not for --timeline, which prints one label for each segment")
-    if not timeline and (window or step):
+    if not timeline and not (window is None and step is None):
         raise InputError("--window and --step are for --timeline: add it, or leave them out")
     check_positive(top=top, snippets=snippets)
+    window, step = 2.0 if window is None else window, 0.5 if step is None else step
     from rgbflow.overlay import write_overlay
     from rgbflow.recognizer import NUM_SNIPPETS, Recognizer
     from rgbflow.why import write_why
@@ -67,7 +68,7 @@ def predict(
     for video in videos:
         try:
             if timeline:
-                line = recognizer.timeline(video, window or 2.0, step or 0.5, snippets or 5, crops)
+                line = recognizer.timeline(video, window, step, snippets or 5, crops)
                 draw = partial(write_overlay, video, line.windows)
                 show_timeline(video, line, json)
             elif why:
