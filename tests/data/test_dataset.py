@@ -56,6 +56,20 @@ def test_every_clip_comes_once_in_an_epoch_and_two_processes_share_them(store):
     assert sorted(index for half in halves for _, index in half) == list(range(6))
 
 
+def test_a_clip_that_balance_repeats_is_drawn_anew(store):
+    clips = part_of(store)
+    few = [clip for clip in clips if clip.label == "a"] + [next(clip for clip in clips if clip.label == "b")]
+    dataset = ClipDataset(store, few, ("a", "b"), FLOW, 1, Augmentation(), seed=5)
+    halves = [EpochSampler(dataset, True, 0, replicas=2, rank=rank, balanced=True) for rank in (0, 1)]
+    keys = [key for half in halves for key in half]
+    repeated = sorted(key for key in keys if key[1] == len(few) - 1)
+    assert len(keys) == len(set(keys)) == 4
+    assert repeated == [(0, 3), (0, 3, 1)]
+    (one, _), (other, _), (again, _) = dataset[0, 3], dataset[0, 3, 1], dataset[0, 3, 1]
+    assert torch.equal(other, again)
+    assert not torch.equal(one, other)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_loader_goes_on_in_mid_epoch_and_has_the_next_one_whole(store, workers):
     dataset = ClipDataset(store, part_of(store), ("a", "b"), FLOW, 1, Augmentation(), seed=5)

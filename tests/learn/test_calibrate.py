@@ -202,6 +202,14 @@ def test_one_stream_is_calibrated_and_has_nothing_to_fuse():
         fit_calibration(alone, "stacking")
 
 
+@pytest.mark.parametrize("groups", ["aaaab", "a" * 19 + "b", "aabbb"])
+def test_a_group_of_one_clip_is_no_trouble(groups):
+    part = scored(len(groups))
+    made = fit_calibration(ScoredClips(part.scores, part.labels, np.array(list(groups))))
+    assert made.groups == 2
+    np.testing.assert_allclose(made.fusion.fuse(part.scores).sum(axis=1), 1)
+
+
 @pytest.mark.parametrize(("clips", "rate"), [(19, 0.05), (40, 0.05), (9, 0.1), (4, 0.2), (10, 0.5), (7, 0.9)])
 def test_the_promised_share_of_unseen_clips_is_given_a_name_and_no_more(clips, rate):
     """Drawn anew many times, M clips to fit on and one to test: exactly floor(rate (M + 1)) of M + 1 in the mean."""

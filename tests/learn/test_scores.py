@@ -97,6 +97,9 @@ def test_files_that_do_not_fit_are_refused_in_one_line(tmp_path):
     (tmp_path / "text.npz").write_text("no numbers")
     np.savez(tmp_path / "pickled.npz", names=np.array([object()]), allow_pickle=True)
     np.savez(tmp_path / "empty.npz", labels=LABELS)
+    (tmp_path / "archive.npz").write_bytes(good.read_bytes()[:200])
+    with (tmp_path / "array.npz").open("wb") as file:
+        np.save(file, rows)
     cases = {
         "can't be read": [tmp_path / "text.npz"],
         "without pickles": [tmp_path / "pickled.npz"],
@@ -107,6 +110,16 @@ def test_files_that_do_not_fit_are_refused_in_one_line(tmp_path):
         "pass --frames": [saved(tmp_path / "sums.npz", {"rgb": rows}, "sums")],
         "other clips": [good, saved(tmp_path / "few.npz", {"flow": rows}, order=slice(0, 30))],
         "other classes": [good, saved_with_classes(tmp_path / "classes.npz", rows)],
+        "archive.npz can't be read": [tmp_path / "archive.npz"],
+        "array.npz can't be read": [tmp_path / "array.npz"],
+        "names a clip twice": [saved(tmp_path / "twice.npz", {"rgb": rows}, names=np.array(["a"] * 40))],
+        "labels .* must be 40 integers": [
+            saved(tmp_path / "words.npz", {"rgb": rows}, labels=np.array(list("a" * 40)))
+        ],
+        "one number of classes": [saved(tmp_path / "k.npz", {"rgb": rows, "flow": rows[:, :3]})],
+        "3 classes, the first file 4": [good, saved(tmp_path / "3.npz", {"flow": rows[:, :3]}, classes=np.array(()))],
+        "rgb .* must be finite numbers": [saved(tmp_path / "text-rows.npz", {"rgb": rows.astype(str)})],
+        "one value each": [saved(tmp_path / "frames.npz", {"rgb": rows}, frames=np.ones(40))],
     }
     for message, paths in cases.items():
         with pytest.raises(InputError, match=message) as caught:
@@ -114,6 +127,8 @@ def test_files_that_do_not_fit_are_refused_in_one_line(tmp_path):
         assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="the rows are no probabilities"):
         read_scores([good], kind="scores")[0].probabilities()
+    with pytest.raises(InputError, match=r"frames \(0\) must be above 0"):
+        read_scores([good], kind="sums", frames=0)
 
 
 def saved_with_classes(path, rows):

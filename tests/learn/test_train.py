@@ -345,6 +345,21 @@ def test_the_test_part_is_measured_for_a_figure_and_changes_nothing(world, tmp_p
     assert best["test_top1"] == pytest.approx(evaluation.figures()["rgb"].top1)
 
 
+@pytest.mark.parametrize("stream", ["rgb", "flow"])
+def test_the_test_part_is_never_read(world, tmp_path, stream):
+    """Garbage in place of the test clips' files: the same weights."""
+    shutil.copytree(world.store, tmp_path / "store")
+    for clip in load_split(world.split).test:
+        path = tmp_path / "store" / stream / f"{clip.name}.mkv"
+        path.write_bytes(b"garbage" + path.read_bytes()[7:][::-1])
+    weights = []
+    for name, store in (("plain", world.store), ("poisoned", tmp_path / "store")):
+        config = changed(epochs=1, subtract_mean_flow=True)
+        train(Store(store), load_split(world.split), stream, tmp_path / name, config, lambda line: None)
+        weights.append(load_file(tmp_path / name / f"{stream}.safetensors"))
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
 def test_a_second_training_of_the_same_stream_is_refused(world, tmp_path):
     def train_again(done, total, note):
         with pytest.raises(InputError, match="is being trained by another process: wait for it"):
@@ -482,8 +497,8 @@ def test_kept_weights_are_the_mean_over_the_steps_of_the_last_epochs(world, tmp_
 
     monkeypatch.setattr(StreamTraining, "on_train_batch_end", note)
     result = run(world, tmp_path, config=changed(epochs=4, average_epochs=2))
-    first = 6 if result.best_epoch > 2 else 3 * result.best_epoch - 1  # an epoch has 3 steps
-    wanted = steps[first : 3 * result.best_epoch]
+    assert result.best_epoch > 2
+    wanted = steps[6 : 3 * result.best_epoch]  # an epoch has 3 steps
     kept = load_file(tmp_path / "rgb.safetensors")
     for name, value in kept.items():
         if value.is_floating_point():

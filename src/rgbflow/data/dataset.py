@@ -1,5 +1,6 @@
 """Training and validation examples: snippets of stored clips, drawn by an explicit random generator."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
@@ -32,7 +33,8 @@ class ClipDataset(Dataset):
         seed: with the epoch and the clip's index it fixes every drawn number, whatever the number of workers.
 
     An item is asked for by (epoch, index), so that no hidden state decides what is drawn, and gives
-    ((S, C, H, W) float32, label); `collate` makes a batch of them. What travels to a worker process is small: names,
+    ((S, C, H, W) float32, label); `collate` makes a batch of them. A third number tells how often the clip has come in
+    the epoch before, for which it is drawn anew. What travels to a worker process is small: names,
     labels, and of a prepared data set its folder.
     """
 
@@ -56,19 +58,19 @@ class ClipDataset(Dataset):
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
+    def __getitem__(self, key: tuple[int, ...]) -> tuple[Tensor, int]:
         snippets, crop, label = self.draw(key)
         return to_input(snippets, crop, self.spec), label
 
-    def draw(self, key: tuple[int, int]) -> Drawn:
+    def draw(self, key: tuple[int, ...]) -> Drawn:
         """What an item is made from: its snippets, (S, C, H, W) uint8, the crop to show of them, and the label."""
-        epoch, index = key
+        index = key[1]
         clip = self.store.clip(self.names[index])
         num_items, length = self.spec.num_items(clip.num_frames), self.spec.stack_length
         if self.vary is None:
             snippets = read_snippets(clip, self.spec, segment_starts(num_items, self.num_segments, length))
             return snippets, centre_crop(*snippets.shape[-2:], self.spec.crop_fraction), self.labels[index]
-        rng = np.random.default_rng((self.seed, epoch, index))
+        rng = np.random.default_rng((self.seed, *key))
         starts = segment_starts(num_items, self.num_segments, length, rng.random(self.num_segments))
         snippets = read_snippets(clip, self.spec, starts)
         crop = random_crop(*snippets.shape[-2:], self.spec.crop_fraction, self.vary, rng)
@@ -99,7 +101,7 @@ class DrawnDataset(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, key: tuple[int, int]) -> Drawn:
+    def __getitem__(self, key: tuple[int, ...]) -> Drawn:
         return self.dataset.draw(key)
 
 
@@ -131,7 +133,7 @@ class EpochSampler(DistributedSampler):
 
     Shuffled, every process gets as many clips, a few of them twice where they do not come out even; in order, as for
     measuring, every clip comes once. Balanced, an epoch is as long, but every class has the same share of it, whatever
-    its number of clips. Lightning calls `set_epoch`.
+    its number of clips; a clip that comes again is (epoch, index, times before). Lightning calls `set_epoch`.
 
     Attributes:
         skip: clips of this process that the next pass leaves out, since an earlier run was through with them.
@@ -144,13 +146,16 @@ class EpochSampler(DistributedSampler):
         self.balanced = balanced
         self.skip = 0
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[tuple[int, ...]]:
         order = super().__iter__() if self.shuffle else self._own()
+        keys = [(index,) for index in range(len(self.dataset))]
         if self.balanced:
-            drawn = balanced_order(self.dataset.labels, np.random.default_rng((self.seed, self.epoch)))
-            order = (drawn[index] for index in order)
+            keys, times = [], Counter()
+            for index in balanced_order(self.dataset.labels, np.random.default_rng((self.seed, self.epoch))):
+                keys.append((index, times[index]) if times[index] else (index,))
+                times[index] += 1
         skip, self.skip = self.skip, 0
-        return ((self.epoch, index) for index in islice(order, skip, None))
+        return ((self.epoch, *keys[place]) for place in islice(order, skip, None))
 
     def __len__(self) -> int:
         return super().__len__() if self.shuffle else len(self._own())

@@ -137,6 +137,7 @@ def calibrate(
         InputError: if store, split and bundle do not belong together, val has fewer than 5 clips, the rate can't be
             promised, or the bundle has one stream and `choice` needs two.
     """
+    _check_choice(choice, list(recognizer.bundle.streams))
     if false_alarm_rate is not None:
         check_rate(false_alarm_rate, len(split.unknown_val))
     if len(split.val) < FEWEST_CLIPS:
@@ -161,13 +162,16 @@ def calibrate(
 
 def fit_calibration(clips: ScoredClips, choice: Choice = "auto") -> Calibration:
     """As `calibrate`, from what the streams said of the val clips; without a threshold."""
-    if len(clips.scores) == 1 and choice not in ("auto", "average"):
-        (stream,) = clips.scores
-        raise InputError(f"fusion {choice} needs two streams, the bundle has {stream} only: use average")
+    _check_choice(choice, list(clips.scores))
     candidates = fit_candidates(clips)
     fusion = candidates[choose(candidates) if choice == "auto" else choice].fusion
     uncalibrated = calibration_error(Fusion().fuse(clips.scores), clips.labels)
     return Calibration(fusion, candidates, len(clips), len(set(clips.groups)), uncalibrated)
+
+
+def _check_choice(choice: Choice, streams: list[Stream]) -> None:
+    if len(streams) == 1 and choice not in ("auto", "average"):
+        raise InputError(f"fusion {choice} needs two streams, the bundle has {streams[0]} only: use average")
 
 
 def record_calibration(folder: Path, calibration: Calibration) -> None:
@@ -212,6 +216,8 @@ def fit(method: Method, clips: ScoredClips) -> Fusion:
 
 def cross_validated(fit: Callable[[ScoredClips], Fusion], clips: ScoredClips) -> np.ndarray:
     """(N, K) probabilities, each row by a fusion that was fitted without the clip's group."""
+    if len(clips) == 1:
+        return fit(clips).fuse(clips.scores)  # nothing is left without it
     fused = np.empty_like(next(iter(clips.scores.values())))
     for rest, held_out in _folds(clips.groups):
         fused[held_out] = fit(clips[rest]).fuse(clips[held_out].scores)

@@ -1,5 +1,6 @@
 """Score files: what each stream said of each clip, from this program or any other, and their fusion."""
 
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,35 +111,50 @@ def read_scores(paths: Sequence[Path], kind: Kind | None = None, frames: float |
 
 def _read(path: Path, kind: Kind | None, frames: float | None) -> ScoreFile:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             content = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, AttributeError) as error:
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
         raise InputError(f"score file {path} can't be read ({error}): pass an .npz file without pickles") from error
     streams = {
-        (path.stem if name == "scores" else name): values.astype(np.float64)
-        for name, values in content.items()
-        if name not in _ABOUT
+        (path.stem if name == "scores" else name): values for name, values in content.items() if name not in _ABOUT
     }
-    names = tuple(map(str, content.get("names", ())))
+    names = tuple(map(str, np.ravel(content.get("names", ()))))
     if not streams or not names:
         raise InputError(
             f"score file {path} needs names (N) and an array (N, K), but has {', '.join(content) or 'nothing'}"
         )
+    if len(set(names)) < len(names):
+        raise InputError(f"score file {path} names a clip twice: give each clip one row")
     for name, values in streams.items():
-        if values.ndim != 2 or len(values) != len(names) or not np.isfinite(values).all():
+        is_table = values.dtype.kind in "fiu" and values.ndim == 2 and len(values) == len(names)
+        if not is_table or not np.isfinite(values).all():
             raise InputError(
                 f"score file {path}: {name} {values.shape} must be finite numbers of shape ({len(names)}, K)"
             )
+        streams[name] = values.astype(np.float64)
+    classes = tuple(map(str, np.ravel(content.get("classes", ()))))
+    if len(widths := {values.shape[1] for values in streams.values()}) > 1 or (classes and {len(classes)} != widths):
+        raise InputError(f"score file {path}: its arrays and classes must have one number of classes, K")
+    labels = content.get("labels")
+    if labels is not None and (labels.dtype.kind not in "iu" or labels.shape != (len(names),)):
+        raise InputError(f"score file {path}: labels {labels.shape} must be {len(names)} integers, indices of classes")
+    if np.ndim(content.get("frames", 1)) or np.ndim(content.get("kind", "")):
+        raise InputError(f"score file {path}: frames and kind must be one value each")
     told = kind or (str(content["kind"]) if "kind" in content else None)
     guessed, counted = guess_kind(next(iter(streams.values())))
     chosen = told or guessed
     if chosen not in ("logits", "scores", "sums"):
         raise InputError(f"score file {path}: kind {chosen!r} must be logits, scores or sums")
-    over = frames or float(content.get("frames", counted if chosen == "sums" else 1))
+    over = float(content.get("frames", counted if chosen == "sums" else 1)) if frames is None else frames
+    if not over > 0:
+        raise InputError(f"score file {path}: frames ({over:g}) must be above 0")
     if chosen == "sums" and over == 1:
         raise InputError(f"score file {path} holds sums, but not over how many frames: pass --frames")
-    labels = content["labels"].astype(np.int64) if "labels" in content else None
-    return ScoreFile(names, tuple(map(str, content.get("classes", ()))), labels, streams, chosen, over)
+    return ScoreFile(names, classes, None if labels is None else labels.astype(np.int64), streams, chosen, over)
+
+
+def _num_classes(file: ScoreFile) -> int:
+    return next(iter(file.streams.values())).shape[1]
 
 
 def _in_order_of(first: ScoreFile, file: ScoreFile, path: Path) -> ScoreFile:
@@ -146,6 +162,10 @@ def _in_order_of(first: ScoreFile, file: ScoreFile, path: Path) -> ScoreFile:
         raise InputError(f"score file {path} has other clips than the first file: fuse scores of the same clips")
     order = [file.names.index(name) for name in first.names]
     labels = None if file.labels is None else file.labels[order]
+    if (one := _num_classes(first)) != (other := _num_classes(file)):
+        raise InputError(
+            f"score file {path} has {other} classes, the first file {one}: fuse scores of the same classes"
+        )
     if first.classes and file.classes and first.classes != file.classes:
         raise InputError(f"score file {path} has other classes, or in another order: sort its columns like the first's")
     if labels is not None and first.labels is not None and (labels != first.labels).any():

@@ -63,6 +63,8 @@ class Training:
         other = [name for name in wanted if name not in same and trained.get(name) != wanted[name]]
         if bundle.split["sha256"] != load_split(self.split).sha256:
             other.append("split")
+        if bundle.preparation != open_store(self.store).preparation:
+            other.append("preparation")
         if self.test_curve and "test_top1" not in next(iter(read_curve(self.folder, self.stream)), {}):
             other.append("curve of the test part")
         if other:

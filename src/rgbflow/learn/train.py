@@ -248,7 +248,8 @@ def train(
     module = _make_module(store, split, watched, spec, config, report)
     work = folder / "training" / stream
     with _only_one(work):
-        checkpoint, resumed_epoch = _find_checkpoint(work, split, watched, spec, config)
+        about = {"split": split.sha256, "preparation": store.preparation.as_dict(), "watched": watched}
+        checkpoint, resumed_epoch = _find_checkpoint(work, about, spec, config)
         if checkpoint:
             report(f"{stream}: going on in epoch {min(resumed_epoch + 1, config.epochs)} of {config.epochs}")
         curve, best_epoch, seconds = _fit(module, work, checkpoint, on_step)
@@ -556,13 +557,13 @@ def _check_parts(split: Split, parts: tuple[str, ...]) -> None:
         raise InputError(f"the split has one class ({split.classes[0]}): there is nothing to tell apart")
 
 
-def _find_checkpoint(
-    work: Path, split: Split, watched: tuple[str, ...], spec: StreamSpec, config: TrainConfig
-) -> tuple[Path | None, int]:
-    """The checkpoint to go on from and its number of finished epochs; (None, 0) for a fresh start."""
+def _find_checkpoint(work: Path, about: dict, spec: StreamSpec, config: TrainConfig) -> tuple[Path | None, int]:
+    """The checkpoint to go on from and its number of finished epochs; (None, 0) for a fresh start.
+
+    A run goes on with the settings it was begun with only: `about` the data, the stream's and those of training.
+    """
     changing = {name: value for name, value in asdict(config).items() if name not in RESULT_NEUTRAL}
-    about = {"split": split.sha256, "watched": watched, "spec": asdict(spec), "config": changing}
-    settings = json.dumps(about, indent=2)
+    settings = json.dumps({**about, "spec": asdict(spec), "config": changing}, indent=2)
     path, last = work / "settings.json", work / LAST
     if last.is_file() and (not path.is_file() or path.read_text(encoding="utf-8") != settings):
         raise InputError(
