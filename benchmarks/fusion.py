@@ -2,8 +2,8 @@
 
     python benchmarks/fusion.py [--runs runs/strong] [--snippets 25]
 
-The scores of both parts are kept in each fold's bundle (`val-scores.npz`, `test-scores.npz`) and read again while the
-weights are no newer. It writes docs/results/fusion.md and, beside it, the figures as JSON.
+The scores of both parts are kept in each fold's bundle and read again while the weights are no newer. It writes
+docs/results/fusion.md and, beside it, the figures as JSON.
 """
 
 import argparse
@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from pages import write_page
+from pages import finished_folds, is_of, write_page
 from strong import PROTOCOLS, Protocol
 
 from rgbflow import Recognizer
-from rgbflow.bundle import RECORD, load_bundle, weights_file
+from rgbflow.bundle import load_bundle
 from rgbflow.data.jpegs import AnyStore, open_store
 from rgbflow.data.splits import Split, load_split
 from rgbflow.fusion import METHODS, Fusion, log_scores
@@ -43,8 +43,7 @@ class FittedFold:
 
 def read_folds(protocol: Protocol, runs: Path, num_snippets: int) -> list[FittedFold]:
     """The folds of a protocol whose streams are both trained."""
-    bundles = sorted(record.parent for record in (runs / protocol.name).glob(f"*/{RECORD}"))
-    finished = [folder for folder in bundles if len(load_bundle(folder).streams) == 2]
+    finished = finished_folds(runs / protocol.name)
     store = open_store(runs / protocol.folder / "store") if finished else None
     return [read_fold(folder, store, num_snippets) for folder in finished]
 
@@ -63,10 +62,9 @@ def read_fold(folder: Path, store: AnyStore, num_snippets: int) -> FittedFold:
 
 def scored_part(folder: Path, store: AnyStore, split: Split, part: str, num_snippets: int) -> ScoredClips:
     """What the streams say of a part's clips: read from the scores kept in the bundle if they are of its weights."""
-    kept, clips = folder / f"{part}-scores.npz", getattr(split, part)
+    kept, clips = folder / f"{part}-scores-{num_snippets}.npz", getattr(split, part)
     labels = np.array([split.classes.index(clip.label) for clip in clips])
-    weights = [weights_file(folder, stream) for stream in load_bundle(folder).streams]
-    if not kept.exists() or kept.stat().st_mtime < max(path.stat().st_mtime for path in weights):
+    if not is_of(kept, folder):
         print(f"{folder}: {len(clips)} clips of {part}")
         scores = stream_scores(label_clips(Recognizer.load(folder), store, split, part, num_snippets))
         ScoreFile(tuple(clip.name for clip in clips), split.classes, labels, scores, "scores").save(kept)

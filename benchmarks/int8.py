@@ -1,6 +1,6 @@
 """What 8-bit integers cost in accuracy: folds trained by strong.py, exported, on their test parts; writes int8.md.
 
-    python benchmarks/int8.py [--runs runs/strong] [--snippets 25]
+    python benchmarks/int8.py [--runs runs/strong] [--snippets 25] [--only ut-interaction]
 
 Each fold's bundle is exported to OpenVINO twice, in 8-bit integers calibrated on its training part and without, and
 both label its test part. What is there already is not made again.
@@ -11,10 +11,10 @@ import json
 from pathlib import Path
 
 import numpy as np
-from pages import rgbflow, write_page
+from pages import finished_folds, is_of, rgbflow, write_page
+from strong import PROTOCOLS, Protocol
 
 from rgbflow import fusion
-from rgbflow.bundle import RECORD
 from rgbflow.learn.metrics import group_interval, wilson_interval
 from rgbflow.learn.runs import clip_hits, percent
 from rgbflow.learn.scores import read_scores
@@ -29,8 +29,8 @@ SCORERS = (*STREAMS, "fused")
 def scores_of(bundle: Path, store: Path, kind: str, snippets: int) -> dict[str, dict[str, np.ndarray]]:
     """Per scorer, of each test clip its scores and whether it was named rightly."""
     split, out = bundle.with_suffix(".json"), bundle.parent / "int8" / f"{bundle.name}-{kind}"
-    scores = out / "scores.npz"
-    if not scores.is_file():
+    scores = out / f"scores-{snippets}.npz"
+    if not is_of(scores, bundle):
         flags = f"--int8 {store} --split {split}" if kind == "int8" else ""
         rgbflow(f"export {bundle} --to openvino --out {out} {flags}")
         rgbflow(
@@ -45,10 +45,10 @@ def scores_of(bundle: Path, store: Path, kind: str, snippets: int) -> dict[str, 
     }
 
 
-def table(data_set: Path, snippets: int) -> tuple[str, dict]:
-    """The rows of a data set, and their figures."""
-    bundles = sorted(record.parent for record in data_set.glob(f"*/{RECORD}"))
-    folds = {kind: [scores_of(bundle, data_set / "store", kind, snippets) for bundle in bundles] for kind in KINDS}
+def table(protocol: Protocol, runs: Path, snippets: int) -> tuple[str, dict]:
+    """The rows of a protocol, and their figures."""
+    bundles, store = finished_folds(runs / protocol.name), runs / protocol.folder / "store"
+    folds = {kind: [scores_of(bundle, store, kind, snippets) for bundle in bundles] for kind in KINDS}
     rows, figures = [], {}
     for scorer in SCORERS:
         hits = {
@@ -69,7 +69,7 @@ def table(data_set: Path, snippets: int) -> tuple[str, dict]:
         low, high = row["lost_interval"]
         intervals = wilson_interval(round(sum(hits["exact"].values())), len(lost))
         rows.append(
-            f"| {data_set.name} | {'fusion' if scorer == 'fused' else scorer} | {len(lost)} | {row['exact']:.1f} "
+            f"| {protocol.name} | {'fusion' if scorer == 'fused' else scorer} | {len(lost)} | {row['exact']:.1f} "
             f"({intervals[0]:.1f} – {intervals[1]:.1f}) | {row['int8']:.1f} | {row['lost']:+.1f} ({low:+.1f} to "
             f"{high:+.1f}) | {row['other_label']:.1f} | {row['largest_difference']:.3f} |"
         )
@@ -101,9 +101,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/strong"))
     parser.add_argument("--snippets", type=int, default=25)
+    parser.add_argument("--only", default="", help="one protocol of strong.py")
     arguments = parser.parse_args()
-    sets = sorted(store.parent for store in arguments.runs.glob("*/store"))
-    made = {one.name: table(one, arguments.snippets) for one in sets}
+    chosen = [
+        one for one in PROTOCOLS if arguments.only in ("", one.name) and finished_folds(arguments.runs / one.name)
+    ]
+    made = {one.name: table(one, arguments.runs, arguments.snippets) for one in chosen}
     figures = {name: figures for name, (_, figures) in made.items()}
     PAGE.with_suffix(".json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     write_page(PAGE, page([text for text, _ in made.values()], arguments))

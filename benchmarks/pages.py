@@ -1,4 +1,4 @@
-"""What the benchmarks share: commands run with --json, and results pages that keep what somebody wrote below them."""
+"""What the benchmarks share: commands run with --json, finished folds, and pages that keep what was written below."""
 
 import contextlib
 import io
@@ -7,7 +7,9 @@ import shlex
 import sys
 from pathlib import Path
 
+from rgbflow.bundle import RECORD, load_bundle, weights_file
 from rgbflow.cli import main
+from rgbflow.stream import STREAMS
 
 READING = "## Reading"
 
@@ -21,6 +23,18 @@ def rgbflow(command: str) -> dict:
     if code:
         sys.exit(f"rgbflow {command}: exit code {code}")
     return json.loads(printed.getvalue())
+
+
+def finished_folds(folder: Path) -> list[Path]:
+    """The bundles in a folder of which both streams are trained."""
+    bundles = sorted(record.parent for record in folder.glob(f"*/{RECORD}"))
+    return [bundle for bundle in bundles if len(load_bundle(bundle).streams) == len(STREAMS)]
+
+
+def is_of(kept: Path, bundle: Path) -> bool:
+    """Whether a file that was made with a bundle is there, and no older than its weights."""
+    weights = [weights_file(bundle, stream).stat().st_mtime for stream in load_bundle(bundle).streams]
+    return kept.exists() and kept.stat().st_mtime >= max(weights)
 
 
 def write_page(page: Path, content: str) -> None:

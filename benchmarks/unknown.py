@@ -9,6 +9,7 @@ other half test it, on the test part's. A stopped run goes on. It writes the pag
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -34,14 +35,19 @@ def run_turn(turn: int, left_out: list[str], store: Path, runs: Path, fit: str, 
         stream: f"train {given} --stream {stream} --out {bundle} {TRAIN} {epochs}" for stream in ("rgb", "flow")
     }
     calibrate, evaluate = f"calibrate {bundle} {given} {fit}", f"evaluate {bundle} {given}"
-    if not result.is_file():
+    commands = [cut, *trainings.values(), calibrate, evaluate]
+    kept = json.loads(result.read_text()) if result.is_file() else None
+    if kept and kept["commands"] != commands:
+        sys.exit(f"{result} is of other commands: choose another --runs")
+    if not kept:
         rgbflow(cut)
         for stream, command in trainings.items():
             if not (bundle / RECORD).is_file() or stream not in load_bundle(bundle).streams:
                 rgbflow(command)
-        figures = {"left_out": sorted(left_out), "fitted": rgbflow(calibrate), "measured": rgbflow(evaluate)}
-        result.write_text(json.dumps(figures))
-    return json.loads(result.read_text()), [cut, *trainings.values(), calibrate, evaluate]
+        kept = {"left_out": sorted(left_out), "fitted": rgbflow(calibrate), "measured": rgbflow(evaluate)}
+        kept["commands"] = commands
+        result.write_text(json.dumps(kept))
+    return kept, commands
 
 
 def pool(turns: list[dict]) -> dict:
