@@ -58,6 +58,10 @@ class Fold:
     def evaluating(self) -> Evaluating:
         return Evaluating(self.name, self.store, self.split, self.bundle, SNIPPETS)
 
+    def is_done(self) -> bool:
+        """Whether it is trained and tested, with these settings."""
+        return all(task.is_done() for task in self.tasks())
+
     def hits(self) -> dict[str, dict[str, float]]:
         """For each scorer, which test clips it names rightly."""
         (file,) = read_scores([self.evaluating().scores])
@@ -140,7 +144,7 @@ PROTOCOLS = (
 
 def section(protocol: Protocol, folds: list[Fold]) -> tuple[str, dict]:
     """A protocol's part of the page, and its figures."""
-    done = [fold for fold in folds if fold.evaluating().is_done()]
+    done = [fold for fold in folds if fold.is_done()]
     if not done:
         return f"## {protocol.title}\n\nNo fold is finished.\n", {}
     parts = [fold.hits() for fold in done]
@@ -219,7 +223,7 @@ def main(data: Path, runs: Path, jobs: int, only: str, write_only: bool) -> None
             run_tasks([task for task in tasks if isinstance(task, Training)], devices)
             run_tasks([task for task in tasks if isinstance(task, Evaluating)], devices)
     made = {protocol.name: section(protocol, own) for protocol, own in folds.items()}
-    bundles = [load_bundle(fold.bundle) for own in folds.values() for fold in own if fold.evaluating().is_done()]
+    bundles = [load_bundle(fold.bundle) for own in folds.values() for fold in own if fold.is_done()]
     commits = {origin["commit"] for bundle in bundles for origin in bundle.origin.values()}
     write_page(PAGE, page([text for text, _ in made.values()], commits))
     figures = {name: figures for name, (_, figures) in made.items()}
