@@ -68,10 +68,8 @@ class TrainConfig:
     freeze_batch_norms: bool = False
     """Keep all batch norms but the first as they came with the starting weights."""
     average_epochs: int = 0
-    """In this many last epochs the weights are the mean over the steps so far; 0 averages nothing.
-
-    They are validated so, and compete with the epochs before for the best one.
-    """
+    """In this many last epochs the weights are the mean over the steps so far, and the best of them is kept, whatever
+    the epochs before; 0 averages nothing."""
     patience: int = 0
     """Stop after this many epochs in a row without a better one on the validation part; 0 never stops early."""
     gradient_clip: float = 20.0
