@@ -509,6 +509,22 @@ def test_kept_weights_are_the_mean_over_the_steps_of_the_last_epochs(world, tmp_
     assert again.figures()["rgb"].top1 == pytest.approx(result.val_top1)
 
 
+def test_an_early_epoch_does_not_win_over_averaged_ones(world, tmp_path, monkeypatch):
+    """Where each epoch is a little worse than the one before: the first is kept, or the first averaged one."""
+    log = StreamTraining.log
+
+    def worse(module, name, value, **options):
+        if name == "val_rank":
+            value = 2 * (value > 1.5) - module.current_epoch / 1000
+        log(module, name, value, **options)
+
+    monkeypatch.setattr(StreamTraining, "log", worse)
+    assert run(world, tmp_path / "alone", config=changed(epochs=4)).best_epoch == 1
+    assert run(world, tmp_path / "averaged", config=changed(epochs=4, average_epochs=2)).best_epoch == 3
+    stopped = run(world, tmp_path / "stopped", config=changed(epochs=9, average_epochs=2, patience=2))
+    assert (stopped.best_epoch, len(stopped.curve)) == (1, 3)  # before anything was averaged
+
+
 def test_averaging_goes_on_after_a_kill(world, tmp_path):
     config = changed(epochs=4, average_epochs=3, freeze_batch_norms=False)
 
