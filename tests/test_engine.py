@@ -1,6 +1,7 @@
 """Every engine gives what torch gives, and the one that does not is not taken."""
 
 import shutil
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -204,3 +205,25 @@ def test_predict_says_which_engine(both, square_video, capsys):
         out, error = capsys.readouterr()
         assert json.loads(out)["engine"].split()[0] == name
         assert error == ""
+
+
+DROPPED = """
+import gc, os, signal, sys
+from pathlib import Path
+from rgbflow.bundle import load_bundle
+from rgbflow.engine import OpenVinoEngine
+
+folder = Path(sys.argv[1])
+first, second = (OpenVinoEngine(folder, load_bundle(folder)) for _ in range(2))
+del first
+gc.collect()
+del second
+gc.collect()
+signal.signal(signal.SIGINT, lambda *_: print("interrupted"))
+os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+def test_ctrl_c_is_no_crash_after_two_engines_were_dropped_in_the_order_they_were_made(both):
+    done = subprocess.run([sys.executable, "-c", DROPPED, both], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr

@@ -1,10 +1,13 @@
 """What runs the network of each stream: from 8-bit snippets to logits."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from threading import Lock
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import cv2
 import numpy as np
@@ -17,6 +20,9 @@ from rgbflow.fusion import probabilities
 from rgbflow.model import StreamNet, WithoutStart, choose_device, has_fast_bf16
 from rgbflow.stream import Crops, EngineName, Preparation, Stream, StreamSpec
 from rgbflow.transforms import snippets_to_input
+
+if TYPE_CHECKING:
+    import openvino
 
 # How far a score may be from that of torch in fp32, by what the engine computes in.
 TOLERANCES = {"fp32": 1e-4, "fp16": 0.02, "bf16": 0.02, "int8": 0.15}
@@ -108,6 +114,26 @@ class OnnxEngine:
         return session.run(["logits"], {"snippets": _exported_input(self, stream, snippets, crops, takes_float)})[0]
 
 
+def openvino_core() -> openvino.Core:
+    """The one core of this process, which is never given up.
+
+    Each core that computes on the CPU puts a signal stack of its own in the place of the one before. Two that are
+    dropped in the order they were made leave one that is gone, and the next signal that Python handles (Ctrl-C) ends
+    the process with a segmentation fault; seen with OpenVINO 2026.4 on processors with AVX-512.
+
+    Raises:
+        ImportError: if OpenVINO is not installed.
+    """
+    import openvino
+
+    return _the_only(openvino.Core)
+
+
+@cache
+def _the_only(make: Callable[[], openvino.Core]) -> openvino.Core:
+    return make()
+
+
 class OpenVinoEngine:
     """OpenVINO on the CPU, with the files of `rgbflow export --to openvino`; as many threads as torch has.
 
@@ -121,10 +147,8 @@ class OpenVinoEngine:
     suffix = ".xml"
 
     def __init__(self, folder: Path, bundle: Bundle):
-        import openvino
-
         self._bundle = bundle
-        core, precisions = openvino.Core(), set()
+        core, precisions = openvino_core(), set()
         options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
         self._requests, self._locks = {}, {}
         for stream in bundle.streams:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rgbflow.atomic import replacing, write_atomically
 from rgbflow.bundle import RECORD, Bundle, load_bundle, save_bundle
-from rgbflow.engine import as_float, load_networks
+from rgbflow.engine import as_float, load_networks, openvino_core
 from rgbflow.errors import InputError, first_line
 from rgbflow.model import StreamNet
 from rgbflow.stream import Preparation, Stream, StreamSpec
@@ -163,10 +163,10 @@ def to_openvino(model: "onnx.ModelProto", calibration: Sequence[np.ndarray] = ()
         InputError: if OpenVINO or NNCF is missing.
     """
     try:
-        import openvino
+        core = openvino_core()
     except ImportError as error:
         raise InputError("openvino is not installed: pip install 'rgbflow[openvino]'") from error
-    read = openvino.Core().read_model(model.SerializeToString())
+    read = core.read_model(model.SerializeToString())
     return _in_8_bits(read, calibration) if len(calibration) else read
 
 
