@@ -189,7 +189,7 @@ def _kept_in_floats(model: "openvino.Model") -> list[str]:
     """The preparation of the input and the layers that read at least half its resolution: few operations.
 
     A loss there is a loss everywhere: of EfficientNet-Lite0 on flow, five layers in floats take away most of what the
-    scores lose (docs/results/int8.md).
+    scores lose.
     """
     kept, size = [], 0
     for node in model.get_ordered_ops():
