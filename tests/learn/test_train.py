@@ -543,6 +543,60 @@ def test_an_early_epoch_does_not_win_over_averaged_ones(world, tmp_path, monkeyp
     assert (stopped.best_epoch, len(stopped.curve)) == (1, 3)  # before anything was averaged
 
 
+def test_an_early_epoch_does_not_win_over_averaged_ones(world, tmp_path, monkeypatch):
+    """Where each epoch is worse than the one before: the first is kept without averaging, the first averaged one with."""
+
+    def worse(module):
+        if not module.trainer.sanity_checking:
+            module.trainer.callback_metrics["val_loss"] = torch.tensor(float(module.current_epoch))
+            module.top1["val_top1"].reset()
+            module.top1["val_top1"].update(torch.eye(4), torch.arange(4))  # all right
+        end(module)
+
+    end = StreamTraining.on_validation_epoch_end
+    monkeypatch.setattr(StreamTraining, "on_validation_epoch_end", worse)
+    assert run(world, tmp_path / "alone", config=changed(epochs=4)).best_epoch == 1
+    assert run(world, tmp_path / "averaged", config=changed(epochs=4, average_epochs=2)).best_epoch == 3
+    stopped = run(world, tmp_path / "stopped", config=changed(epochs=9, average_epochs=2, patience=2))
+    assert (stopped.best_epoch, len(stopped.curve)) == (1, 3)  # before anything was averaged
+
+
+def test_an_early_epoch_does_not_win_over_averaged_ones(world, tmp_path, monkeypatch):
+    """Where each epoch is worse than the one before: the first is kept without averaging, the first averaged one with."""
+
+    def worse(module):
+        if not module.trainer.sanity_checking:
+            module.trainer.callback_metrics["val_loss"] = torch.tensor(float(module.current_epoch))
+            module.top1["val_top1"].reset()
+            module.top1["val_top1"].update(torch.eye(4), torch.arange(4))  # all right
+        end(module)
+
+    end = StreamTraining.on_validation_epoch_end
+    monkeypatch.setattr(StreamTraining, "on_validation_epoch_end", worse)
+    assert run(world, tmp_path / "alone", config=changed(epochs=4)).best_epoch == 1
+    assert run(world, tmp_path / "averaged", config=changed(epochs=4, average_epochs=2)).best_epoch == 3
+    stopped = run(world, tmp_path / "stopped", config=changed(epochs=9, average_epochs=2, patience=2))
+    assert (stopped.best_epoch, len(stopped.curve)) == (1, 3)  # before anything was averaged
+
+
+def test_an_early_epoch_does_not_win_over_averaged_ones(world, tmp_path, monkeypatch):
+    """Where each epoch is worse than the one before: the first is kept without averaging, the first averaged one with."""
+
+    def worse(module):
+        if not module.trainer.sanity_checking:
+            module.trainer.callback_metrics["val_loss"] = torch.tensor(float(module.current_epoch))
+            module.top1["val_top1"].reset()
+            module.top1["val_top1"].update(torch.eye(4), torch.arange(4))  # all right
+        end(module)
+
+    end = StreamTraining.on_validation_epoch_end
+    monkeypatch.setattr(StreamTraining, "on_validation_epoch_end", worse)
+    assert run(world, tmp_path / "alone", config=changed(epochs=4)).best_epoch == 1
+    assert run(world, tmp_path / "averaged", config=changed(epochs=4, average_epochs=2)).best_epoch == 3
+    stopped = run(world, tmp_path / "stopped", config=changed(epochs=9, average_epochs=2, patience=2))
+    assert (stopped.best_epoch, len(stopped.curve)) == (1, 3)  # before anything was averaged
+
+
 def test_averaging_goes_on_after_a_kill(world, tmp_path):
     config = changed(epochs=4, average_epochs=3, freeze_batch_norms=False)
 
