@@ -186,10 +186,9 @@ def _in_8_bits(model: "openvino.Model", calibration: Sequence[np.ndarray]) -> "o
 
 
 def _kept_in_floats(model: "openvino.Model") -> list[str]:
-    """The preparation of the input and the layers that read at least half its resolution: few operations.
+    """The preparation of the input and the layers that read at least half its resolution.
 
-    A loss there is a loss everywhere: of EfficientNet-Lite0 on flow, five layers in floats take away most of what the
-    scores lose.
+    They are few, and a loss there is a loss everywhere.
     """
     kept, size = [], 0
     for node in model.get_ordered_ops():

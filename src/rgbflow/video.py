@@ -391,28 +391,27 @@ def _camera(number: int) -> Generator[Frame]:
 
 
 def _address(source: str) -> Generator[Frame]:
-    with _open_address(source) as container:
+    shown = without_password(source)
+    with _open_address(source, shown) as container:
         is_recording = container.duration is not None
-        pictures = _address_pictures(source, container, _video_stream(without_password(source), container))
+        pictures = _address_pictures(shown, container, _video_stream(shown, container))
         yield from in_real_time(pictures) if is_recording else pictures
     if not is_recording:
-        raise VideoError(f"source {without_password(source)} has stopped sending: check that it is on")
+        raise VideoError(f"source {shown} has stopped sending: check that it is on")
 
 
-def _open_address(source: str) -> av.container.InputContainer:
+def _open_address(source: str, shown: str) -> av.container.InputContainer:
     protocol = source.partition("://")[0].lower()
     if protocol not in PROTOCOLS:
-        shown = without_password(source)
         raise VideoError(f"source {shown} can't be read: use a file, a camera's number, or {', '.join(PROTOCOLS)}")
     options = {"rtsp_transport": "tcp"} if protocol.startswith("rtsp") else {}  # by UDP, pictures come in pieces
     try:
         return av.open(source, options=options, timeout=SILENCE_SECONDS, metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
-        shown = without_password(source)
         raise VideoError(f"source {shown} can't be opened ({error.strerror}): check that it is on") from error
 
 
-def _address_pictures(source: str, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[Frame]:
+def _address_pictures(shown: str, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[Frame]:
     """The frames of an address; what was damaged on the way is left out, the next ones are whole again."""
     layout, graph = None, None
     has_times = container.duration is not None or container.format.name not in UNTIMED_FORMATS
@@ -431,7 +430,6 @@ def _address_pictures(source: str, container: av.container.InputContainer, strea
                     seconds = float(picture.pts * stream.time_base) if has_times else time.monotonic()
                     yield Frame(_upright(_rgb(graph, picture), orientation), seconds)
     except (av.FFmpegError, OSError) as error:
-        shown = without_password(source)
         raise VideoError(f"source {shown} breaks off ({error.strerror}): check that it is on") from error
 
 

@@ -29,7 +29,8 @@ def live(
 
     Args:
         bundle: folder from `rgbflow train`, or a Hugging Face Hub id, owner/name.
-        source: number of a camera (or /dev/video0), a file (played at its own speed), or an address (rtsp://..., http://...).
+        source: number of a camera (or /dev/video0), a file (played at its own speed), or an address (rtsp://...,
+            http://...).
         osc: send labels, scores and events there by OSC.
         jsonl: file that a line of JSON is appended to for each update and event.
         window: the scores are those of the last so many seconds.
