@@ -26,10 +26,11 @@ from pages import write_page
 
 from rgbflow import Recognizer
 from rgbflow.batching import SharedEngine
+from rgbflow.camera import in_real_time
 from rgbflow.feed import Feed
 from rgbflow.live import LiveRecognizer, Update
 from rgbflow.origin import describe_origin
-from rgbflow.video import Frame, decode, in_real_time
+from rgbflow.video import Frame, decode
 from rgbflow.watch import watch
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "live.md"

@@ -34,7 +34,7 @@ def test_times_are_the_percentiles_of_the_last_updates():
 
 
 def test_the_terminal_shows_bars_drops_stages_events_and_what_is_wrong():
-    feed = SimpleNamespace(received=10, dropped=3, lost=1, trouble="")
+    feed = SimpleNamespace(received=10, dropped=3, skipped=2, lost=1, trouble="")
     console = Console(file=io.StringIO(), force_terminal=True, width=100, height=40, color_system=None)
     with Dashboard(feed, "camera 0", console) as board:
         board.send(update(flow=0.002, events=[START]))
@@ -43,7 +43,7 @@ def test_the_terminal_shows_bars_drops_stages_events_and_what_is_wrong():
     text = console.file.getvalue()
     for part in (
         "camera 0 is gone; waiting for it",
-        "3 of 10 frames dropped, source lost 1 times",
+        "3 of 10 frames dropped (2 not decoded), source lost 1 times",
         "wave   (action: wave)",
         "75.0%",
         "run [fast]",

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from rgbflow import InputError
+from rgbflow.camera import Arrival
 from rgbflow.feed import Feed
-from rgbflow.video import Frame, VideoError
+from rgbflow.video import VideoError
 
 
 def frame(number, seconds=None):
-    return Frame(np.full((2, 2, 3), number, np.uint8), number / 10 if seconds is None else seconds)
+    return Arrival(np.full((2, 2, 3), number, np.uint8), number / 10 if seconds is None else seconds)
 
 
 def number_of(arrival):
@@ -54,6 +55,18 @@ def test_the_newest_frame_wins_and_the_others_are_counted():
         assert feed.take() is None
         assert feed.take() is None
         assert (feed.received, feed.dropped, feed.lost) == (9, 6, 0)
+
+
+def test_what_a_source_did_not_decode_is_counted_as_dropped_and_told_once():
+    def open_source():
+        for number in range(3):
+            yield Arrival(np.zeros((2, 2, 3), np.uint8), float(number), skipped=2 * number)
+
+    lines, numbers = [], []
+    with Feed(open_source, report=lines.append) as feed:
+        drain(feed, numbers)
+    assert (feed.received, feed.skipped, feed.dropped) == (9, 6, 6 + 3 - len(numbers))
+    assert lines == ["frames come faster than they can be decoded and some are skipped: use a smaller picture"]
 
 
 def test_a_source_that_fails_is_taken_up_again_and_time_goes_on():

@@ -9,12 +9,14 @@ import sys
 import numpy as np
 import pytest
 
-from rgbflow import cli, video
+from rgbflow import camera as cameras
+from rgbflow import cli
 from rgbflow.bundle import Bundle, load_bundle, save_bundle, save_stream
+from rgbflow.camera import Arrival, in_real_time
 from rgbflow.fusion import Fusion
 from rgbflow.model import StreamNet
 from rgbflow.stream import FlowSettings, Preparation, StreamSpec
-from rgbflow.video import Frame, VideoError, write_video
+from rgbflow.video import VideoError, write_video
 
 PROGRAM = [sys.executable, "-c", "import sys; from rgbflow.cli import main; sys.exit(main())"]
 SPLIT = {"protocol": "group", "seed": 0, "leak_percent": 0.0, "sha256": "0"}
@@ -72,11 +74,11 @@ def test_a_camera_that_goes_away_is_waited_for_and_taken_up_again(bundle, capsys
     def camera(source):
         openings.append(source)
         for number in range(6):
-            yield Frame(pixels, number / 25)
+            yield Arrival(pixels, number / 25)
         if len(openings) < 3:
             raise VideoError(f"camera {source} is gone: plug it in again")
 
-    monkeypatch.setattr(video, "capture", camera)
+    monkeypatch.setattr(cameras, "capture", camera)
     assert cli.main(["live", str(bundle), "--source", "3"]) == 0
     told = capsys.readouterr().err.splitlines()
     gone, back = "rgbflow: camera 3 is gone: plug it in again; waiting for it", "rgbflow: the source is back"
@@ -90,15 +92,17 @@ def test_a_file_that_breaks_leaves_no_action_without_an_end(bundle, tmp_path, ca
 
     def broken(source):
         for number in range(40):
-            yield Frame(rng.integers(0, 255, (48, 64, 3), dtype=np.uint8), number / 25)
+            yield Arrival(rng.integers(0, 255, (48, 64, 3), dtype=np.uint8), number / 25)
         raise VideoError("video (film.mp4) breaks after 40 frames")
 
-    monkeypatch.setattr(video, "capture", lambda source: video.in_real_time(broken(source)))
+    monkeypatch.setattr(cameras, "capture", lambda source: in_real_time(broken(source)))
     log = tmp_path / "live.jsonl"
     assert cli.main(["live", str(bundle), "--source", "film.mp4", "--jsonl", str(log)]) == 1
     assert "breaks after 40 frames" in capsys.readouterr().err
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    assert [line["kind"] for line in lines if line["type"] == "event"] == ["start", "end"]
+    kinds = [line["kind"] for line in lines if line["type"] == "event"]
+    assert kinds
+    assert kinds == ["start", "end"] * (len(kinds) // 2)  # more than one where a busy machine leaves a gap
     assert [line for line in lines if line["type"] == "update"][-1]["pts_seconds"] == pytest.approx(39 / 25)
 
 

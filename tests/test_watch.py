@@ -7,10 +7,11 @@ import pytest
 
 from rgbflow import InputError
 from rgbflow.bundle import Bundle
+from rgbflow.camera import Arrival
 from rgbflow.feed import Feed
 from rgbflow.recognizer import Recognizer
 from rgbflow.stream import FlowSettings, Preparation, StreamSpec
-from rgbflow.video import Frame, VideoError
+from rgbflow.video import VideoError
 from rgbflow.watch import watch
 
 SPEC = StreamSpec("flow", "none", 32, 2, (0.5,) * 2, (0.1,) * 2)
@@ -37,7 +38,7 @@ def frames(count, gate=None):
     for index in range(count):
         if gate is not None:
             assert gate.acquire(timeout=20)
-        yield Frame(rng.integers(0, 255, (32, 40, 3), dtype=np.uint8), index / 25)
+        yield Arrival(rng.integers(0, 255, (32, 40, 3), dtype=np.uint8), index / 25)
 
 
 class Pace:
@@ -164,7 +165,7 @@ def test_an_error_of_the_networks_ends_it_and_stops_the_threads():
 
 def test_pixels_that_are_no_frame_end_it_with_the_error():
     def source():
-        yield Frame(np.zeros((32, 40), np.uint8), 0.0)
+        yield Arrival(np.zeros((32, 40), np.uint8), 0.0)
 
     with pytest.raises(InputError, match="pixels of shape"):
         list(watch(recognizer().live(), Feed(source)))

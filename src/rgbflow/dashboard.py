@@ -103,6 +103,7 @@ class Dashboard:
         head = Text(
             f"{self._title}: {frames_per_second:.1f} frames/s, {self._times.updates_per_second():.1f} updates/s, "
             f"{feed.dropped} of {feed.received} frames dropped"
+            + (f" ({feed.skipped} not decoded)" if feed.skipped else "")
             + (f", source lost {feed.lost} times" if feed.lost else "")
         )
         action = Text(f"{update.label}   (action: {update.action or 'none'})", style="bold")

@@ -1,56 +1,39 @@
 """A source read in a thread of its own, of which never more than one frame waits: the newest wins."""
 
 import threading
-import time
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import replace
 
-import numpy as np
-
+from rgbflow.camera import Arrival
 from rgbflow.errors import InputError
-from rgbflow.video import Frame
-
-
-@dataclass(frozen=True, eq=False)
-class Arrival:
-    """A frame that has come.
-
-    Attributes:
-        pixels: (H, W, 3) uint8 RGB.
-        pts_seconds: the source's time; it goes on when the source is opened again.
-        arrived: `time.perf_counter()` at that moment.
-    """
-
-    pixels: np.ndarray
-    pts_seconds: float
-    arrived: float
 
 
 class Feed:
     """Reads frames as they come and keeps the newest alone; a context manager.
 
     Args:
-        open_source: opens the source, as `video.capture` does; called again each time the source fails.
+        open_source: opens the source, as `camera.capture` does; called again each time the source fails.
         reopens: whether a source that fails after its first frame is waited for; False, as for a file, ends the feed.
         retry_seconds: between two attempts.
-        report: told one line when the source is gone, and when it is back.
+        report: told one line when the source is gone, when it is back, and when it sends more than can be decoded.
 
     Attributes:
         received: frames that came.
-        dropped: frames that were replaced by a newer one before anybody took them.
+        dropped: frames that were replaced by a newer one before anybody took them, and those that were skipped.
+        skipped: frames that were not decoded, because it takes longer than they come.
         lost: times that the source failed.
         trouble: why nothing comes at the moment; empty while frames come.
     """
 
     def __init__(
         self,
-        open_source: Callable[[], Generator[Frame]],
+        open_source: Callable[[], Generator[Arrival]],
         reopens: bool = True,
         retry_seconds: float = 1.0,
         report: Callable[[str], None] = lambda line: None,
     ):
-        self.received = self.dropped = self.lost = 0
+        self.received = self.dropped = self.skipped = self.lost = 0
         self.trouble = ""
         self._open, self._reopens, self._retry_seconds, self._report = open_source, reopens, retry_seconds, report
         self._waiting: Arrival | None = None
@@ -64,6 +47,8 @@ class Feed:
 
     def take(self) -> Arrival | None:
         """The newest frame, when one is there that was not taken yet; None when the source has ended.
+
+        Its `pts_seconds` goes on when the source is opened again.
 
         Raises:
             InputError: if the source can't be opened in the first place, or fails and is not waited for.
@@ -116,19 +101,21 @@ class Feed:
             for frame in frames:
                 if self._closing.is_set():
                     return
-                arrived = time.perf_counter()
                 if offset is None:
                     before = self._last
-                    reached = before.pts_seconds + arrived - before.arrived if before else frame.pts_seconds
+                    reached = before.pts_seconds + frame.arrived - before.arrived if before else frame.pts_seconds
                     offset = reached - frame.pts_seconds
-                self._put(Arrival(frame.pixels, frame.pts_seconds + offset, arrived))
+                self._put(replace(frame, pts_seconds=frame.pts_seconds + offset))
 
     def _put(self, arrival: Arrival) -> None:
         if self.trouble:
             self._report("the source is back")
+        if arrival.skipped and not self.skipped:
+            self._report("frames come faster than they can be decoded and some are skipped: use a smaller picture")
         with self._changed:
-            self.received += 1
+            self.received += 1 + arrival.skipped
             self.trouble = ""
-            self.dropped += self._waiting is not None
+            self.skipped += arrival.skipped
+            self.dropped += (self._waiting is not None) + arrival.skipped
             self._waiting = self._last = arrival
             self._changed.notify()

@@ -6,10 +6,8 @@ through FFmpeg's own scale filter with the same settings (`_rgb_graph`).
 
 import json
 import os
-import re
-import time
 import zlib
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,7 +16,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import av
-import cv2
 import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
@@ -30,14 +27,12 @@ from rgbflow.errors import InputError
 from rgbflow.matroska import Matroska, size_at
 
 Picture = TypeVar("Picture")
+Packet = av.Packet
 SAME_TIME = 1e-6  # seconds; times closer than this differ by rounding only
 METADATA_TAG = "RGBFLOW"  # one JSON text holds all metadata, since Matroska upper-cases the names of tags
-BIT_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
-PROTOCOLS = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "rtp", "srt", "tcp", "udp")  # of addresses
-MOST_CAMERAS = 99  # as a number; OpenCV takes hundreds for something else
 # Formats whose pictures bring no times: FFmpeg invents 25 a second. mpjpeg is what network cameras send by HTTP.
 UNTIMED_FORMATS = {"mpjpeg", "mjpeg", "h264", "hevc"}
-SILENCE_SECONDS = 5.0  # without a byte from an address, it counts as gone
+BIT_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 MATROSKA_MAX_RATE = 500  # Matroska counts in milliseconds: far above this, two frames would get the same time
 
 # FFmpeg's numbers for how colours are coded.
@@ -112,13 +107,9 @@ def decode(path: str | os.PathLike, frame_rate: float | None = None) -> Iterator
             Ogg and Y4M no cut can. The decoders of Motion JPEG and VP9 hide most damage inside a picture.
     """
     with _open(path) as (container, stream):
-        layout, graph = None, None
+        to_rgb = _RgbConverter(stream)
         for picture, seconds in resample(_timed_pictures(path, container, stream), frame_rate):
-            if layout is None:
-                width, height, orientation = picture.width, picture.height, _orientation(picture)
-            if layout != (layout := (picture.width, picture.height, picture.format.name)):
-                graph = _rgb_graph(picture, stream.time_base, width, height)
-            yield Frame(_upright(_rgb(graph, picture), orientation), seconds)
+            yield Frame(to_rgb(picture), seconds)
 
 
 def count_frames(path: str | os.PathLike, frame_rate: float | None = None) -> int:
@@ -316,124 +307,91 @@ def _duration_seconds(container: av.container.InputContainer, stream: av.VideoSt
     return None if container.duration is None else container.duration / av.time_base
 
 
-# Cameras
+class Broadcast:
+    """The video behind an address (rtsp, http, ...), packet by packet; a context manager.
 
-
-def is_device(source: str) -> bool:
-    """Whether a source is a camera of this machine: its number, or /dev/video and its number."""
-    number = source.removeprefix("/dev/video")
-    return number.isascii() and number.isdigit()
-
-
-def is_address(source: str) -> bool:
-    """Whether a source is an address (rtsp://...), not a file."""
-    return "://" in source
-
-
-def without_password(source: str) -> str:
-    """A source as it may be shown: rtsp://user:password@host without what comes before the host.
-
-    >>> without_password("rtsp://admin:secret@camera/stream")
-    'rtsp://camera/stream'
-    """
-    return re.sub(r"(?<=://)[^/]*@", "", source)
-
-
-def capture(source: str) -> Generator[Frame]:
-    """Yield what a camera, an address or a file shows, as fast as it happens.
-
-    A file, or a recording behind an address, is played at its own speed, to its end; the others go on until they fail.
+    What was damaged on the way is left out; the next pictures are whole again.
 
     Args:
-        source: the number of a camera of this machine, an address (rtsp, http, ...), or the path of a file. Where an
-            address sends no times with its pictures (Motion JPEG by HTTP), they get those of their arrival.
+        source: the address, of a protocol that FFmpeg knows.
+        shown: what it is called in messages.
+        silence_seconds: without a byte for so long, it counts as gone.
+
+    Attributes:
+        is_recording: whether it has an end, as a file has.
+        has_times: whether its pictures bring their times.
 
     Raises:
-        VideoError: as `decode` for a file; for the others if they can't be opened, or stop answering.
+        VideoError: if it can't be opened, and where it breaks off.
     """
-    if is_device(source):
-        return _camera(int(source.removeprefix("/dev/video")))
-    return _address(source) if is_address(source) else in_real_time(decode(source))
 
+    def __init__(self, source: str, shown: str, silence_seconds: float):
+        options = {"rtsp_transport": "tcp"} if source.lower().startswith("rtsp") else {}  # by UDP they come in pieces
+        self._shown = shown
+        try:
+            self._container = av.open(source, options=options, timeout=silence_seconds, metadata_errors="replace")
+        except (av.FFmpegError, OSError) as error:
+            raise VideoError(f"source {shown} can't be opened ({error.strerror}): check that it is on") from error
+        with ExitStack() as stack:
+            stack.enter_context(self._container)
+            self._stream = _video_stream(shown, self._container)
+            self.close = stack.pop_all().close
+        self.is_recording = self._container.duration is not None
+        self.has_times = self.is_recording or self._container.format.name not in UNTIMED_FORMATS
+        self._to_rgb = _RgbConverter(self._stream)
 
-def in_real_time(frames: Iterable[Frame]) -> Generator[Frame]:
-    """Yield each frame when its time has come, counted from the first one; late ones at once."""
-    began = None
-    for frame in frames:
-        if began is None:
-            began = time.monotonic() - frame.pts_seconds
-        time.sleep(max(0.0, began + frame.pts_seconds - time.monotonic()))
-        yield frame
+    def __enter__(self) -> "Broadcast":
+        return self
 
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
-def _camera(number: int) -> Generator[Frame]:
-    """The frames of a camera, each with the time at which it came."""
-    if number > MOST_CAMERAS:
-        raise VideoError(f"camera {number} can't be opened: numbers begin at 0")
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # VideoError tells it in plainer words
-    try:
-        camera = cv2.VideoCapture(number)
-    finally:
-        cv2.utils.logging.setLogLevel(level)
-    try:
-        if not camera.isOpened():
-            raise VideoError(f"camera {number} can't be opened: check that it is plugged in and not in use")
-        camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # what waits in the driver is late already
-        began = time.monotonic()
-        while True:
-            is_there, pixels = camera.read()
-            if not is_there:
-                raise VideoError(f"camera {number} is gone: plug it in again")
-            yield Frame(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), time.monotonic() - began)
-    finally:
-        camera.release()
+    def packets(self) -> Iterator[av.Packet]:
+        """The coded pictures as they come, in any thread; the last one is empty (`size` 0)."""
+        with self._telling():
+            yield from self._container.demux(self._stream)
 
-
-def _address(source: str) -> Generator[Frame]:
-    shown = without_password(source)
-    with _open_address(source, shown) as container:
-        is_recording = container.duration is not None
-        pictures = _address_pictures(shown, container, _video_stream(shown, container))
-        yield from in_real_time(pictures) if is_recording else pictures
-    if not is_recording:
-        raise VideoError(f"source {shown} has stopped sending: check that it is on")
-
-
-def _open_address(source: str, shown: str) -> av.container.InputContainer:
-    protocol = source.partition("://")[0].lower()
-    if protocol not in PROTOCOLS:
-        raise VideoError(f"source {shown} can't be read: use a file, a camera's number, or {', '.join(PROTOCOLS)}")
-    options = {"rtsp_transport": "tcp"} if protocol.startswith("rtsp") else {}  # by UDP, pictures come in pieces
-    try:
-        return av.open(source, options=options, timeout=SILENCE_SECONDS, metadata_errors="replace")
-    except (av.FFmpegError, OSError) as error:
-        raise VideoError(f"source {shown} can't be opened ({error.strerror}): check that it is on") from error
-
-
-def _address_pictures(shown: str, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[Frame]:
-    """The frames of an address; what was damaged on the way is left out, the next ones are whole again."""
-    layout, graph = None, None
-    has_times = container.duration is not None or container.format.name not in UNTIMED_FORMATS
-    try:
-        for packet in container.demux(stream):
+    def frames(self, packet: av.Packet) -> Iterator[tuple[np.ndarray, float | None]]:
+        """The whole pictures that a packet completes: (H, W, 3) uint8 RGB and the second, None where they have none."""
+        with self._telling():
             try:
                 pictures = packet.decode()
             except av.InvalidDataError:
-                continue
+                return
             for picture in pictures:
-                if layout is None:
-                    width, height, orientation = picture.width, picture.height, _orientation(picture)
-                if layout != (layout := (picture.width, picture.height, picture.format.name)):
-                    graph = _rgb_graph(picture, stream.time_base, width, height)
-                if not picture.is_corrupt and not (has_times and picture.pts is None):
-                    seconds = float(picture.pts * stream.time_base) if has_times else time.monotonic()
-                    yield Frame(_upright(_rgb(graph, picture), orientation), seconds)
-    except (av.FFmpegError, OSError) as error:
-        raise VideoError(f"source {shown} breaks off ({error.strerror}): check that it is on") from error
+                if not picture.is_corrupt and not (self.has_times and picture.pts is None):
+                    seconds = float(picture.pts * self._stream.time_base) if self.has_times else None
+                    yield self._to_rgb(picture), seconds
+
+    def leave_out(self) -> None:
+        """The next packet does not follow the last one that was decoded."""
+        self._stream.codec_context.flush_buffers()
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except (av.FFmpegError, OSError) as error:
+            raise VideoError(f"source {self._shown} breaks off ({error.strerror}): check that it is on") from error
 
 
 # Pixels
+
+
+class _RgbConverter:
+    """Turns the decoded pictures of one stream into (H, W, 3) uint8 RGB: upright, all of the first one's size."""
+
+    def __init__(self, stream: av.VideoStream):
+        self._time_base = stream.time_base
+        self._layout = self._graph = None
+
+    def __call__(self, picture: av.VideoFrame) -> np.ndarray:
+        layout = picture.width, picture.height, picture.format.name
+        if self._layout is None:
+            self._size, self._orientation = (picture.width, picture.height), _orientation(picture)
+        if layout != self._layout:
+            self._layout, self._graph = layout, _rgb_graph(picture, self._time_base, *self._size)
+        return _upright(_rgb(self._graph, picture), self._orientation)
 
 
 def _rgb_graph(picture: av.VideoFrame, time_base: Fraction, width: int, height: int) -> av.filter.Graph:

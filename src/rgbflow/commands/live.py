@@ -45,12 +45,12 @@ def live(
     """
     from rich.console import Console
 
+    from rgbflow.camera import capture, is_address, is_device, without_password
     from rgbflow.dashboard import Dashboard, Lines
     from rgbflow.events import EventRules
     from rgbflow.feed import Feed
     from rgbflow.outlets import JsonLines, Osc
     from rgbflow.recognizer import Recognizer
-    from rgbflow.video import capture, is_address, is_device, without_password
     from rgbflow.watch import watch
 
     with ExitStack() as stack:
@@ -83,7 +83,8 @@ def live(
             ended = session.finish()
             for outlet in outlets:
                 outlet.tell(ended)
-    _note(f"{feed.received} frames came, {feed.dropped} of them were dropped; engine {recognizer.engine.name}")
+    skipped = f", {feed.skipped} because decoding takes longer than they come" if feed.skipped else ""
+    _note(f"{feed.received} frames came, {feed.dropped} of them were dropped{skipped}; engine {recognizer.engine.name}")
     return 0
 
 

@@ -1,15 +1,18 @@
 """Cameras, addresses and files in real time; the clock and the camera are made up."""
 
 import threading
+import time
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 
+import av
 import cv2
 import numpy as np
 import pytest
 
-from rgbflow import jpeg, video
-from rgbflow.video import Frame, VideoError, capture, decode, in_real_time, is_address, is_device
+from rgbflow import camera, jpeg
+from rgbflow.camera import capture, in_real_time, is_address, is_device
+from rgbflow.video import Frame, VideoError, decode
 
 
 class Clock:
@@ -18,7 +21,7 @@ class Clock:
     def __init__(self):
         self.now, self.slept = 1000.0, []
 
-    def monotonic(self):
+    def perf_counter(self):
         return self.now
 
     def sleep(self, seconds):
@@ -29,7 +32,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(video, "time", clock)
+    monkeypatch.setattr(camera, "time", clock)
     return clock
 
 
@@ -87,42 +90,95 @@ def test_an_address_that_does_not_answer_or_is_none_is_told(web):
         next(capture("nothing.mp4"))
 
 
-def test_a_network_camera_without_times_gets_those_of_arrival(clock, monkeypatch):
-    """Eight pictures of Motion JPEG by HTTP, ten a second, which FFmpeg would take for 25 a second; then silence."""
-    picture = jpeg.encode(np.full((48, 64, 3), 90, np.uint8), 90)
+@pytest.fixture
+def network_camera():
+    """Makes an address of this machine that sends what it is given, each piece when its pause is over, then ends."""
+    servers = []
 
-    class Sender(BaseHTTPRequestHandler):
-        def log_message(self, *arguments):
-            pass
+    def start(content_type, pieces, pause):
+        class Sender(BaseHTTPRequestHandler):
+            def log_message(self, *arguments):
+                pass
 
-        def do_GET(self):
-            self.send_response(200)
-            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=next")
-            self.end_headers()
-            for _ in range(8):
-                head = f"--next\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
-                self.wfile.write(head.encode() + picture + b"\r\n")
+            def do_GET(self):
+                self.send_response(200)
+                self.send_header("Content-Type", content_type)
+                self.end_headers()
+                for piece in pieces:
+                    self.wfile.write(piece)
+                    time.sleep(pause)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Sender)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    times = []
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Sender)
+        servers.append((server, thread := threading.Thread(target=server.serve_forever)))
+        thread.start()
+        return f"http://name:secret@127.0.0.1:{server.server_address[1]}/video"
 
-    def watch():
-        for frame in capture(f"http://name:secret@127.0.0.1:{server.server_address[1]}/video"):
-            assert frame.pixels.shape == (48, 64, 3)
-            times.append(frame.pts_seconds)
-            clock.now += 0.1
-
-    try:
-        with pytest.raises(VideoError, match=r"^source http://127.* (has stopped sending|breaks off)"):
-            watch()
-    finally:
+    yield start
+    for server, thread in servers:
         server.shutdown()
         thread.join()
         server.server_close()
-    assert len(times) >= 7
-    np.testing.assert_allclose(np.diff(times), 0.1)
+
+
+def until_gone(frames):
+    """The frames of an address, which must end by telling that it is gone, without its password."""
+    with pytest.raises(VideoError, match=r"^source http://127.* (has stopped sending|breaks off)"):
+        yield from frames
+
+
+def test_a_network_camera_without_times_gets_those_of_arrival(network_camera):
+    """Motion JPEG by HTTP, ten pictures a second, which FFmpeg would take for 25 a second."""
+    picture = jpeg.encode(np.full((48, 64, 3), 90, np.uint8), 90)
+    head = f"--next\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
+    pieces = [head.encode() + picture + b"\r\n"] * 12
+    frames = capture(network_camera("multipart/x-mixed-replace; boundary=next", pieces, 0.1))
+    times = []
+    for frame in until_gone(frames):
+        assert frame.pixels.shape == (48, 64, 3)
+        assert frame.pts_seconds == frame.arrived
+        times.append(frame.pts_seconds)
+    assert len(times) >= 11
+    assert np.median(np.diff(times)) > 0.07
+
+
+def live_matroska(pictures, rate, key_every):
+    """H.264 as a camera sends it: the pieces of a file without a length, one for each picture."""
+
+    class Pieces(list):
+        def write(self, data):
+            self.append(bytes(data))
+            return len(data)
+
+    pieces, whole = Pieces(), []
+    options = {"live": "1", "cluster_time_limit": "1", "flush_packets": "1"}
+    with av.open(pieces, "w", "matroska", options=options) as container:
+        settings = {"g": str(key_every), "bf": "0", "preset": "ultrafast", "tune": "zerolatency", "crf": "1"}
+        stream = container.add_stream("libx264", rate=rate, options=settings)
+        stream.height, stream.width = pictures[0].shape[:2]
+        for pixels in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels)))
+            whole.append(b"".join(pieces))
+            pieces.clear()
+        container.mux(stream.encode(None))
+    return [*whole, b"".join(pieces)]
+
+
+def test_what_a_network_camera_sends_faster_than_it_is_taken_is_left_out_up_to_a_key_frame(network_camera):
+    """Two seconds, 50 frames each; whoever takes them needs five times as long for each."""
+    count, rate = 100, 50
+    pictures = [np.full((48, 64, 3), 20 + 2 * number, np.uint8) for number in range(count)]
+    frames = capture(network_camera("video/x-matroska", live_matroska(pictures, rate, 10), 1 / rate))
+    seen = []
+    for frame in until_gone(frames):
+        assert time.perf_counter() - frame.arrived < camera.LATE_SECONDS + 0.5  # it would be 8 s at the end
+        number = round(frame.pts_seconds * rate)
+        assert frame.pixels.mean() == pytest.approx(20 + 2 * number, abs=1)  # whole, and of this moment
+        assert number == (seen[-1] + 1 if seen else 0) + frame.skipped
+        assert not frame.skipped or number % 10 == 0
+        seen.append(number)
+        time.sleep(5 / rate)
+    assert len(seen) < count / 2
+    assert seen[-1] >= count - 30
 
 
 class Camera:

@@ -1,0 +1,180 @@
+"""Cameras, addresses and files as they happen: each frame with the moment at which it came."""
+
+import itertools
+import queue
+import re
+import threading
+import time
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from rgbflow.video import Broadcast, Frame, Packet, VideoError, decode
+
+PROTOCOLS = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "rtp", "srt", "tcp", "udp")  # of addresses
+MOST_CAMERAS = 99  # as a number; OpenCV takes hundreds for something else
+SILENCE_SECONDS = 5.0  # without a byte from an address, it counts as gone
+LATE_SECONDS = 0.5  # what has waited longer to be decoded is left out
+
+
+@dataclass(frozen=True, eq=False)
+class Arrival:
+    """A frame that has come.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 RGB.
+        pts_seconds: the source's time.
+        arrived: `time.perf_counter()` at that moment, of an address before it was decoded; now, if not given.
+        skipped: frames since the one before that were left out because decoding takes longer than they come.
+    """
+
+    pixels: np.ndarray
+    pts_seconds: float
+    arrived: float = field(default_factory=time.perf_counter)
+    skipped: int = 0
+
+
+def is_device(source: str) -> bool:
+    """Whether a source is a camera of this machine: its number, or /dev/video and its number."""
+    number = source.removeprefix("/dev/video")
+    return number.isascii() and number.isdigit()
+
+
+def is_address(source: str) -> bool:
+    """Whether a source is an address (rtsp://...), not a file."""
+    return "://" in source
+
+
+def without_password(source: str) -> str:
+    """A source as it may be shown: rtsp://user:password@host without what comes before the host.
+
+    >>> without_password("rtsp://admin:secret@camera/stream")
+    'rtsp://camera/stream'
+    """
+    return re.sub(r"(?<=://)[^/]*@", "", source)
+
+
+def capture(source: str) -> Generator[Arrival]:
+    """Yield what a camera, an address or a file shows, as fast as it happens.
+
+    A file, or a recording behind an address, is played at its own speed, to its end; the others go on until they fail.
+    What an address sends faster than it can be decoded is left out from half a second on, up to the next key frame.
+
+    Args:
+        source: the number of a camera of this machine, an address (rtsp, http, ...), or the path of a file. Where an
+            address sends no times with its pictures (Motion JPEG by HTTP), they get those of their arrival.
+
+    Raises:
+        VideoError: as `decode` for a file; for the others if they can't be opened, or stop answering.
+    """
+    if is_device(source):
+        return _camera(int(source.removeprefix("/dev/video")))
+    return _address(source) if is_address(source) else in_real_time(decode(source))
+
+
+def in_real_time(frames: Iterable[Frame]) -> Generator[Arrival]:
+    """Yield each frame when its time has come, counted from the first one; late ones at once."""
+    began = None
+    for frame in frames:
+        if began is None:
+            began = time.perf_counter() - frame.pts_seconds
+        time.sleep(max(0.0, began + frame.pts_seconds - time.perf_counter()))
+        yield Arrival(frame.pixels, frame.pts_seconds)
+
+
+def _camera(number: int) -> Generator[Arrival]:
+    """The frames of a camera, each with the time at which it came."""
+    if number > MOST_CAMERAS:
+        raise VideoError(f"camera {number} can't be opened: numbers begin at 0")
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # VideoError tells it in plainer words
+    try:
+        camera = cv2.VideoCapture(number)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+    try:
+        if not camera.isOpened():
+            raise VideoError(f"camera {number} can't be opened: check that it is plugged in and not in use")
+        camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # what waits in the driver is late already
+        began = time.perf_counter()
+        while True:
+            is_there, pixels = camera.read()
+            arrived = time.perf_counter()
+            if not is_there:
+                raise VideoError(f"camera {number} is gone: plug it in again")
+            yield Arrival(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), arrived - began, arrived)
+    finally:
+        camera.release()
+
+
+def _address(source: str) -> Generator[Arrival]:
+    shown, protocol = without_password(source), source.partition("://")[0].lower()
+    if protocol not in PROTOCOLS:
+        raise VideoError(f"source {shown} can't be read: use a file, a camera's number, or {', '.join(PROTOCOLS)}")
+    with Broadcast(source, shown, SILENCE_SECONDS) as broadcast:
+        if broadcast.is_recording:
+            frames = (frame for packet in broadcast.packets() for frame in broadcast.frames(packet))
+            yield from in_real_time(itertools.starmap(Frame, frames))
+            return
+        with _Packets(broadcast) as packets:
+            yield from _decoded(broadcast, packets)
+    raise VideoError(f"source {shown} has stopped sending: check that it is on")
+
+
+def _decoded(broadcast: Broadcast, packets: "_Packets") -> Iterator[Arrival]:
+    skipped = 0
+    for packet, arrived, left_out in packets:
+        if left_out:
+            broadcast.leave_out()
+            skipped += left_out
+        for pixels, seconds in broadcast.frames(packet):
+            yield Arrival(pixels, arrived if seconds is None else seconds, arrived, skipped)
+            skipped = 0
+
+
+class _Packets:
+    """The packets of a broadcast, read by a thread of its own so that none waits in the socket or on the way, unseen.
+
+    A context manager and an iterator: (packet, when it came, how many before it were left out). Those that have waited
+    for longer than LATE_SECONDS are left out, and all up to the next key frame, the first that can be decoded again.
+    """
+
+    def __init__(self, broadcast: Broadcast):
+        self._broadcast = broadcast
+        self._waiting: queue.SimpleQueue[tuple[Packet, float] | None] = queue.SimpleQueue()
+        self._error: Exception | None = None
+        self._is_closing = False
+        self._thread = threading.Thread(target=self._run, name="rgbflow-packets", daemon=True)
+
+    def __enter__(self) -> "_Packets":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._is_closing = True
+        self._thread.join()  # the broadcast must not be closed while it reads; at most SILENCE_SECONDS
+
+    def __iter__(self) -> Iterator[tuple[Packet, float, int]]:
+        left_out = 0
+        while (item := self._waiting.get()) is not None:
+            packet, arrived = item
+            is_late = time.perf_counter() - arrived > LATE_SECONDS
+            if packet.size and (is_late or (left_out and not packet.is_keyframe)):  # the last one is empty
+                left_out += 1
+                continue
+            yield packet, arrived, left_out
+            left_out = 0
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            for packet in self._broadcast.packets():
+                self._waiting.put((packet, time.perf_counter()))
+                if self._is_closing:
+                    break
+        except Exception as error:  # raised where the packets are taken
+            self._error = error
+        self._waiting.put(None)
