@@ -525,6 +525,28 @@ def test_an_early_epoch_does_not_win_over_averaged_ones(world, tmp_path, monkeyp
     assert (stopped.best_epoch, len(stopped.curve)) == (1, 3)  # before anything was averaged
 
 
+def test_the_best_epoch_is_still_known_when_the_folder_was_moved(world, tmp_path, monkeypatch):
+    log = StreamTraining.log
+
+    def worse(module, name, value, **options):
+        log(module, name, -module.current_epoch if name == "val_rank" else value, **options)
+
+    def stop(done, total, note):
+        if done == 8:  # in the third epoch
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(StreamTraining, "log", worse)
+    with pytest.raises(ZeroDivisionError):
+        run(world, tmp_path / "here", on_step=stop, config=changed(epochs=4))
+    (tmp_path / "here").rename(tmp_path / "there")
+    resumed = run(world, tmp_path / "there", config=changed(epochs=4))
+    assert (resumed.resumed_epoch, resumed.best_epoch, len(resumed.curve)) == (2, 1, 4)
+    whole = run(world, tmp_path / "whole", config=changed(epochs=4))
+    one, other = (load_file(tmp_path / name / "rgb.safetensors") for name in ("whole", "there"))
+    assert whole.best_epoch == 1
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
 def test_averaging_goes_on_after_a_kill(world, tmp_path):
     config = changed(epochs=4, average_epochs=3, freeze_batch_norms=False)
 

@@ -308,8 +308,8 @@ def _fit(
     module: StreamTraining, work: Path, checkpoint: Path | None, on_step: Callable[[int, int, str], None]
 ) -> tuple[Curve, int, float]:
     """Train to the end and give the module the weights of the best epoch; returns the curve, that epoch, seconds."""
-    best = ModelCheckpoint(work, "best", monitor="val_rank", mode="max", enable_version_counter=False)
-    last = ModelCheckpoint(work, "last", enable_version_counter=False)  # `save_last` saves better epochs alone
+    best = _Checkpoint(work, "best", monitor="val_rank", mode="max", enable_version_counter=False)
+    last = _Checkpoint(work, "last", enable_version_counter=False)  # `save_last` saves better epochs alone
     curve = _CurveKeeper(work)
     callbacks = [curve, best, last, _StepTeller(on_step, curve)]
     if module.config.average_epochs:
@@ -437,6 +437,21 @@ class _CurveKeeper(L.Callback):
 
     def load_state_dict(self, state: dict) -> None:
         self.rows, self.seconds = state["rows"], state["seconds"]
+
+
+class _Checkpoint(ModelCheckpoint):
+    """A checkpoint after each epoch, or of the best one so far, in a folder that may be moved between two runs.
+
+    Lightning forgets what was best when the folder has another name; the next epoch would take its place.
+    """
+
+    def load_state_dict(self, state: dict) -> None:
+        def here(path: str) -> str:
+            return os.path.join(self.dirpath, os.path.basename(path)) if path else ""
+
+        paths = {name: here(state[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
+        ranks = {here(path): rank for path, rank in state["best_k_models"].items()}
+        super().load_state_dict({**state, **paths, "best_k_models": ranks, "dirpath": self.dirpath})
 
 
 class _LastEpochsAverage(WeightAveraging):
