@@ -521,8 +521,35 @@ def test_an_early_epoch_does_not_win_over_averaged_ones(world, tmp_path, monkeyp
     monkeypatch.setattr(StreamTraining, "log", worse)
     assert run(world, tmp_path / "alone", config=changed(epochs=4)).best_epoch == 1
     assert run(world, tmp_path / "averaged", config=changed(epochs=4, average_epochs=2)).best_epoch == 3
-    stopped = run(world, tmp_path / "stopped", config=changed(epochs=9, average_epochs=2, patience=2))
-    assert (stopped.best_epoch, len(stopped.curve)) == (1, 3)  # before anything was averaged
+
+
+def test_where_nothing_gets_better_the_averaged_epochs_begin_at_once(world, tmp_path, monkeypatch):
+    """The first epoch is the best, so patience runs out after the third; with the rates of the planned last epochs."""
+    log = StreamTraining.log
+
+    def worse(module, name, value, **options):
+        if name == "val_rank":
+            value = 2 * (value > 1.5) - module.current_epoch / 1000
+        log(module, name, value, **options)
+
+    def stop(done, total, note):
+        if done == 14:  # in the fifth and last epoch
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(StreamTraining, "log", worse)
+    config = changed(epochs=9, average_epochs=2, schedule="cosine", freeze_batch_norms=False)
+    whole = run(world, tmp_path / "whole", config=config)
+    config = dataclasses.replace(config, patience=2)
+    early = run(world, tmp_path / "early", config=config)
+    assert (whole.best_epoch, early.best_epoch, len(early.curve)) == (8, 4, 5)
+    rates, planned = ([row["learning_rate"] for row in result.curve] for result in (early, whole))
+    assert rates[:2] + rates[3:] == pytest.approx(planned[:2] + planned[7:])
+    with pytest.raises(ZeroDivisionError):
+        run(world, tmp_path / "killed", config=config, on_step=stop)
+    resumed = run(world, tmp_path / "killed", config=config)
+    assert resumed.curve == early.curve
+    one, other = (load_file(tmp_path / name / "rgb.safetensors") for name in ("early", "killed"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_the_best_epoch_is_still_known_when_the_folder_was_moved(world, tmp_path, monkeypatch):

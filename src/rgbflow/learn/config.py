@@ -71,7 +71,8 @@ class TrainConfig:
     """In this many last epochs the weights are the mean over the steps so far, and the best of them is kept, whatever
     the epochs before; 0 averages nothing."""
     patience: int = 0
-    """Stop after this many epochs in a row without a better one on the validation part; 0 never stops early."""
+    """After this many epochs in a row without a better one on the validation part, go on with the last epochs, those
+    that are averaged, or stop if none are; 0 never does so."""
     gradient_clip: float = 20.0
     """Largest norm of the gradient; 0 turns clipping off."""
     precision: Precision = "auto"

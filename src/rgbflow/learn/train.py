@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from filelock import FileLock, Timeout
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
+from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from torch import Tensor, nn
@@ -82,11 +82,15 @@ class StreamTraining(L.LightningModule):
         network: with its starting weights.
         config: the run's settings.
         parts: "train" and "val" data; also "test" for a curve of it, which decides nothing.
+
+    Attributes:
+        last_phase: the epoch, counted from 0, from which weights are averaged; earlier where patience has run out.
     """
 
     def __init__(self, network: StreamNet, config: TrainConfig, parts: dict[str, ClipDataset]):
         super().__init__()
         self.network, self.config, self.parts = network, config, parts
+        self.last_phase = config.epochs - config.average_epochs
         self.frozen = later_batch_norms(network) if config.freeze_batch_norms else []
         for layer in self.frozen:
             layer.requires_grad_(False).eval()
@@ -189,7 +193,7 @@ class StreamTraining(L.LightningModule):
             return
         # Small validation parts tie often; among equal top-1 the lower loss is the better epoch.
         rank = self.top1["val_top1"].compute() - self.trainer.callback_metrics["val_loss"] / 1000
-        if self.current_epoch >= self.config.epochs - self.config.average_epochs:
+        if self.current_epoch >= self.last_phase:
             rank += 2  # an early epoch is not to win by the luck of a small val part: averaging is there for that
         self.log("val_rank", rank, sync_dist=True)
 
@@ -198,9 +202,14 @@ class StreamTraining(L.LightningModule):
         optimizer = make_optimizer(self.parameters(), config)
         # Not the trainer's own estimate: for it, Lightning would take the loader before it has read the checkpoint.
         steps_per_epoch = len(self.train_dataloader())
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: learning_rate_factor(config, step / steps_per_epoch)
-        )
+
+        def factor(step: int) -> float:
+            epoch = step / steps_per_epoch
+            if epoch >= self.last_phase:  # which has the rates of the planned last epochs, whenever it begins
+                epoch += config.epochs - config.average_epochs - self.last_phase
+            return learning_rate_factor(config, epoch)
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
@@ -313,9 +322,9 @@ def _fit(
     curve = _CurveKeeper(work)
     callbacks = [curve, best, last, _StepTeller(on_step, curve)]
     if module.config.average_epochs:
-        callbacks.append(_LastEpochsAverage(module.config.epochs - module.config.average_epochs))
+        callbacks.append(_LastEpochsAverage())
     if module.config.patience:
-        callbacks.append(EarlyStopping("val_rank", mode="max", patience=module.config.patience))
+        callbacks.append(_Patience(module.config.patience))
     callbacks.append(_StepSaver(work / LAST, module.config.save_minutes))  # last: the others have done the step
     with _quiet_lightning():
         trainer = _make_trainer(module.config, work, callbacks)
@@ -455,18 +464,52 @@ class _Checkpoint(ModelCheckpoint):
 
 
 class _LastEpochsAverage(WeightAveraging):
-    """From an epoch on (counted from 0) what is validated and kept is the mean of the weights over all steps since.
+    """In the last phase what is validated and kept is the mean of the weights over all its steps so far.
 
     Until then it is the weights as they are: the average begins anew with each step.
     """
 
-    def __init__(self, first_epoch: int):
+    def __init__(self):
         super().__init__(use_buffers=True)  # the statistics of batch norms too
-        self.first_epoch = first_epoch
 
     def on_train_batch_start(self, trainer: L.Trainer, module: StreamTraining, batch: tuple, batch_index: int) -> None:
-        if trainer.current_epoch < self.first_epoch or (trainer.current_epoch == self.first_epoch and not batch_index):
+        if trainer.current_epoch < module.last_phase or (
+            trainer.current_epoch == module.last_phase and not batch_index
+        ):
             self._average_model.n_averaged.zero_()
+
+
+class _Patience(L.Callback):
+    """Begins the last phase, which is the end where nothing is averaged, when no epoch has been better for some time.
+
+    Lightning's own early stop would leave the averaged epochs out, and keep the luckiest of the others.
+    """
+
+    def __init__(self, epochs: int):
+        self.epochs = epochs
+        self._best, self._waited, self._last_phase = -math.inf, 0, -1
+
+    def on_train_start(self, trainer: L.Trainer, module: StreamTraining) -> None:
+        if self._last_phase >= 0:  # of the run that this one goes on with
+            self._begin(trainer, module, self._last_phase)
+
+    def on_validation_end(self, trainer: L.Trainer, module: StreamTraining) -> None:
+        rank, following = trainer.callback_metrics["val_rank"].item(), trainer.current_epoch + 1
+        self._waited = 0 if rank > self._best else self._waited + 1
+        self._best = max(rank, self._best)
+        if self._waited >= self.epochs and following < module.last_phase:
+            self._last_phase = following
+            self._begin(trainer, module, following)
+
+    def _begin(self, trainer: L.Trainer, module: StreamTraining, epoch: int) -> None:
+        module.last_phase = epoch
+        trainer.fit_loop.max_epochs = epoch + module.config.average_epochs
+
+    def state_dict(self) -> dict:
+        return {"best": self._best, "waited": self._waited, "last_phase": self._last_phase}
+
+    def load_state_dict(self, state: dict) -> None:
+        self._best, self._waited, self._last_phase = state["best"], state["waited"], state["last_phase"]
 
 
 class _StepSaver(L.Callback):
