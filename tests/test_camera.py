@@ -90,28 +90,37 @@ def test_an_address_that_does_not_answer_or_is_none_is_told(web):
         next(capture("nothing.mp4"))
 
 
+class Sender(BaseHTTPRequestHandler):
+    """Sends pieces as a camera does, each when its pause is over, and notes the moment."""
+
+    def __init__(self, content_type, pieces, pause, *arguments):
+        self.content_type, self.pieces, self.pause = content_type, pieces, pause
+        super().__init__(*arguments)
+
+    def log_message(self, *arguments):
+        pass
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Type", self.content_type)
+        self.end_headers()
+        for piece in self.pieces:
+            self.server.sent.append(time.perf_counter())
+            self.wfile.write(piece)
+            time.sleep(self.pause)
+
+
 @pytest.fixture
 def network_camera():
-    """Makes an address of this machine that sends what it is given, each piece when its pause is over, then ends."""
+    """Makes a camera of pieces: its address, and the moments at which they were sent."""
     servers = []
 
     def start(content_type, pieces, pause):
-        class Sender(BaseHTTPRequestHandler):
-            def log_message(self, *arguments):
-                pass
-
-            def do_GET(self):
-                self.send_response(200)
-                self.send_header("Content-Type", content_type)
-                self.end_headers()
-                for piece in pieces:
-                    self.wfile.write(piece)
-                    time.sleep(pause)
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Sender)
+        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Sender, content_type, pieces, pause))
+        server.sent = []
         servers.append((server, thread := threading.Thread(target=server.serve_forever)))
         thread.start()
-        return f"http://name:secret@127.0.0.1:{server.server_address[1]}/video"
+        return f"http://name:secret@127.0.0.1:{server.server_address[1]}/video", server.sent
 
     yield start
     for server, thread in servers:
@@ -131,54 +140,124 @@ def test_a_network_camera_without_times_gets_those_of_arrival(network_camera):
     picture = jpeg.encode(np.full((48, 64, 3), 90, np.uint8), 90)
     head = f"--next\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
     pieces = [head.encode() + picture + b"\r\n"] * 12
-    frames = capture(network_camera("multipart/x-mixed-replace; boundary=next", pieces, 0.1))
-    times = []
-    for frame in until_gone(frames):
-        assert frame.pixels.shape == (48, 64, 3)
-        assert frame.pts_seconds == frame.arrived
-        times.append(frame.pts_seconds)
-    assert len(times) >= 11
-    assert np.median(np.diff(times)) > 0.07
+    address, sent = network_camera("multipart/x-mixed-replace; boundary=next", pieces, 0.1)
+    frames = list(until_gone(capture(address)))
+    assert len(frames) >= 11
+    assert all(frame.pixels.shape == (48, 64, 3) and frame.pts_seconds == frame.arrived for frame in frames)
+    assert np.median(np.diff([frame.arrived for frame in frames])) == pytest.approx(np.median(np.diff(sent)), rel=0.3)
 
 
-def live_matroska(pictures, rate, key_every):
-    """H.264 as a camera sends it: the pieces of a file without a length, one for each picture."""
+COUNT, RATE, KEY_EVERY = 100, 50, 10
+
+
+def h264_pieces(container_format, options=None, key_every=KEY_EVERY):
+    """Two seconds of H.264 whose pictures show their number, as pieces of a file, one for each."""
 
     class Pieces(list):
         def write(self, data):
             self.append(bytes(data))
             return len(data)
 
-    pieces, whole = Pieces(), []
-    options = {"live": "1", "cluster_time_limit": "1", "flush_packets": "1"}
-    with av.open(pieces, "w", "matroska", options=options) as container:
+    pieces, pictures = Pieces(), []
+    with av.open(pieces, "w", container_format, options={"flush_packets": "1", **(options or {})}) as container:
         settings = {"g": str(key_every), "bf": "0", "preset": "ultrafast", "tune": "zerolatency", "crf": "1"}
-        stream = container.add_stream("libx264", rate=rate, options=settings)
-        stream.height, stream.width = pictures[0].shape[:2]
-        for pixels in pictures:
+        stream = container.add_stream("libx264", rate=RATE, options=settings)
+        stream.height, stream.width = 48, 64
+        for number in range(COUNT):
+            pixels = np.full((48, 64, 3), 20 + 20 * (number % 10), np.uint8)
+            pixels[:, :32] = 20 + 20 * (number // 10)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels)))
-            whole.append(b"".join(pieces))
+            pictures.append(b"".join(pieces))
             pieces.clear()
         container.mux(stream.encode(None))
-    return [*whole, b"".join(pieces)]
+    return [*pictures, b"".join(pieces)]
 
 
-def test_what_a_network_camera_sends_faster_than_it_is_taken_is_left_out_up_to_a_key_frame(network_camera):
-    """Two seconds, 50 frames each; whoever takes them needs five times as long for each."""
-    count, rate = 100, 50
-    pictures = [np.full((48, 64, 3), 20 + 2 * number, np.uint8) for number in range(count)]
-    frames = capture(network_camera("video/x-matroska", live_matroska(pictures, rate, 10), 1 / rate))
-    seen = []
-    for frame in until_gone(frames):
-        assert time.perf_counter() - frame.arrived < camera.LATE_SECONDS + 0.5  # it would be 8 s at the end
-        number = round(frame.pts_seconds * rate)
-        assert frame.pixels.mean() == pytest.approx(20 + 2 * number, abs=1)  # whole, and of this moment
-        assert number == (seen[-1] + 1 if seen else 0) + frame.skipped
-        assert not frame.skipped or number % 10 == 0
-        seen.append(number)
-        time.sleep(5 / rate)
-    assert len(seen) < count / 2
-    assert seen[-1] >= count - 30
+def number_of(frame):
+    tens, ones = (round((half.mean() - 20) / 20) for half in (frame.pixels[:, :30], frame.pixels[:, 34:]))
+    return 10 * tens + ones
+
+
+LIVE_MATROSKA = ("matroska", {"live": "1", "cluster_time_limit": "1"})
+FORMATS = [LIVE_MATROSKA, ("mpegts", None), ("flv", {"flvflags": "no_duration_filesize"})]
+
+
+@pytest.mark.parametrize(("container_format", "options"), FORMATS)
+def test_a_network_cameras_frames_tell_when_they_were_sent(network_camera, container_format, options):
+    """Those too that FFmpeg reads to find out what is sent: up to 5 seconds of them, which come in one burst."""
+    address, sent = network_camera("video/any", h264_pieces(container_format, options), 1 / RATE)
+    numbers, leads = [], []
+    for frame in until_gone(capture(address)):
+        number = number_of(frame)
+        assert frame.skipped == 0
+        numbers.append(number)
+        leads.append(frame.arrived - sent[number])
+    assert numbers == sorted(set(numbers))
+    assert numbers[-1] == COUNT - 1
+    assert -0.02 < np.median(leads) < 0.1
+
+
+@pytest.mark.parametrize("key_every", [KEY_EVERY, COUNT])
+def test_what_a_network_camera_sends_faster_than_it_is_taken_is_skipped_and_counted(
+    network_camera, monkeypatch, key_every
+):
+    """Whoever takes them needs five times as long for each; with key frames to jump to, and without."""
+    monkeypatch.setattr(camera, "OPENING_SECONDS", 0.1)
+    pieces = h264_pieces(*LIVE_MATROSKA, key_every)
+    address, sent = network_camera("video/x-matroska", pieces, 1 / RATE)
+    lags, numbers, skipped = [], [], []
+    for frame in until_gone(capture(address)):
+        numbers.append(number_of(frame))
+        skipped.append(frame.skipped)
+        lags.append(time.perf_counter() - sent[numbers[-1]])
+        assert frame.pts_seconds == pytest.approx(numbers[-1] / RATE, abs=0.002)
+        time.sleep(5 * (sent[-1] - sent[0]) / len(sent))
+    jumps = np.diff([-1, *numbers]) - 1
+    is_counted = np.array(skipped) > 0
+    assert is_counted.any()
+    np.testing.assert_array_equal(np.array(skipped)[is_counted], jumps[is_counted])
+    assert len(numbers) < COUNT / 2
+    assert numbers[-1] > 0.7 * COUNT
+    assert np.median(lags) < 2 * camera.LATE_SECONDS  # it would be 4 s in the middle, 8 s at the end
+
+
+@pytest.mark.parametrize("container_format", ["mpegts", "webm"])
+def test_a_recording_that_does_not_tell_its_length_is_played_whole(clock, web, tmp_path, container_format):
+    if container_format == "mpegts":
+        data = b"".join(h264_pieces("mpegts"))
+    else:
+        data = b"".join(h264_pieces("matroska", {"live": "1"}))
+    (tmp_path / "recording").write_bytes(data)
+    assert [number_of(frame) for frame in capture(f"{web}/recording")] == list(range(COUNT))
+    assert sum(clock.slept) == pytest.approx((COUNT - 1) / RATE, abs=0.01)
+
+
+def test_a_camera_whose_sound_goes_on_without_pictures_is_gone(network_camera, monkeypatch):
+    class Bytes(list):
+        def write(self, data):
+            self.append(bytes(data))
+            return len(data)
+
+    whole, pieces = Bytes(), []
+    options = {"flush_packets": "1", "max_interleave_delta": "1"}  # sound does not wait for pictures
+    with av.open(whole, "w", "mpegts", options=options) as container:
+        picture, sound = container.add_stream("libx264", rate=RATE), container.add_stream("mp2", rate=48000)
+        picture.height, picture.width, picture.pix_fmt = 48, 64, "yuv420p"
+        for number in range(250):
+            if number < 50:
+                container.mux(picture.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8))))
+            if number == 50:
+                container.mux(picture.encode(None))
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 48000 // RATE), np.int16), "s16", "mono")
+            silence.sample_rate, silence.pts = 48000, number * 48000 // RATE
+            container.mux(sound.encode(silence))
+            pieces.append(b"".join(whole))
+            whole.clear()
+    monkeypatch.setattr(camera, "SILENCE_SECONDS", 1.5)
+    address, sent = network_camera("video/mp2t", pieces, 1 / RATE)
+    with pytest.raises(VideoError, match="sends no pictures"):
+        assert len(list(capture(address))) > 0
+    assert len(sent) < 230  # it did not wait for the end
 
 
 class Camera:

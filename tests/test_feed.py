@@ -125,21 +125,24 @@ def test_a_bug_in_a_source_is_not_taken_for_a_lost_camera():
 
 
 def test_closing_closes_the_source_and_frees_whoever_waits():
-    closed, gate = threading.Event(), Gate()
+    closed, may_send, taken = threading.Event(), threading.Event(), []
 
     def open_source():
+        assert may_send.wait(10)
         try:
-            yield from gate.frames(5)
+            while True:  # without an end
+                yield frame(0)
         finally:
             closed.set()
 
-    feed, taken = Feed(open_source), []
+    feed = Feed(open_source)
     waiting = threading.Thread(target=lambda: taken.append(feed.take()))
     waiting.start()
-    gate.steps.release(5)  # so that the source is not in the middle of waiting
-    waiting.join(timeout=10)
     feed.close()
+    waiting.join(timeout=10)
+    assert taken == [None]
+    assert not closed.is_set()
+    may_send.set()
     assert closed.wait(10)
-    assert taken
-    assert taken[0] is not None
+    feed._thread.join(timeout=10)
     assert not feed._thread.is_alive()

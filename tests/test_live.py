@@ -228,6 +228,14 @@ def test_an_action_ends_when_its_camera_is_gone_and_says_how_late():
     assert live.finish() == ()
 
 
+def test_frames_that_are_late_but_come_end_nothing():
+    live = gauges().live()
+    for frame in film(25, acts=ACTS[:1]):
+        update = live.push(frame.pixels, frame.pts_seconds, arrived=time.perf_counter() - 0.6)
+        assert live.lapse() is None
+    assert update.action == "right red"
+
+
 def test_a_camera_too_slow_for_flow_is_told_so():
     live = gauges().live()
     for index, frame in enumerate(list(film(25))[:20]):

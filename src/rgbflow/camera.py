@@ -1,10 +1,11 @@
 """Cameras, addresses and files as they happen: each frame with the moment at which it came."""
 
 import itertools
-import queue
+import math
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -15,8 +16,11 @@ from rgbflow.video import Broadcast, Frame, Packet, VideoError, decode
 
 PROTOCOLS = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "rtp", "srt", "tcp", "udp")  # of addresses
 MOST_CAMERAS = 99  # as a number; OpenCV takes hundreds for something else
-SILENCE_SECONDS = 5.0  # without a byte from an address, it counts as gone
-LATE_SECONDS = 0.5  # what has waited longer to be decoded is left out
+SILENCE_SECONDS = 5.0  # without a picture from an address, it counts as gone
+LATE_SECONDS = 0.5  # what has waited longer to be decoded is skipped
+LONGEST_BLIND_SECONDS = 0.25  # but for one picture in so long
+BURST_SECONDS = 0.1  # what comes so soon after the opening was read to find out what is sent
+OPENING_SECONDS = 5.0  # for so long at most, that burst is to blame for what is late, and nothing is counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +31,7 @@ class Arrival:
         pixels: (H, W, 3) uint8 RGB.
         pts_seconds: the source's time.
         arrived: `time.perf_counter()` at that moment, of an address before it was decoded; now, if not given.
-        skipped: frames since the one before that were left out because decoding takes longer than they come.
+        skipped: frames since the one before that are left out because decoding takes longer than they come.
     """
 
     pixels: np.ndarray
@@ -60,7 +64,7 @@ def capture(source: str) -> Generator[Arrival]:
     """Yield what a camera, an address or a file shows, as fast as it happens.
 
     A file, or a recording behind an address, is played at its own speed, to its end; the others go on until they fail.
-    What an address sends faster than it can be decoded is left out from half a second on, up to the next key frame.
+    What an address sends faster than it can be decoded is skipped from half a second on.
 
     Args:
         source: the number of a camera of this machine, an address (rtsp, http, ...), or the path of a file. Where an
@@ -124,57 +128,93 @@ def _address(source: str) -> Generator[Arrival]:
 
 
 def _decoded(broadcast: Broadcast, packets: "_Packets") -> Iterator[Arrival]:
-    skipped = 0
+    """The frames of a broadcast; of those that are late, only so many that nobody is blind for long."""
+    skipped, newest = 0, -math.inf
     for packet, arrived, left_out in packets:
         if left_out:
-            broadcast.leave_out()
-            skipped += left_out
+            broadcast.jump()
+        skipped += left_out
+        now = time.perf_counter()
+        if packet.size and now - arrived > LATE_SECONDS and now - newest < LONGEST_BLIND_SECONDS:
+            skipped += broadcast.pass_over(packet)
+            continue
         for pixels, seconds in broadcast.frames(packet):
-            yield Arrival(pixels, arrived if seconds is None else seconds, arrived, skipped)
-            skipped = 0
+            counted = 0 if packets.is_opening else skipped
+            yield Arrival(pixels, arrived if seconds is None else seconds, arrived, counted)
+            skipped, newest = 0, time.perf_counter()
 
 
 class _Packets:
     """The packets of a broadcast, read by a thread of its own so that none waits in the socket or on the way, unseen.
 
-    A context manager and an iterator: (packet, when it came, how many before it were left out). Those that have waited
-    for longer than LATE_SECONDS are left out, and all up to the next key frame, the first that can be decoded again.
+    A context manager and an iterator: (packet, when it came, how many before it were left out). Where the oldest has
+    waited for longer than LATE_SECONDS, all before the newest key frame that waits too are left out.
+
+    Attributes:
+        is_opening: nothing has been waited for yet, so what is late is what came before anybody could take it.
     """
 
     def __init__(self, broadcast: Broadcast):
         self._broadcast = broadcast
-        self._waiting: queue.SimpleQueue[tuple[Packet, float] | None] = queue.SimpleQueue()
+        self._waiting: deque[tuple[Packet, float]] = deque()
+        self._changed = threading.Condition()
         self._error: Exception | None = None
-        self._is_closing = False
+        self._is_over, self.is_opening = False, True
+        self._opened = time.perf_counter()
+        self._burst_lead = math.inf  # of our clock over the source's, by the newest packet of the first burst
         self._thread = threading.Thread(target=self._run, name="rgbflow-packets", daemon=True)
 
     def __enter__(self) -> "_Packets":
         self._thread.start()
+        time.sleep(BURST_SECONDS)  # the burst is whole then, and tells when its pictures came
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._is_closing = True
+        self._broadcast.is_closing = True
         self._thread.join()  # the broadcast must not be closed while it reads; at most SILENCE_SECONDS
 
     def __iter__(self) -> Iterator[tuple[Packet, float, int]]:
-        left_out = 0
-        while (item := self._waiting.get()) is not None:
-            packet, arrived = item
-            is_late = time.perf_counter() - arrived > LATE_SECONDS
-            if packet.size and (is_late or (left_out and not packet.is_keyframe)):  # the last one is empty
-                left_out += 1
-                continue
-            yield packet, arrived, left_out
-            left_out = 0
+        is_first = True
+        while True:
+            with self._changed:
+                if not (self._waiting or is_first) or time.perf_counter() - self._opened > OPENING_SECONDS:
+                    self.is_opening = False
+                self._changed.wait_for(lambda: self._waiting or self._is_over)
+                if not self._waiting:
+                    break
+                left_out = self._leave_out()
+                packet, arrived = self._waiting.popleft()
+            is_first = False
+            yield packet, self._arrival(packet, arrived), left_out
         if self._error is not None:
             raise self._error
+
+    def _leave_out(self) -> int:
+        if time.perf_counter() - self._arrival(*self._waiting[0]) <= LATE_SECONDS:
+            return 0
+        keys = [place for place, (packet, _) in enumerate(self._waiting) if packet.is_keyframe]
+        left_out = keys[-1] if keys else 0
+        for _ in range(left_out):
+            self._waiting.popleft()
+        return left_out
+
+    def _arrival(self, packet: Packet, read: float) -> float:
+        """When a packet came: those of the burst at the opening had come before they could be read."""
+        seconds = self._broadcast.seconds_of(packet)
+        is_of_burst = read - self._opened < BURST_SECONDS and seconds is not None
+        return min(read, seconds + self._burst_lead) if is_of_burst else read
 
     def _run(self) -> None:
         try:
             for packet in self._broadcast.packets():
-                self._waiting.put((packet, time.perf_counter()))
-                if self._is_closing:
-                    break
+                now, seconds = time.perf_counter(), self._broadcast.seconds_of(packet)
+                with self._changed:
+                    if now - self._opened < BURST_SECONDS and seconds is not None:
+                        self._burst_lead = min(self._burst_lead, now - seconds)
+                    self._waiting.append((packet, now))
+                    self._changed.notify()
         except Exception as error:  # raised where the packets are taken
             self._error = error
-        self._waiting.put(None)
+        with self._changed:
+            self._is_over = True
+            self._changed.notify()

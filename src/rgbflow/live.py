@@ -259,6 +259,7 @@ class LiveRecognizer:
         self._rest_seconds = 0.0 if updates_per_second is None else 1 / updates_per_second
         self._lock = threading.Lock()  # of the ring and of what the two lines below hold
         self._newest: tuple[float, dict[str, float]] = (0.0, {})  # arrival of the newest frame, its stages
+        self._seen = 0.0  # when it was taken
         self._has_news, self._has_restarted = False, False
         self._last_update = self._due = -np.inf  # time of its newest frame; of the soonest next one
         self._last: tuple[Prediction, float] | None = None  # of the last update, and the arrival of its newest frame
@@ -292,6 +293,7 @@ class LiveRecognizer:
             if self._ring.num_frames == 1:
                 self._has_restarted = True
                 self._vain_starts += 1
+            self._seen = began
             self._newest = arrived, {"capture": began - arrived, "flow": self._ring.flow_seconds - before}
             self._has_news = True
         return True
@@ -327,8 +329,8 @@ class LiveRecognizer:
         None while frames come, and where nothing goes on. To be called where `update` is, from the same thread.
         """
         with self._lock:
-            arrived = self._newest[0]
-        gone = time.perf_counter() - arrived > self._ring.ticks.longest_gap_seconds
+            seen = self._seen
+        gone = time.perf_counter() - seen > self._ring.ticks.longest_gap_seconds
         if self._last is None or self._events.action is None or not gone:
             return None
         events = self._end_action()

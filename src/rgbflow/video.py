@@ -6,6 +6,7 @@ through FFmpeg's own scale filter with the same settings (`_rgb_graph`).
 
 import json
 import os
+import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -315,11 +316,12 @@ class Broadcast:
     Args:
         source: the address, of a protocol that FFmpeg knows.
         shown: what it is called in messages.
-        silence_seconds: without a byte for so long, it counts as gone.
+        silence_seconds: without a picture for so long, it counts as gone.
 
     Attributes:
         is_recording: whether it has an end, as a file has.
         has_times: whether its pictures bring their times.
+        is_closing: set it to end `packets` soon.
 
     Raises:
         VideoError: if it can't be opened, and where it breaks off.
@@ -327,7 +329,7 @@ class Broadcast:
 
     def __init__(self, source: str, shown: str, silence_seconds: float):
         options = {"rtsp_transport": "tcp"} if source.lower().startswith("rtsp") else {}  # by UDP they come in pieces
-        self._shown = shown
+        self._shown, self._silence_seconds, self.is_closing = shown, silence_seconds, False
         try:
             self._container = av.open(source, options=options, timeout=silence_seconds, metadata_errors="replace")
         except (av.FFmpegError, OSError) as error:
@@ -336,7 +338,8 @@ class Broadcast:
             stack.enter_context(self._container)
             self._stream = _video_stream(shown, self._container)
             self.close = stack.pop_all().close
-        self.is_recording = self._container.duration is not None
+        # A live one may say that it is 0 seconds long; a recording made live doesn't know its length, but its bytes.
+        self.is_recording = (self._container.duration or 0) > 0 or self._container.size > 0
         self.has_times = self.is_recording or self._container.format.name not in UNTIMED_FORMATS
         self._to_rgb = _RgbConverter(self._stream)
 
@@ -348,24 +351,42 @@ class Broadcast:
 
     def packets(self) -> Iterator[av.Packet]:
         """The coded pictures as they come, in any thread; the last one is empty (`size` 0)."""
+        newest = time.monotonic()
         with self._telling():
-            yield from self._container.demux(self._stream)
+            for packet in self._container.demux():  # sound too, so that it can't hide that no pictures come
+                if packet.stream.index == self._stream.index:
+                    yield packet
+                    newest = time.monotonic()
+                elif time.monotonic() - newest > self._silence_seconds:
+                    raise VideoError(f"source {self._shown} sends no pictures: check that it is on")
+                if self.is_closing:
+                    return
+
+    def seconds_of(self, packet: av.Packet) -> float | None:
+        """When the picture of a packet is shown, as far as FFmpeg knows."""
+        return None if packet.pts is None else float(packet.pts * self._stream.time_base)
 
     def frames(self, packet: av.Packet) -> Iterator[tuple[np.ndarray, float | None]]:
         """The whole pictures that a packet completes: (H, W, 3) uint8 RGB and the second, None where they have none."""
+        for picture in self._whole_pictures(packet):
+            seconds = float(picture.pts * self._stream.time_base) if self.has_times else None
+            yield self._to_rgb(picture), seconds
+
+    def pass_over(self, packet: av.Packet) -> int:
+        """Decode a packet for the sake of those after it, which costs less; returns how many pictures it completes."""
+        return len(self._whole_pictures(packet))
+
+    def jump(self) -> None:
+        """The next packet does not follow the last one that was decoded: it is a key frame."""
+        self._stream.codec_context.flush_buffers()
+
+    def _whole_pictures(self, packet: av.Packet) -> list[av.VideoFrame]:
         with self._telling():
             try:
                 pictures = packet.decode()
             except av.InvalidDataError:
-                return
-            for picture in pictures:
-                if not picture.is_corrupt and not (self.has_times and picture.pts is None):
-                    seconds = float(picture.pts * self._stream.time_base) if self.has_times else None
-                    yield self._to_rgb(picture), seconds
-
-    def leave_out(self) -> None:
-        """The next packet does not follow the last one that was decoded."""
-        self._stream.codec_context.flush_buffers()
+                return []
+        return [one for one in pictures if not one.is_corrupt and not (self.has_times and one.pts is None)]
 
     @contextmanager
     def _telling(self) -> Iterator[None]:

@@ -66,15 +66,14 @@ def live(
             rate = recognizer.bundle.frame_rate
             _note(f"{bundle} does not tell the frame rate it was trained at: {rate:g} frames a second are assumed")
         console = Console()
-        report = _note if not console.is_terminal else lambda line: None
         may_return = is_device(source) or is_address(source)
-        feed = stack.enter_context(Feed(lambda: capture(source), may_return, report=report))
+        feed = stack.enter_context(Feed(lambda: capture(source), may_return, report=_note))
         view = (
             stack.enter_context(Dashboard(feed, without_password(source), console)) if console.is_terminal else Lines()
         )
         outlets.append(view)
         try:
-            for update in watch(session, feed, report):
+            for update in watch(session, feed, _note):
                 for outlet in outlets:
                     outlet.send(update)
         except KeyboardInterrupt:
