@@ -47,7 +47,8 @@ def page(found: dict, commands: list[str]) -> str:
 Weizmann (Gorelick et al. 2007), {found["clips"]} test clips in three folds of three persons each, one seed a fold;
 EfficientNet-Lite0, {found["num_snippets"]} snippets, averaged scores. Each row trains anew without one part. Top-1 is
 a percentage of whole videos with its Wilson interval; the worth is what is lost without the part, on the same clips,
-its interval takes a person as one observation. A part that only flow has is taken from flow alone.
+its interval takes a fold as one observation, so it holds the luck of training too. A part that only flow has is taken
+from flow alone.
 
 | without | stream | top-1 % | 95 % interval | runs | worth, points |
 |---|---|---|---|---|---|

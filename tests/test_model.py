@@ -47,11 +47,21 @@ def test_the_first_convolution_is_averaged_and_repeated_as_in_a_plain_loop():
     assert fit_first_convolution(weight, 3) is weight
 
 
-@pytest.mark.parametrize("ending", [".safetensors", ".pth"])
-def test_weights_from_a_file_are_loaded_but_for_the_classifier(tmp_path, ending):
+def save_as_once(state, path):
+    """As torchvision's first files and those of networks on many GPUs: no counters in batch norms, longer names."""
+    old = {f"module.{name}": value for name, value in state.items() if not name.endswith("num_batches_tracked")}
+    assert len(old) < len(state)
+    torch.save({"state_dict": old, "epoch": 7}, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "save"),
+    [("a.safetensors", safetensors.torch.save_file), ("a.pth", torch.save), ("old.pth", save_as_once)],
+)
+def test_weights_from_a_file_are_loaded_but_for_the_classifier(tmp_path, name, save):
     source = timm.create_model(TINY, num_classes=1000).state_dict()
-    path = tmp_path / f"weights{ending}"
-    safetensors.torch.save_file(source, path) if ending == ".safetensors" else torch.save(source, path)
+    path = tmp_path / name
+    save(source, path)
     network = StreamNet(spec_of("flow", 5), 7)
     assert str(path) in initialise(network, spec_of("flow", 5), str(path))
     loaded = network.backbone.state_dict()
@@ -117,9 +127,10 @@ class _Malicious:
         (lambda path: None, "does not exist"),
         (lambda path: path.write_bytes(b"no weights"), "can't be read"),
         (lambda path: torch.save({"a": _Malicious()}, path), "can't be read"),
+        (lambda path: torch.save({0: torch.zeros(1)}, path), "can't be read"),
         (lambda path: torch.save(timm.create_model("test_vit").state_dict(), path), "do not fit the backbone"),
     ],
-    ids=["missing", "damaged", "malicious", "of another backbone"],
+    ids=["missing", "damaged", "malicious", "without names", "of another backbone"],
 )
 def test_unfit_weight_files_are_refused(tmp_path, capsys, write, message):
     path = tmp_path / "weights.pth"
@@ -142,6 +153,18 @@ def test_imagenet_weights_without_a_network_say_what_to_do(monkeypatch):
         InputError, match=r"bring their file \(model.safetensors of timm/resnet26.*--weights FILE, pass --weights none"
     ):
         initialise(StreamNet(spec, 3), spec, "imagenet")
+
+
+def test_imagenet_weights_behind_a_proxy_that_refuses_say_what_to_do(monkeypatch):
+    class ProxyError(Exception):
+        """As a transport's own error, which is neither OSError nor ValueError."""
+
+    def refuse(*arguments, **settings):
+        raise ProxyError("403 Forbidden")
+
+    monkeypatch.setattr(timm, "create_model", refuse)
+    with pytest.raises(InputError, match=r"could not be fetched.*403 Forbidden.*pass --weights FILE"):
+        initialise(torch.nn.Identity(), spec_of(backbone="resnet26"), "imagenet")
 
 
 @pytest.mark.parametrize("backbone", ["test_resnet", "tf_efficientnet_lite0", "vit_tiny_patch16_224"])

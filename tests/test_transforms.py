@@ -179,6 +179,7 @@ def test_ten_crops_are_the_centre_and_the_corners_and_their_mirror_images():
     assert [crop.flip for crop in crops] == 5 * [False] + 5 * [True]
     assert {(crop.height, crop.width) for crop in crops} == {(50, 50)}
     assert evaluation_crops(100, 140, 0.5, 1) == [centre_crop(100, 140, 0.5)]
+    assert evaluation_crops(100, 140, 0.5, 10, mirrored=False) == crops[:5]
 
 
 @pytest.mark.parametrize("flip", [False, True])

@@ -83,7 +83,7 @@ class TorchEngine:
         inputs = snippets_to_input(torch.from_numpy(snippets).to(self.device), self.specs[stream], crops)
         with self._precision:
             logits = self.networks[stream](inputs[:, None])  # each snippet as a clip of its own
-        return logits.unflatten(0, (crops, -1)).mean(dim=0).cpu().numpy()
+        return logits.unflatten(0, (-1, len(snippets))).mean(dim=0).cpu().numpy()
 
 
 class OnnxEngine:

@@ -144,7 +144,7 @@ def _imagenet_weights(backbone: str) -> tuple[Weights, str]:
             return _in_timm_names(torch.load(path, weights_only=True), backbone), f"the package {package}"
     try:
         return _timm().create_model(backbone, pretrained=True).state_dict(), f"timm's {backbone}"
-    except (OSError, RuntimeError, ValueError) as error:  # each hub failure has its own class; all are among these
+    except Exception as error:  # each failure of the hub, of its transport and of a proxy has a class of its own
         config = _timm().get_pretrained_cfg(backbone)
         home = f" (model.safetensors of {config.hf_hub_id} on the Hugging Face Hub)" if config else ""
         raise InputError(
@@ -171,7 +171,9 @@ def _read_weights(path: Path) -> Weights:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-        return dict(state.get("state_dict", state))
+        state = dict(state.get("state_dict", state))
+        # As it stands in the file of a network that was trained on many GPUs.
+        return {name.removeprefix("module."): value for name, value in state.items() if torch.is_tensor(value)}
     except Exception as error:  # a damaged file fails in many ways, pickled code among them: none is loaded
         raise InputError(f"weights file {path} can't be read ({first_line(error)}): pass a state dict") from error
 
@@ -187,6 +189,7 @@ def _load_into_backbone(backbone: nn.Module, state: Weights, origin: str) -> Non
         if first in state and first in wanted:
             state[first] = fit_first_convolution(state[first], wanted[first].shape[1])
     different = [name for name in wanted | state if name not in wanted or name not in state]
+    different = [name for name in different if not name.endswith(".num_batches_tracked")]  # older files have none
     different += [name for name in wanted if name in state and wanted[name].shape != state[name].shape]
     if different:
         raise InputError(

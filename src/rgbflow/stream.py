@@ -101,6 +101,7 @@ class StreamSpec:
     dropout: float = 0.0  # before the classifier
     subtract_mean_flow: bool = False  # from each field its mean, which a moving camera makes
     algorithm: Algorithm = "two-stream"
+    mirrored: bool = True  # half of the training's snippets were mirrored, so a test may mirror too
 
     def __post_init__(self):
         planes = PLANES[self.stream]

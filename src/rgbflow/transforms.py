@@ -58,18 +58,20 @@ def centre_crop(height: int, width: int, fraction: float, square: bool = False) 
     return Crop(top=(height - high) // 2, left=(width - wide) // 2, height=high, width=wide)
 
 
-def evaluation_crops(height: int, width: int, fraction: float, crops: Crops) -> list[Crop]:
+def evaluation_crops(height: int, width: int, fraction: float, crops: Crops, mirrored: bool = True) -> list[Crop]:
     """Where a test looks: the centre square alone, or that and the four corners, each as it is and mirrored.
 
-    Ten crops are those of Simonyan and Zisserman (2014), section 6. Mirrored ones are wrong for classes that differ in
-    left and right.
+    Ten crops are those of Simonyan and Zisserman (2014), section 6. Without the mirrored ones, which are wrong for
+    classes that differ in left and right, they are five.
     """
     centre = centre_crop(height, width, fraction)
     if crops == 1:
         return [centre]
     bottom, right = height - centre.height, width - centre.width
     places = [(centre.top, centre.left), *product((0, bottom), (0, right))]
-    return [replace(centre, top=top, left=left, flip=flip) for flip in (False, True) for top, left in places]
+    return [
+        replace(centre, top=top, left=left, flip=flip) for flip in (False, True)[: 1 + mirrored] for top, left in places
+    ]
 
 
 def random_crop(height: int, width: int, fraction: float, vary: Augmentation, rng: np.random.Generator) -> Crop:
@@ -210,7 +212,7 @@ def evaluation_input(
 
 
 def snippets_to_input(snippets: torch.Tensor, spec: StreamSpec, crops: Crops = 1) -> torch.Tensor:
-    """The centre of each snippet, or ten crops, as the network sees it outside training.
+    """The centre of each snippet, or ten crops (five, if not `spec.mirrored`), as the network sees it outside training.
 
     Args:
         snippets: (N, C, H, W) uint8, from `read_snippets`.
@@ -220,5 +222,5 @@ def snippets_to_input(snippets: torch.Tensor, spec: StreamSpec, crops: Crops = 1
     Returns:
         (N · crops, C, input_size, input_size) float32, all snippets of a crop in a row.
     """
-    places = evaluation_crops(*snippets.shape[-2:], spec.crop_fraction, crops)
+    places = evaluation_crops(*snippets.shape[-2:], spec.crop_fraction, crops, spec.mirrored)
     return torch.cat([to_input(snippets, crop, spec) for crop in places])

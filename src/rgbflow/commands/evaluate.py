@@ -33,7 +33,7 @@ def evaluate(
         scores: file to write the scores of every clip to, .npz.
         report: file to write the HTML report to.
         snippets: per clip and stream.
-        crops: of each snippet: the centre, or centre and corners, each also mirrored.
+        crops: of each snippet: the centre, or centre and corners, each also mirrored if training did so.
         device: auto, cpu, cuda or mps.
         engine: what runs the networks; only torch's figures are recorded in a bundle that has weights.
         json: print the figures as JSON.
@@ -96,7 +96,7 @@ def calibrate(
         fusion: method; auto takes the average unless another is clearly better on val.
         false_alarm_rate: share of clips of unseen classes that may get a name, such as 0.05; needs split --leave-out.
         snippets: per clip and stream.
-        crops: of each snippet: the centre, or centre and corners, each also mirrored.
+        crops: of each snippet: the centre, or centre and corners, each also mirrored if training did so.
         device: auto, cpu, cuda or mps.
         json: print what was fitted as JSON.
     """

@@ -38,7 +38,7 @@ def predict(
         window: of --timeline, seconds; 2 if not given.
         step: of --timeline, seconds; 0.5 if not given.
         snippets: per stream and clip (25 if not given) or window (5).
-        crops: of each snippet: the centre, or centre and corners, each also mirrored.
+        crops: of each snippet: the centre, or centre and corners, each also mirrored if training did so.
         device: auto, cpu, cuda or mps.
         engine: auto takes OpenVINO or ONNX Runtime on a CPU if `rgbflow export` made their files and their scores are
             those of torch; torch if not given with --why or 10 crops, else auto.

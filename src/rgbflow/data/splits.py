@@ -126,7 +126,7 @@ def make_split(
     official-1, -2, -3: UCF101's lists; about a fifth of the train list, whole groups, becomes val. Clips are
     matched by their file names; those that only one side knows are left out, and `notes` say how many.
 
-    The classes of `leave_out` are then taken out of all three parts. The first, third, ... of them by name form
+    The classes of `leave_out` are then taken out of all three parts. The first, third, ... of them form
     unknown_val with their clips that were in val, the others unknown_test with theirs from test; their other clips are
     not used. So what the threshold is tested on is new to it: other classes and, but for protocol paper, other groups.
 
@@ -155,7 +155,7 @@ def make_split(
         parts = _cut_by_clip(clips, seed)
     else:
         parts = _cut_by_holdout(clips, holdout, seed) if holdout else _cut_by_group(clips, seed)
-    parts, unknown = _take_out(parts, sorted(set(leave_out)))
+    parts, unknown = _take_out(parts, list(dict.fromkeys(leave_out)))
     train, val, test = map(tuple, map(_by_name, parts))
     classes = tuple(sorted(_labels(train + val + test)))
     return Split(protocol, seed, classes, train, val, test, notes + _note_missing(parts, classes), *unknown)

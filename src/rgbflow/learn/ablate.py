@@ -13,7 +13,7 @@ from rgbflow.atomic import write_atomically
 from rgbflow.data.splits import load_split
 from rgbflow.errors import InputError
 from rgbflow.learn.config import TrainConfig
-from rgbflow.learn.metrics import group_interval, wilson_interval
+from rgbflow.learn.metrics import group_interval, runs_interval, wilson_interval
 from rgbflow.learn.page import PAGE_INCHES, grid, page, provenance_section, section, themed
 from rgbflow.learn.runs import Run, clip_hits, mean_by_clip, percent, runs_of, splits_table
 from rgbflow.learn.scores import read_scores
@@ -50,6 +50,7 @@ class Part:
         return any(getattr(config, name) != value for name, value in self.without.items())
 
 
+FEWEST_RUNS = 3  # for an interval over runs
 PARTS = (
     Part("stack", "stacks of flow fields", {"stack_length": 1}, ("flow",)),
     Part("segments", "consensus of segments", {"num_segments": 1}),
@@ -81,7 +82,8 @@ class AblationRow:
         top1_interval: 95 % Wilson over the distinct clips.
         run_top1: percent, of each run.
         worth: points that are lost without it, on the same clips; None for the whole.
-        worth_interval: 95 % of it, a group (person, scene) as one observation, see `metrics.group_interval`.
+        worth_interval: 95 % of it: with three runs or more, a run as one observation (`metrics.runs_interval`); with
+            fewer, a group (person, scene), which leaves out the luck of training (`metrics.group_interval`).
     """
 
     part: str
@@ -188,15 +190,23 @@ def _row(
     if part is None:
         return AblationRow(WHOLE, "everything", *figures)
     lost = {clip: reference[clip] - top1[clip] for clip in top1}
-    return AblationRow(part.name, part.words, *figures, percent(lost), group_interval(lost, groups))
+    by_run = [percent(before) - percent(after) for before, after in zip(whole, hits, strict=True)]
+    interval = runs_interval(by_run) if len(by_run) >= FEWEST_RUNS else group_interval(lost, groups)
+    return AblationRow(part.name, part.words, *figures, percent(lost), interval)
 
 
 def render(ablation: Ablation) -> str:
     """The table as a page."""
+    runs = len(ablation.rows[0].run_top1)
     note = (
-        f"Top-1, percent of whole videos: {ablation.clips} distinct test clips, {len(ablation.rows[0].run_top1)} runs, "
+        f"Top-1, percent of whole videos: {ablation.clips} distinct test clips, {runs} runs, "
         f"{ablation.num_snippets} snippets of each clip and stream, averaged scores. A part is worth the points that "
-        "are lost without it, measured on the same clips; its interval takes a group (person, scene) as one."
+        "are lost without it, measured on the same clips; its interval takes "
+        + (
+            "a run as one."
+            if runs >= FEWEST_RUNS
+            else "a group (person, scene) as one, and leaves out training's luck."
+        )
     )
     body = grid([_cells(row) for row in ablation.rows]) + themed(lambda palette: _draw(ablation.rows, palette), TITLE)
     settings = [{"setting": name, "value": value} for name, value in ablation.settings.items()]

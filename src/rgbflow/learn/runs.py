@@ -21,8 +21,8 @@ class Run:
 
 def runs_of(splits: Sequence[Path], seeds: int) -> list[Run]:
     """Every split with `seeds` seeds; the seeds of all runs differ, so that none is lucky everywhere."""
-    pairs = [split for split in splits for _ in range(seeds)]
-    return [Run(f"run{index}", split, index) for index, split in enumerate(pairs)]
+    every = [split for _ in range(seeds) for split in splits]  # so that more seeds are more runs, and none is another
+    return [Run(f"run{index}", split, index) for index, split in enumerate(every)]
 
 
 def splits_table(splits: Sequence[Path], seeds: int) -> list[dict]:

@@ -363,6 +363,7 @@ def form_of_input(stream: Stream, config: TrainConfig) -> StreamSpec:
         dropout=config.dropout,
         algorithm=config.algorithm,
         subtract_mean_flow=config.subtract_mean_flow and stream == "flow",
+        mirrored=config.flip,
     )
 
 
