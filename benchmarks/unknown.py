@@ -1,53 +1,57 @@
 """Is what was never trained on called unknown? Classes left out in turn, trained, calibrated and tested.
 
-    python benchmarks/unknown.py VIDEOS [--runs runs/unknown] [--rate 0.2] [--out 4] [--page docs/results/unknown.md]
+    python benchmarks/unknown.py VIDEOS [--runs runs/unknown] [--rate 0.2] [--out 4] [--jobs 2]
 
 VIDEOS holds class folders and perhaps a groups.tsv. In each turn the next `--out` classes of the alphabet are left out,
-so that every class is left out as often as any other; half of them fit the threshold, on the val part's groups, the
-other half test it, on the test part's. A stopped run goes on. It writes the page and, beside it, the figures as JSON.
+so that every class is left out as often as any other; the first and third fit the threshold, on the val part's groups,
+the others test it, on the test part's. A stopped run goes on. It writes docs/results/unknown.md and, beside it, the
+figures as JSON.
 """
 
 import argparse
 import json
-import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 from pages import rgbflow, write_page
 
-from rgbflow.bundle import RECORD, load_bundle
 from rgbflow.data.layouts import read_class_folders
 from rgbflow.data.store import MANIFEST
+from rgbflow.learn.config import TrainConfig
 from rgbflow.learn.metrics import wilson_interval
+from rgbflow.learn.presets import LITE
+from rgbflow.learn.tasks import Training, free_devices, run_tasks
 from rgbflow.origin import describe_origin
+from rgbflow.stream import STREAMS
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "unknown.md"
 PREPARE = "--short-side 144 --square --flow farneback"  # as strong.py
-TRAIN = "--preset lite --input-size 112 --colour-jitter 0.6 --average-epochs 4 --workers 0 --epochs"
+CONFIG = replace(LITE, input_size=112, workers=0)
 
 
-def run_turn(turn: int, left_out: list[str], store: Path, runs: Path, fit: str, epochs: int) -> tuple[dict, list[str]]:
-    """A turn's figures and its commands; what an earlier run finished is not done again."""
-    split, bundle, result = runs / f"turn{turn}.json", runs / f"turn{turn}", runs / f"turn{turn}-result.json"
-    given = f"{store} --split {split}"
-    cut = f"split {store} --out {split} --seed {turn} --leave-out {' '.join(left_out)}"
-    trainings = {
-        stream: f"train {given} --stream {stream} --out {bundle} {TRAIN} {epochs}" for stream in ("rgb", "flow")
-    }
-    calibrate, evaluate = f"calibrate {bundle} {given} {fit}", f"evaluate {bundle} {given}"
-    commands = [cut, *trainings.values(), calibrate, evaluate]
-    kept = json.loads(result.read_text()) if result.is_file() else None
-    if kept and kept["commands"] != commands:
-        sys.exit(f"{result} is of other commands: choose another --runs")
-    if not kept:
+def run_all(videos: Path, runs: Path, rate: float, num_left_out: int, epochs: int, jobs: int) -> list[dict]:
+    """The turns' figures and commands; what an earlier run finished with the same settings is not trained again."""
+    store = runs / "store"
+    prepare = f"prepare {videos} --out {store} {PREPARE}"
+    if not (store / MANIFEST).is_file():
+        rgbflow(prepare)
+    classes, turns, trainings = sorted({clip.label for clip in read_class_folders(videos)}), [], []
+    for turn in range(len(classes)):
+        left_out = [classes[(turn + step) % len(classes)] for step in range(num_left_out)]
+        split, bundle = runs / f"turn{turn}.json", runs / f"turn{turn}"
+        cut = f"split {store} --out {split} --seed {turn} --leave-out {' '.join(left_out)}"
         rgbflow(cut)
-        for stream, command in trainings.items():
-            if not (bundle / RECORD).is_file() or stream not in load_bundle(bundle).streams:
-                rgbflow(command)
-        kept = {"left_out": sorted(left_out), "fitted": rgbflow(calibrate), "measured": rgbflow(evaluate)}
-        kept["commands"] = commands
-        result.write_text(json.dumps(kept))
-    return kept, commands
+        given = f"{bundle} {store} --split {split}"
+        commands = [prepare, cut, f"calibrate {given} --false-alarm-rate {rate}", f"evaluate {given}"]
+        turns.append({"left_out": left_out, "commands": commands})
+        config = replace(CONFIG, epochs=epochs, seed=turn)
+        trainings += [Training(f"turn {turn} {stream}", store, split, stream, bundle, config) for stream in STREAMS]
+    run_tasks(trainings, free_devices(CONFIG.device, jobs))
+    for turn in turns:
+        _, _, calibrate, evaluate = turn["commands"]
+        turn |= {"fitted": rgbflow(calibrate), "measured": rgbflow(evaluate)}
+    return turns
 
 
 def pool(turns: list[dict]) -> dict:
@@ -62,13 +66,14 @@ def pool(turns: list[dict]) -> dict:
     return pooled
 
 
-def page(turns: list[dict], pooled: dict, commands: list[str]) -> str:
+def page(turns: list[dict], pooled: dict, config: TrainConfig) -> str:
     """The results page."""
     origin = describe_origin()
     lines = "\n".join(map(table_row, turns))
     low, high = pooled["false_alarms_interval"]
     least, most = pooled["rejected_interval"]
-    shown = "\n".join(f"rgbflow {line}" for line in commands)
+    shown = "\n".join(f"rgbflow {line}" for line in turns[0]["commands"])
+    settings = {name: value for name, value in asdict(config).items() if value != getattr(TrainConfig(), name)}
     return f"""# Unknown classes
 
 {len(turns)} turns, in each of which other classes were left out of training. A threshold was fitted on clips of half of
@@ -90,8 +95,10 @@ The Wilson intervals count clips as independent; those of one class are not, so 
 
 ## How it was made
 
-Written at commit {origin["commit"]}; {origin["machine"]}; {origin["date"]}. `make unknown VIDEOS=…` runs commands
-like these of the first turn and writes this page; figures of each turn: unknown.json.
+Settings of training, the preset `lite` ([training.md](../training.md)) at another size: `{json.dumps(settings)}`.
+
+Written at commit {origin["commit"]}; {origin["machine"]}; {origin["date"]}. `make unknown VIDEOS=…` trains both streams
+in each turn, runs commands like these of the first and writes this page; figures of each turn: unknown.json.
 
 ```
 {shown}
@@ -113,22 +120,11 @@ if __name__ == "__main__":
     parser.add_argument("--runs", type=Path, default=Path("runs/unknown"))
     parser.add_argument("--rate", type=float, default=0.2)
     parser.add_argument("--out", type=int, default=4, help="classes left out in each turn")
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--page", type=Path, default=PAGE)
+    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
     given = parser.parse_args()
-    store = given.runs / "store"
-    prepare = f"prepare {given.videos} --out {store} {PREPARE}"
-    if not (store / MANIFEST).is_file():
-        rgbflow(prepare)
-    classes = sorted({clip.label for clip in read_class_folders(given.videos)})
-    turns = []
-    for turn in range(len(classes)):
-        left_out = [classes[(turn + step) % len(classes)] for step in range(given.out)]
-        fit = f"--false-alarm-rate {given.rate}"
-        turns.append(run_turn(turn, left_out, store, given.runs, fit, given.epochs))
-    commands = [prepare, *turns[0][1]]
-    figures = [figures for figures, _ in turns]
-    pooled = pool(figures)
-    record = json.dumps({"pooled": pooled, "turns": figures, "origin": describe_origin()}, indent=1)
-    given.page.with_suffix(".json").write_text(record + "\n", encoding="utf-8")
-    write_page(given.page, page(figures, pooled, commands))
+    turns = run_all(given.videos, given.runs, given.rate, given.out, given.epochs, given.jobs)
+    pooled = pool(turns)
+    record = json.dumps({"pooled": pooled, "turns": turns, "origin": describe_origin()}, indent=1)
+    PAGE.with_suffix(".json").write_text(record + "\n", encoding="utf-8")
+    write_page(PAGE, page(turns, pooled, replace(CONFIG, epochs=given.epochs)))
