@@ -120,7 +120,7 @@ if __name__ == "__main__":
     parser.add_argument("--runs", type=Path, default=Path("runs/unknown"))
     parser.add_argument("--rate", type=float, default=0.2)
     parser.add_argument("--out", type=int, default=4, help="classes left out in each turn")
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=80)
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
     given = parser.parse_args()
     turns = run_all(given.videos, given.runs, given.rate, given.out, given.epochs, given.jobs)
