@@ -59,6 +59,15 @@ def test_the_frame_rate_is_kept_and_assumed_where_an_older_bundle_has_none(tmp_p
         assert ("frames_per_second" in json.loads((folder / RECORD).read_text())) == (told is not None)
 
 
+@pytest.mark.parametrize(("config", "mirrored"), [({"flip": False}, False), ({"flip": True}, True), ({}, True)])
+def test_an_older_bundle_says_among_its_settings_whether_clips_were_mirrored(tmp_path, config, mirrored):
+    save_bundle(tmp_path, bundle_of(RGB, origin={"rgb": {"config": config}}))
+    record = json.loads((tmp_path / RECORD).read_text())
+    del record["streams"]["rgb"]["mirrored"]
+    (tmp_path / RECORD).write_text(json.dumps(record))
+    assert load_bundle(tmp_path).streams["rgb"].mirrored == mirrored
+
+
 @pytest.mark.parametrize("rate", [0, -25, "fast", float("nan"), float("inf")])
 def test_a_frame_rate_that_is_none_is_damage(tmp_path, rate):
     save_bundle(tmp_path, bundle_of(RGB))

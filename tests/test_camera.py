@@ -12,7 +12,7 @@ import pytest
 
 from rgbflow import camera, jpeg
 from rgbflow.camera import capture, in_real_time, is_address, is_device
-from rgbflow.video import Frame, VideoError, decode
+from rgbflow.video import Broadcast, Frame, VideoError, decode
 
 
 class Clock:
@@ -232,6 +232,15 @@ def test_a_recording_that_does_not_tell_its_length_is_played_whole(clock, web, t
     assert sum(clock.slept) == pytest.approx((COUNT - 1) / RATE, abs=0.01)
 
 
+def test_a_live_playlist_is_no_recording_though_its_list_has_a_size(web, tmp_path):
+    (tmp_path / "one.ts").write_bytes(b"".join(h264_pieces("mpegts")))
+    lines = ["#EXTM3U", "#EXT-X-TARGETDURATION:2", "#EXTINF:2.0,", "one.ts"]
+    for name, more, is_recording in (("live", [], False), ("whole", ["#EXT-X-ENDLIST"], True)):
+        (tmp_path / f"{name}.m3u8").write_text("\n".join([*lines, *more, ""]))
+        with Broadcast(f"{web}/{name}.m3u8", name, 5.0) as broadcast:
+            assert broadcast.is_recording == is_recording
+
+
 def test_a_camera_whose_sound_goes_on_without_pictures_is_gone(network_camera, monkeypatch):
     class Bytes(list):
         def write(self, data):
@@ -255,8 +264,10 @@ def test_a_camera_whose_sound_goes_on_without_pictures_is_gone(network_camera, m
             whole.clear()
     monkeypatch.setattr(camera, "SILENCE_SECONDS", 1.5)
     address, sent = network_camera("video/mp2t", pieces, 1 / RATE)
+    frames = capture(address)
+    assert next(frames).pixels.shape == (48, 64, 3)
     with pytest.raises(VideoError, match="sends no pictures"):
-        assert len(list(capture(address))) > 0
+        list(frames)
     assert len(sent) < 230  # it did not wait for the end
 
 

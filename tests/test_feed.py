@@ -1,6 +1,7 @@
 """Feeds driven step by step: which frames wait, which are dropped, what happens when the source fails."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -94,6 +95,27 @@ def test_a_source_that_fails_is_taken_up_again_and_time_goes_on():
     assert lines == ["the camera is gone; waiting for it", "the source is back"]
 
 
+def test_time_does_not_go_back_where_a_source_sends_again_what_came_before():
+    openings, now = [], time.perf_counter()
+
+    def open_source():
+        openings.append(1)
+        yield Arrival(np.zeros((2, 2, 3), np.uint8), 50.0, now - 8 * (len(openings) - 1))
+        if len(openings) == 1:
+            assert was_taken.wait(10)
+            raise VideoError("reset")
+        yield Arrival(np.zeros((2, 2, 3), np.uint8), 50.1, now - 7.9)
+
+    was_taken, seen = threading.Event(), []
+    with Feed(open_source, retry_seconds=0.01) as feed:
+        while (arrival := feed.take()) is not None:
+            seen.append(arrival.pts_seconds)
+            was_taken.set()
+    assert seen[0] == 50.0
+    assert seen[-1] == pytest.approx(50.1)
+    assert seen == sorted(seen)
+
+
 def test_what_cannot_be_opened_in_the_first_place_is_told_at_once():
     def open_source():
         raise VideoError("no such camera")
@@ -125,9 +147,10 @@ def test_a_bug_in_a_source_is_not_taken_for_a_lost_camera():
 
 
 def test_closing_closes_the_source_and_frees_whoever_waits():
-    closed, may_send, taken = threading.Event(), threading.Event(), []
+    opened, closed, may_send, taken = threading.Event(), threading.Event(), threading.Event(), []
 
     def open_source():
+        opened.set()
         assert may_send.wait(10)
         try:
             while True:  # without an end
@@ -138,6 +161,7 @@ def test_closing_closes_the_source_and_frees_whoever_waits():
     feed = Feed(open_source)
     waiting = threading.Thread(target=lambda: taken.append(feed.take()))
     waiting.start()
+    assert opened.wait(10)
     feed.close()
     waiting.join(timeout=10)
     assert taken == [None]

@@ -90,13 +90,21 @@ def _bundle_from_record(record: dict) -> Bundle:
     values = {name: value for name, value in record.items() if name != "format_version"}
     values["classes"] = tuple(record["classes"])
     values["preparation"] = Preparation.from_dict(record["preparation"])
-    values["streams"] = {stream: StreamSpec.from_dict(spec) for stream, spec in record["streams"].items()}
+    values["streams"] = {
+        # Older bundles say it among the settings of the training.
+        stream: StreamSpec.from_dict({"mirrored": _trained_with(record, stream).get("flip", True), **spec})
+        for stream, spec in record["streams"].items()
+    }
     values["fusion"] = Fusion.from_dict(record["fusion"])
     if not values["fusion"].fits(values["streams"].keys(), len(values["classes"])):
         raise ValueError("its fusion is for other streams or classes")
     if "frames_per_second" in record and not 0 < float(record["frames_per_second"]) < math.inf:
         raise ValueError("its frames_per_second is no rate")
     return Bundle(**values)
+
+
+def _trained_with(record: dict, stream: Stream) -> dict:
+    return record.get("origin", {}).get(stream, {}).get("config", {})
 
 
 def save_bundle(folder: Path, bundle: Bundle) -> None:

@@ -103,8 +103,9 @@ class Feed:
                     return
                 if offset is None:
                     before = self._last
-                    reached = before.pts_seconds + frame.arrived - before.arrived if before else frame.pts_seconds
-                    offset = reached - frame.pts_seconds
+                    # What is sent anew at the opening may have come before the last one did: time doesn't go back.
+                    gap = max(0.0, frame.arrived - before.arrived) if before else 0.0
+                    offset = before.pts_seconds + gap - frame.pts_seconds if before else 0.0
                 self._put(replace(frame, pts_seconds=frame.pts_seconds + offset))
 
     def _put(self, arrival: Arrival) -> None:

@@ -33,6 +33,7 @@ SAME_TIME = 1e-6  # seconds; times closer than this differ by rounding only
 METADATA_TAG = "RGBFLOW"  # one JSON text holds all metadata, since Matroska upper-cases the names of tags
 # Formats whose pictures bring no times: FFmpeg invents 25 a second. mpjpeg is what network cameras send by HTTP.
 UNTIMED_FORMATS = {"mpjpeg", "mjpeg", "h264", "hevc"}
+PLAYLISTS = {"hls", "dash"}  # formats of which the address gives a list of files, not the video
 BIT_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 MATROSKA_MAX_RATE = 500  # Matroska counts in milliseconds: far above this, two frames would get the same time
 
@@ -339,7 +340,8 @@ class Broadcast:
             self._stream = _video_stream(shown, self._container)
             self.close = stack.pop_all().close
         # A live one may say that it is 0 seconds long; a recording made live doesn't know its length, but its bytes.
-        self.is_recording = (self._container.duration or 0) > 0 or self._container.size > 0
+        has_size = self._container.size > 0 and self._container.format.name not in PLAYLISTS
+        self.is_recording = (self._container.duration or 0) > 0 or has_size
         self.has_times = self.is_recording or self._container.format.name not in UNTIMED_FORMATS
         self._to_rgb = _RgbConverter(self._stream)
 

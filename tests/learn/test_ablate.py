@@ -1,15 +1,18 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from rgbflow import cli
 from rgbflow.bundle import load_bundle
 from rgbflow.errors import InputError
-from rgbflow.learn.ablate import PARTS, ablation_tasks, choose_parts
+from rgbflow.learn.ablate import PARTS, ablation_tasks, choose_parts, worth_interval
 from rgbflow.learn.config import TrainConfig
 from rgbflow.learn.presets import LITE, STRONG
+from rgbflow.learn.runs import runs_of
 from rgbflow.learn.scores import read_scores
 
 SMALL = "--preset strong --backbone test_resnet --weights none --no-freeze-batch-norms --input-size 32 --stack-length 3"
@@ -49,6 +52,29 @@ def test_a_part_of_flow_alone_takes_the_rgb_of_the_whole(tmp_path):
     assert {task.config.seed for task in trainings} == {0, 1}
     assert trainings[2].config == replace(STRONG, stack_length=1)
     assert len(evaluations) == 6
+
+
+def test_with_three_splits_the_interval_holds_the_luck_of_training():
+    """Scipy's, over the splits' means; a split with two seeds counts once. With fewer splits it is over the groups."""
+    splits = [Path(name) for name in "abc"]
+    runs = runs_of(splits, 2)
+    whole = [{f"{run.split}{clip}": 1.0 for clip in range(4)} for run in runs]
+    hits = [
+        {f"{run.split}{clip}": float(clip >= run.seed) for clip in range(4)} for run in runs
+    ]  # so many of four are lost as the seed says: 0, 1, 2, then 3, 4, 4
+    groups = {clip: clip[-1] for run in whole for clip in run}
+    lost = [100 * np.mean(pair) / 4 for pair in [(0, 3), (1, 4), (2, 4)]]
+    expected = stats.ttest_1samp(lost, 0).confidence_interval(0.95)
+    assert worth_interval(runs, hits, whole, groups) == pytest.approx((expected.low, expected.high))
+    two = worth_interval(runs[:2], hits[:2], whole[:2], groups)
+    by_group = stats.ttest_1samp([50, 0, 0, 0], 0).confidence_interval(0.95)
+    assert two == pytest.approx((by_group.low, by_group.high))
+
+
+def test_more_seeds_are_more_runs_after_those_that_are_there():
+    splits = [Path("a.json"), Path("b.json")]
+    assert runs_of(splits, 3)[:2] == runs_of(splits, 1)
+    assert [run.seed for run in runs_of(splits, 3)] == list(range(6))
 
 
 def test_an_ablation_says_what_the_scores_in_its_bundles_say(world, tmp_path, capsys):

@@ -18,7 +18,6 @@ from rgbflow.learn.metrics import (
     group_interval,
     measure,
     measure_unknown,
-    runs_interval,
     truth_ranks,
     wilson_interval,
 )
@@ -185,13 +184,6 @@ def test_groups_of_one_size_get_the_t_interval_of_their_means():
 
 def test_one_group_says_nothing():
     assert group_interval({"a": 1.0, "b": 1.0}, {"a": "g", "b": "g"}) == (-100, 100)
-
-
-def test_an_interval_over_runs_is_scipys_and_one_run_tells_nothing():
-    values = [11.1, 23.8, -1.5]
-    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    assert runs_interval(values) == pytest.approx((expected.low, expected.high))
-    assert runs_interval([3.0]) == (-np.inf, np.inf)
 
 
 def softmax(logits):

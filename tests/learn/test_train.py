@@ -544,6 +544,7 @@ def test_where_nothing_gets_better_the_averaged_epochs_begin_at_once(world, tmp_
     assert (whole.best_epoch, early.best_epoch, len(early.curve)) == (8, 4, 5)
     rates, planned = ([row["learning_rate"] for row in result.curve] for result in (early, whole))
     assert rates[:2] + rates[3:] == pytest.approx(planned[:2] + planned[7:])
+    assert rates[2] == pytest.approx(planned[6])  # of the step after the epoch
     with pytest.raises(ZeroDivisionError):
         run(world, tmp_path / "killed", config=config, on_step=stop)
     resumed = run(world, tmp_path / "killed", config=config)

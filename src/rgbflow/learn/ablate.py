@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from rgbflow import fusion
 from rgbflow.atomic import write_atomically
 from rgbflow.data.splits import load_split
 from rgbflow.errors import InputError
 from rgbflow.learn.config import TrainConfig
-from rgbflow.learn.metrics import group_interval, runs_interval, wilson_interval
+from rgbflow.learn.metrics import group_interval, wilson_interval
 from rgbflow.learn.page import PAGE_INCHES, grid, page, provenance_section, section, themed
 from rgbflow.learn.runs import Run, clip_hits, mean_by_clip, percent, runs_of, splits_table
 from rgbflow.learn.scores import read_scores
@@ -50,7 +53,7 @@ class Part:
         return any(getattr(config, name) != value for name, value in self.without.items())
 
 
-FEWEST_RUNS = 3  # for an interval over runs
+FEWEST_SPLITS = 3  # for an interval over splits
 PARTS = (
     Part("stack", "stacks of flow fields", {"stack_length": 1}, ("flow",)),
     Part("segments", "consensus of segments", {"num_segments": 1}),
@@ -82,8 +85,8 @@ class AblationRow:
         top1_interval: 95 % Wilson over the distinct clips.
         run_top1: percent, of each run.
         worth: points that are lost without it, on the same clips; None for the whole.
-        worth_interval: 95 % of it: with three runs or more, a run as one observation (`metrics.runs_interval`); with
-            fewer, a group (person, scene), which leaves out the luck of training (`metrics.group_interval`).
+        worth_interval: 95 % of it (`metrics.group_interval`): with three splits or more, a split as one observation;
+            with fewer, a group (person, scene), which leaves out the luck of training.
     """
 
     part: str
@@ -159,11 +162,11 @@ def read_ablation(
     runs = runs_of(splits, seeds)
     groups = {clip.name: clip.group for split in splits for clip in load_split(split).test}
     whole = {scorer: [_hits(folder, run, None, scorer) for run in runs] for scorer in SCORERS}
-    rows = [_row(None, scorer, whole[scorer], whole[scorer], groups) for scorer in SCORERS]
+    rows = [_row(None, scorer, runs, whole[scorer], whole[scorer], groups) for scorer in SCORERS]
     for part in parts:
         for scorer in (*part.streams, "fused"):
             hits = [_hits(folder, run, part, scorer) for run in runs]
-            rows.append(_row(part, scorer, hits, whole[scorer], groups))
+            rows.append(_row(part, scorer, runs, hits, whole[scorer], groups))
     return Ablation(rows, len(groups), splits_table(splits, seeds), asdict(config), snippets, describe_origin())
 
 
@@ -180,6 +183,7 @@ def _hits(folder: Path, run: Run, part: Part | None, scorer: str) -> dict[str, f
 def _row(
     part: Part | None,
     scorer: str,
+    runs: Sequence[Run],
     hits: Sequence[Mapping[str, float]],
     whole: Sequence[Mapping[str, float]],
     groups: Mapping[str, str],
@@ -190,9 +194,23 @@ def _row(
     if part is None:
         return AblationRow(WHOLE, "everything", *figures)
     lost = {clip: reference[clip] - top1[clip] for clip in top1}
-    by_run = [percent(before) - percent(after) for before, after in zip(whole, hits, strict=True)]
-    interval = runs_interval(by_run) if len(by_run) >= FEWEST_RUNS else group_interval(lost, groups)
-    return AblationRow(part.name, part.words, *figures, percent(lost), interval)
+    return AblationRow(part.name, part.words, *figures, percent(lost), worth_interval(runs, hits, whole, groups))
+
+
+def worth_interval(
+    runs: Sequence[Run],
+    hits: Sequence[Mapping[str, float]],
+    whole: Sequence[Mapping[str, float]],
+    groups: Mapping[str, str],
+) -> tuple[float, float]:
+    """As `AblationRow.worth_interval`, from what each run names rightly without the part and with it."""
+    lost = defaultdict(list)
+    for run, after, before in zip(runs, hits, whole, strict=True):
+        for clip, hit in after.items():
+            lost[run.split, clip].append(before[clip] - hit)
+    has_splits = len({run.split for run in runs}) >= FEWEST_SPLITS
+    drawn = {(split, clip): str(split) if has_splits else groups[clip] for split, clip in lost}
+    return group_interval({key: float(np.mean(values)) for key, values in lost.items()}, drawn)
 
 
 def render(ablation: Ablation) -> str:
@@ -203,8 +221,8 @@ def render(ablation: Ablation) -> str:
         f"{ablation.num_snippets} snippets of each clip and stream, averaged scores. A part is worth the points that "
         "are lost without it, measured on the same clips; its interval takes "
         + (
-            "a run as one."
-            if runs >= FEWEST_RUNS
+            "a split as one."
+            if len(ablation.splits) >= FEWEST_SPLITS
             else "a group (person, scene) as one, and leaves out training's luck."
         )
     )

@@ -9,8 +9,7 @@ always answers class 0 and gets the share of class 0, and top-1 is the diagonal 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -108,20 +107,6 @@ def group_interval(values: Mapping[str, float], groups: Mapping[str, str]) -> tu
     half = float(t.ppf(0.975, len(names) - 1) * error)
     mean = float(sums.sum() / sizes.sum())
     return 100 * (mean - half), 100 * (mean + half)
-
-
-def runs_interval(values: Sequence[float]) -> tuple[float, float]:
-    """The 95 % t interval of the mean of what each run (a split, a seed) gave; with one run it is everything.
-
-    It holds the luck of training, which an interval over the clips of few trained networks does not.
-    """
-    from scipy.stats import t
-
-    if len(values) < 2:
-        return -math.inf, math.inf
-    half = float(t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
-    mean = float(np.mean(values))
-    return mean - half, mean + half
 
 
 def measure(scores: np.ndarray, labels: np.ndarray) -> Figures:

@@ -455,6 +455,10 @@ class _Checkpoint(ModelCheckpoint):
     Lightning forgets what was best when the folder has another name; the next epoch would take its place.
     """
 
+    @property
+    def state_key(self) -> str:
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
     def load_state_dict(self, state: dict) -> None:
         def here(path: str) -> str:
             return os.path.join(self.dirpath, os.path.basename(path)) if path else ""
@@ -501,6 +505,10 @@ class _Patience(L.Callback):
         if self._waited >= self.epochs and following < module.last_phase:
             self._last_phase = following
             self._begin(trainer, module, following)
+            for made in trainer.lr_scheduler_configs:  # the rate of the next step had been set by the plan
+                schedule, groups = made.scheduler, made.scheduler.optimizer.param_groups
+                for group, base, factor in zip(groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+                    group["lr"] = base * factor(schedule.last_epoch)
 
     def _begin(self, trainer: L.Trainer, module: StreamTraining, epoch: int) -> None:
         module.last_phase = epoch
@@ -624,7 +632,8 @@ def _find_checkpoint(work: Path, about: dict, spec: StreamSpec, config: TrainCon
     A run goes on with the settings it was begun with only: `about` the data, the stream's and those of training.
     """
     changing = {name: value for name, value in asdict(config).items() if name not in RESULT_NEUTRAL}
-    settings = json.dumps({**about, "spec": asdict(spec), "config": changing}, indent=2)
+    form = {name: value for name, value in asdict(spec).items() if name != "mirrored"}  # which is config's flip
+    settings = json.dumps({**about, "spec": form, "config": changing}, indent=2)
     path, last = work / "settings.json", work / LAST
     if last.is_file() and (not path.is_file() or path.read_text(encoding="utf-8") != settings):
         raise InputError(
