@@ -5,10 +5,12 @@ import io
 import json
 import shlex
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from rgbflow.bundle import RECORD, load_bundle, weights_file
 from rgbflow.cli import main
+from rgbflow.learn.config import TrainConfig
 from rgbflow.stream import STREAMS
 
 READING = "## Reading"
@@ -23,6 +25,11 @@ def rgbflow(command: str) -> dict:
     if code:
         sys.exit(f"rgbflow {command}: exit code {code}")
     return json.loads(printed.getvalue())
+
+
+def settings_of(config: TrainConfig) -> dict[str, object]:
+    """The settings of a training that are other than the defaults."""
+    return {name: value for name, value in asdict(config).items() if value != getattr(TrainConfig(), name)}
 
 
 def finished_folds(folder: Path) -> list[Path]:

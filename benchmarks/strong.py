@@ -14,14 +14,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from pages import rgbflow, write_page
+from pages import rgbflow, settings_of, write_page
 
 from rgbflow import fusion
 from rgbflow.bundle import load_bundle
 from rgbflow.data.layouts import read_class_folders
 from rgbflow.data.splits import load_split
 from rgbflow.data.store import MANIFEST
-from rgbflow.learn.config import TrainConfig
 from rgbflow.learn.metrics import group_interval, wilson_interval
 from rgbflow.learn.presets import LITE
 from rgbflow.learn.runs import clip_hits, percent
@@ -194,7 +193,7 @@ def settings() -> Iterator[str]:
 def page(sections: list[str], commits: set[str]) -> str:
     """The results page."""
     origin = describe_origin()
-    recipe = {name: value for name, value in asdict(CONFIG).items() if value != getattr(TrainConfig(), name)}
+    recipe = settings_of(CONFIG)
     del recipe["epochs"]  # each data set's own
     return f"""# The strong recipe without a GPU
 

@@ -10,11 +10,11 @@ figures as JSON.
 
 import argparse
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from pages import rgbflow, write_page
+from pages import rgbflow, settings_of, write_page
 
 from rgbflow.data.layouts import read_class_folders
 from rgbflow.data.store import MANIFEST
@@ -73,7 +73,6 @@ def page(turns: list[dict], pooled: dict, config: TrainConfig) -> str:
     low, high = pooled["false_alarms_interval"]
     least, most = pooled["rejected_interval"]
     shown = "\n".join(f"rgbflow {line}" for line in turns[0]["commands"])
-    settings = {name: value for name, value in asdict(config).items() if value != getattr(TrainConfig(), name)}
     return f"""# Unknown classes
 
 {len(turns)} turns, in each of which other classes were left out of training. A threshold was fitted on clips of half of
@@ -95,7 +94,8 @@ The Wilson intervals count clips as independent; those of one class are not, so 
 
 ## How it was made
 
-Settings of training, the preset `lite` ([training.md](../training.md)) at another size: `{json.dumps(settings)}`.
+Settings of training, the preset `lite` ([training.md](../training.md)) at another size:
+`{json.dumps(settings_of(config))}`.
 
 Written at commit {origin["commit"]}; {origin["machine"]}; {origin["date"]}. `make unknown VIDEOS=…` trains both streams
 in each turn, runs commands like these of the first and writes this page; figures of each turn: unknown.json.

@@ -102,10 +102,9 @@ class Feed:
                 if self._closing.is_set():
                     return
                 if offset is None:
-                    before = self._last
+                    before = self._last or frame
                     # What is sent anew at the opening may have come before the last one did: time doesn't go back.
-                    gap = max(0.0, frame.arrived - before.arrived) if before else 0.0
-                    offset = before.pts_seconds + gap - frame.pts_seconds if before else 0.0
+                    offset = before.pts_seconds + max(0.0, frame.arrived - before.arrived) - frame.pts_seconds
                 self._put(replace(frame, pts_seconds=frame.pts_seconds + offset))
 
     def _put(self, arrival: Arrival) -> None:

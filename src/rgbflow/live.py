@@ -257,7 +257,7 @@ class LiveRecognizer:
         self._scene = Scene()
         self._events = EventFinder(bundle.classes, rules)
         self._rest_seconds = 0.0 if updates_per_second is None else 1 / updates_per_second
-        self._lock = threading.Lock()  # of the ring and of what the two lines below hold
+        self._lock = threading.Lock()  # of the ring and of what the three lines below hold
         self._newest: tuple[float, dict[str, float]] = (0.0, {})  # arrival of the newest frame, its stages
         self._seen = 0.0  # when it was taken
         self._has_news, self._has_restarted = False, False

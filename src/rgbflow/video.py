@@ -370,24 +370,25 @@ class Broadcast:
 
     def frames(self, packet: av.Packet) -> Iterator[tuple[np.ndarray, float | None]]:
         """The whole pictures that a packet completes: (H, W, 3) uint8 RGB and the second, None where they have none."""
-        for picture in self._whole_pictures(packet):
-            seconds = float(picture.pts * self._stream.time_base) if self.has_times else None
-            yield self._to_rgb(picture), seconds
+        with self._telling():
+            for picture in self._whole_pictures(packet):
+                seconds = float(picture.pts * self._stream.time_base) if self.has_times else None
+                yield self._to_rgb(picture), seconds
 
     def pass_over(self, packet: av.Packet) -> int:
         """Decode a packet for the sake of those after it, which costs less; returns how many pictures it completes."""
-        return len(self._whole_pictures(packet))
+        with self._telling():
+            return len(self._whole_pictures(packet))
 
     def jump(self) -> None:
         """The next packet does not follow the last one that was decoded: it is a key frame."""
         self._stream.codec_context.flush_buffers()
 
     def _whole_pictures(self, packet: av.Packet) -> list[av.VideoFrame]:
-        with self._telling():
-            try:
-                pictures = packet.decode()
-            except av.InvalidDataError:
-                return []
+        try:
+            pictures = packet.decode()
+        except av.InvalidDataError:
+            return []
         return [one for one in pictures if not one.is_corrupt and not (self.has_times and one.pts is None)]
 
     @contextmanager

@@ -509,8 +509,9 @@ def test_kept_weights_are_the_mean_over_the_steps_of_the_last_epochs(world, tmp_
     assert again.figures()["rgb"].top1 == pytest.approx(result.val_top1)
 
 
-def test_an_early_epoch_does_not_win_over_averaged_ones(world, tmp_path, monkeypatch):
-    """Where each epoch is a little worse than the one before: the first is kept, or the first averaged one."""
+@pytest.fixture
+def worsening(monkeypatch):
+    """Each epoch is a little worse than the one before, but that averaged ones are better than all others."""
     log = StreamTraining.log
 
     def worse(module, name, value, **options):
@@ -519,24 +520,23 @@ def test_an_early_epoch_does_not_win_over_averaged_ones(world, tmp_path, monkeyp
         log(module, name, value, **options)
 
     monkeypatch.setattr(StreamTraining, "log", worse)
+
+
+@pytest.mark.usefixtures("worsening")
+def test_an_early_epoch_does_not_win_over_averaged_ones(world, tmp_path):
+    """The first is kept, or the first averaged one."""
     assert run(world, tmp_path / "alone", config=changed(epochs=4)).best_epoch == 1
     assert run(world, tmp_path / "averaged", config=changed(epochs=4, average_epochs=2)).best_epoch == 3
 
 
-def test_where_nothing_gets_better_the_averaged_epochs_begin_at_once(world, tmp_path, monkeypatch):
+@pytest.mark.usefixtures("worsening")
+def test_where_nothing_gets_better_the_averaged_epochs_begin_at_once(world, tmp_path):
     """The first epoch is the best, so patience runs out after the third; with the rates of the planned last epochs."""
-    log = StreamTraining.log
-
-    def worse(module, name, value, **options):
-        if name == "val_rank":
-            value = 2 * (value > 1.5) - module.current_epoch / 1000
-        log(module, name, value, **options)
 
     def stop(done, total, note):
         if done == 14:  # in the fifth and last epoch
             raise ZeroDivisionError
 
-    monkeypatch.setattr(StreamTraining, "log", worse)
     config = changed(epochs=9, average_epochs=2, schedule="cosine", freeze_batch_norms=False)
     whole = run(world, tmp_path / "whole", config=config)
     config = dataclasses.replace(config, patience=2)
@@ -553,17 +553,12 @@ def test_where_nothing_gets_better_the_averaged_epochs_begin_at_once(world, tmp_
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_the_best_epoch_is_still_known_when_the_folder_was_moved(world, tmp_path, monkeypatch):
-    log = StreamTraining.log
-
-    def worse(module, name, value, **options):
-        log(module, name, -module.current_epoch if name == "val_rank" else value, **options)
-
+@pytest.mark.usefixtures("worsening")
+def test_the_best_epoch_is_still_known_when_the_folder_was_moved(world, tmp_path):
     def stop(done, total, note):
         if done == 8:  # in the third epoch
             raise ZeroDivisionError
 
-    monkeypatch.setattr(StreamTraining, "log", worse)
     with pytest.raises(ZeroDivisionError):
         run(world, tmp_path / "here", on_step=stop, config=changed(epochs=4))
     (tmp_path / "here").rename(tmp_path / "there")
