@@ -123,7 +123,7 @@ def test_with_more_cameras_each_gets_fewer_updates_evenly_and_none_gets_old_ones
             self.served += 1
             if self.served > answers:
                 over.set()
-            elif self.served > cameras:
+            else:
                 waiting(engine, cameras - 1)
             return np.zeros((len(snippets), 2), np.float32)
 
@@ -146,7 +146,7 @@ def test_with_more_cameras_each_gets_fewer_updates_evenly_and_none_gets_old_ones
         for thread in threads:
             thread.join(timeout=60)
     assert sum(counts) >= answers - 2 * cameras
-    assert max(counts) - min(counts) <= cameras
+    assert max(counts) - min(counts) <= 1  # the last answer may come after the end
     assert max(ages) <= 2 * cameras  # each waits for one turn of all the others, from the first update to the last
 
 
