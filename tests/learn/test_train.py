@@ -23,7 +23,9 @@ from rgbflow.engine import TorchEngine, load_networks
 from rgbflow.errors import InputError
 from rgbflow.learn.config import TrainConfig, load_config
 from rgbflow.learn.evaluate import evaluate
-from rgbflow.learn.train import StreamTraining, flow_spread, launched_processes, make_spec, train
+from rgbflow.learn.spec import flow_spread, make_spec
+from rgbflow.learn.stream_training import StreamTraining
+from rgbflow.learn.train import launched_processes, train
 from rgbflow.model import StreamNet
 from rgbflow.recognizer import Recognizer
 
@@ -414,13 +416,13 @@ def test_two_processes_with_half_the_batch_reach_the_same_loss_as_one(world, tmp
 KILLED_AT_STEP_3 = """
 import os, signal, sys
 from rgbflow import cli
-from rgbflow.learn import train
+from rgbflow.learn.callbacks import StepTeller
 
 def kill(self, trainer, *_):
     if trainer.global_step == 3 and os.environ["KILL"] == "yes":
         os.kill(os.getpid(), signal.SIGKILL)
 
-train._StepTeller.on_train_batch_end = kill
+StepTeller.on_train_batch_end = kill
 sys.exit(cli.main())
 """
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from rgbflow import cli
-from rgbflow.learn.train import read_curve
+from rgbflow.learn.curve import read_curve
 from rgbflow.paper.fig4 import COLOURS
 
 FLAGS = "--backbone test_resnet --weights none --input-size 32 --epochs 2 --no-flip --device cpu --workers 0"

@@ -14,9 +14,9 @@ from rgbflow import cli
 from rgbflow.bundle import load_bundle
 from rgbflow.data.splits import load_split
 from rgbflow.errors import InputError
+from rgbflow.learn.curve import read_curve
 from rgbflow.learn.metrics import wilson_interval
 from rgbflow.learn.tasks import run_tasks
-from rgbflow.learn.train import read_curve
 from rgbflow.paper.presets import Scale
 from rgbflow.paper.table2 import PAPER, MeasuredRow, headline, table2_tasks
 

@@ -18,6 +18,7 @@ from rgbflow.errors import InputError
 from rgbflow.flow import dequantise, flow_picture, usual_speed
 from rgbflow.fusion import Fusion
 from rgbflow.learn.comparison import Compared, compare
+from rgbflow.learn.curve import read_curve
 from rgbflow.learn.metrics import (
     Figures,
     UnknownFigures,
@@ -28,7 +29,6 @@ from rgbflow.learn.metrics import (
 )
 from rgbflow.learn.report import PICTURE_WIDTH, Example, Report, Why
 from rgbflow.learn.scores import ScoreFile
-from rgbflow.learn.train import read_curve
 from rgbflow.origin import describe_origin
 from rgbflow.recognizer import NUM_SNIPPETS, Prediction, Recognizer
 from rgbflow.stream import Crops

@@ -17,8 +17,9 @@ from rgbflow.data.jpegs import open_store
 from rgbflow.data.splits import load_split
 from rgbflow.errors import InputError
 from rgbflow.learn.config import NOT_USED, RESULT_NEUTRAL, TrainConfig
+from rgbflow.learn.curve import read_curve
 from rgbflow.learn.evaluate import evaluate, record_figures
-from rgbflow.learn.train import read_curve, train
+from rgbflow.learn.train import train
 from rgbflow.progress import track
 from rgbflow.recognizer import Recognizer
 from rgbflow.stream import Stream

@@ -1,56 +1,52 @@
 """Training of one stream: Lightning runs it, the bundle receives it."""
 
-import csv
 import json
 import logging
-import math
 import os
 import re
 import statistics
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import lightning as L
-import numpy as np
 import torch
-import torch.nn.functional as F
 from filelock import FileLock, Timeout
-from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
-from torchmetrics.classification import MulticlassAccuracy
 
-from rgbflow.atomic import replacing, write_atomically
+from rgbflow.atomic import write_atomically
 from rgbflow.bundle import RECORD, Bundle, load_bundle, save_stream, with_stream
-from rgbflow.data.dataset import ClipDataset, DrawnBatch, DrawnDataset, EpochLoader, EpochSampler, collate_drawn, finish
+from rgbflow.data.dataset import ClipDataset
 from rgbflow.data.jpegs import AnyStore
-from rgbflow.data.splits import Split, SplitClip, check_split
+from rgbflow.data.splits import Split, check_split
 from rgbflow.errors import InputError
+from rgbflow.learn.callbacks import (
+    LAST,
+    CurveKeeper,
+    LastEpochsAverage,
+    MovableCheckpoint,
+    Patience,
+    StepSaver,
+    StepTeller,
+)
 from rgbflow.learn.config import RESULT_NEUTRAL, TrainConfig
-from rgbflow.learn.optimizers import learning_rate_factor, make_optimizer
+from rgbflow.learn.curve import Curve
+from rgbflow.learn.spec import make_spec
+from rgbflow.learn.stream_training import StreamTraining, validation_segments
 from rgbflow.model import (
     StreamNet,
     check_input,
     choose_device,
     has_fast_bf16,
-    image_statistics,
     initialise,
-    later_batch_norms,
 )
 from rgbflow.origin import describe_origin
 from rgbflow.processes import is_first_process
-from rgbflow.sampling import segment_starts
-from rgbflow.stream import SNIPPET_FRAMES, Stream, StreamSpec
-from rgbflow.transforms import Augmentation, mean_of_fields, read_snippets
-
-CURVES, LAST = "curves.csv", "last.ckpt"
-Curve = list[dict[str, float]]
+from rgbflow.stream import Stream, StreamSpec
+from rgbflow.transforms import Augmentation
 
 
 @dataclass(frozen=True)
@@ -73,144 +69,6 @@ class TrainResult:
     curve: Curve
     seconds: float
     resumed_epoch: int
-
-
-class StreamTraining(L.LightningModule):
-    """One stream under training: its loss, its figures on the validation part, its optimizer.
-
-    Args:
-        network: with its starting weights.
-        config: the run's settings.
-        parts: "train" and "val" data; also "test" for a curve of it, which decides nothing.
-
-    Attributes:
-        last_phase: the epoch, counted from 0, from which weights are averaged; earlier where patience has run out.
-    """
-
-    def __init__(self, network: StreamNet, config: TrainConfig, parts: dict[str, ClipDataset]):
-        super().__init__()
-        self.network, self.config, self.parts = network, config, parts
-        self.last_phase = config.epochs - config.average_epochs
-        self.frozen = later_batch_norms(network) if config.freeze_batch_norms else []
-        for layer in self.frozen:
-            layer.requires_grad_(False).eval()
-        self.top1 = nn.ModuleDict(
-            {
-                f"{part}_top1": MulticlassAccuracy(num_classes=network.num_classes, average="micro")
-                for part in self.watched_parts
-            }
-        )
-        # This epoch's clips, sum of losses, right ones, of this process; DDP would make a buffer the same everywhere.
-        self.seen = torch.zeros(3)
-
-    def train(self, mode: bool = True) -> "StreamTraining":
-        super().train(mode)
-        for layer in self.frozen:
-            layer.eval()
-        return self
-
-    def train_dataloader(self) -> DataLoader:
-        return self._loader("train", self.config.batch_size)
-
-    def val_dataloader(self) -> list[DataLoader]:
-        batch_size = max(1, self.config.batch_size // validation_segments(self.config))
-        return [self._loader(part, batch_size) for part in self.watched_parts]
-
-    @property
-    def watched_parts(self) -> list[str]:
-        """The parts measured after each epoch: "val", perhaps "test"."""
-        return [part for part in self.parts if part != "train"]
-
-    def _loader(self, part: str, batch_size: int) -> DataLoader:
-        dataset, training = self.parts[part], part == "train"
-        sampler = EpochSampler(
-            dataset,
-            shuffle=training,
-            seed=self.config.seed,
-            replicas=self.trainer.world_size,
-            rank=self.trainer.global_rank,
-            balanced=training and self.config.balanced,
-        )
-        sampler.set_epoch(self.trainer.current_epoch)  # Lightning draws a resumed run's first order before it says so
-        return EpochLoader(
-            DrawnDataset(dataset),
-            batch_size,
-            collate_fn=collate_drawn,
-            sampler=sampler,
-            drop_last=training and len(sampler) > batch_size and len(sampler) % batch_size == 1,  # breaks batch norm
-            num_workers=self.config.workers,
-            persistent_workers=self.config.workers > 0,
-        )
-
-    def transfer_batch_to_device(self, batch: DrawnBatch, device: torch.device, _: int) -> tuple[Tensor, Tensor]:
-        return finish(batch, self.parts["train"].spec, device)
-
-    def on_train_batch_start(self, batch: tuple[Tensor, Tensor], _: int) -> None:
-        # Dropout draws from the global generator: seeded per step, a resumed run draws what the whole run drew.
-        torch.manual_seed(self.config.seed * 1_000_003 + self.global_step + 1_000_000_007 * self.global_rank)
-
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        inputs, labels = batch
-        logits = self.network(inputs)
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
-        right = (logits.detach().argmax(1) == labels).sum()
-        self.seen = self.seen.to(loss.device) + torch.stack(
-            [torch.tensor(len(labels), device=loss.device), loss.detach() * len(labels), right]
-        )
-        return loss
-
-    def on_validation_epoch_start(self) -> None:
-        clips, loss, right = self.seen
-        self.log("train_loss", loss / clips, sync_dist=True)
-        self.log("train_top1", right / clips, sync_dist=True)
-        self.seen = torch.zeros(3)
-
-    def on_save_checkpoint(self, checkpoint: dict) -> None:
-        checkpoint["seen"] = self.all_gather(self.seen.to(self.device)).reshape(-1, 3)
-
-    def on_load_checkpoint(self, checkpoint: dict) -> None:
-        seen, processes = checkpoint["seen"], self.trainer.world_size
-        if seen.any():  # in mid-epoch
-            if len(seen) != processes:
-                raise InputError(f"the epoch was begun by {len(seen)} processes, not {processes}: go on with as many")
-            self.seen = seen[self.global_rank]
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], _: int, dataloader_idx: int = 0) -> None:
-        inputs, labels = batch
-        logits = self.network(inputs)
-        self._log(self.watched_parts[dataloader_idx], F.cross_entropy(logits, labels), logits, labels)
-
-    def _log(self, part: str, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Keep loss and top-1 of a part for its mean over the epoch and over all processes."""
-        top1 = self.top1[f"{part}_top1"]
-        top1.update(logits.detach(), labels)
-        options = {"on_step": False, "on_epoch": True, "batch_size": len(labels), "add_dataloader_idx": False}
-        self.log(f"{part}_loss", loss.detach(), sync_dist=True, **options)
-        self.log(f"{part}_top1", top1, **options)
-
-    def on_validation_epoch_end(self) -> None:
-        if self.trainer.sanity_checking:
-            return
-        # Small validation parts tie often; among equal top-1 the lower loss is the better epoch.
-        rank = self.top1["val_top1"].compute() - self.trainer.callback_metrics["val_loss"] / 1000
-        if self.current_epoch >= self.last_phase:
-            rank += 2  # an early epoch is not to win by the luck of a small val part: averaging is there for that
-        self.log("val_rank", rank, sync_dist=True)
-
-    def configure_optimizers(self) -> dict:
-        config = self.config
-        optimizer = make_optimizer(self.parameters(), config)
-        # Not the trainer's own estimate: for it, Lightning would take the loader before it has read the checkpoint.
-        steps_per_epoch = len(self.train_dataloader())
-
-        def factor(step: int) -> float:
-            epoch = step / steps_per_epoch
-            if epoch >= self.last_phase:  # which has the rates of the planned last epochs, whenever it begins
-                epoch += config.epochs - config.average_epochs - self.last_phase
-            return learning_rate_factor(config, epoch)
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def train(
@@ -274,11 +132,6 @@ def train(
     return TrainResult(stream, best_epoch, curve[best_epoch - 1]["val_top1"], curve, seconds, resumed_epoch)
 
 
-def validation_segments(config: TrainConfig) -> int:
-    """Snippets of a clip that are looked at after each epoch; those of c3d and lrcn are 16 frames long."""
-    return 3 if config.algorithm == "two-stream" else 1
-
-
 @contextmanager
 def _only_one(work: Path) -> Iterator[None]:
     """Keep a second training of the same stream out of the folder; the processes of one training count as one."""
@@ -317,15 +170,15 @@ def _fit(
     module: StreamTraining, work: Path, checkpoint: Path | None, on_step: Callable[[int, int, str], None]
 ) -> tuple[Curve, int, float]:
     """Train to the end and give the module the weights of the best epoch; returns the curve, that epoch, seconds."""
-    best = _Checkpoint(work, "best", monitor="val_rank", mode="max", enable_version_counter=False)
-    last = _Checkpoint(work, "last", enable_version_counter=False)  # `save_last` saves better epochs alone
-    curve = _CurveKeeper(work)
-    callbacks = [curve, best, last, _StepTeller(on_step, curve)]
+    best = MovableCheckpoint(work, "best", monitor="val_rank", mode="max", enable_version_counter=False)
+    last = MovableCheckpoint(work, "last", enable_version_counter=False)  # `save_last` saves better epochs alone
+    curve = CurveKeeper(work)
+    callbacks = [curve, best, last, StepTeller(on_step, curve)]
     if module.config.average_epochs:
-        callbacks.append(_LastEpochsAverage())
+        callbacks.append(LastEpochsAverage())
     if module.config.patience:
-        callbacks.append(_Patience(module.config.patience))
-    callbacks.append(_StepSaver(work / LAST, module.config.save_minutes))  # last: the others have done the step
+        callbacks.append(Patience(module.config.patience))
+    callbacks.append(StepSaver(work / LAST, module.config.save_minutes))  # last: the others have done the step
     with _quiet_lightning():
         trainer = _make_trainer(module.config, work, callbacks)
         try:
@@ -344,47 +197,6 @@ def _fit(
     return curve.rows, kept["epoch"] + 1, curve.seconds
 
 
-def make_spec(store: AnyStore, clips: tuple[SplitClip, ...], stream: Stream, config: TrainConfig) -> StreamSpec:
-    """The stream's record: RGB statistics from the backbone, flow statistics from the training part."""
-    spec = form_of_input(stream, config)
-    return spec if stream == "rgb" else replace(spec, std=(flow_spread(store, clips, spec),) * 2)
-
-
-def form_of_input(stream: Stream, config: TrainConfig) -> StreamSpec:
-    """The stream's record as far as it is known without data: flow has no scale yet."""
-    length = config.stack_length if stream == "flow" else 1
-    return StreamSpec(
-        stream,
-        config.backbone,
-        config.input_size,
-        length if config.algorithm == "two-stream" else SNIPPET_FRAMES,
-        *(image_statistics(config.backbone, config.algorithm) if stream == "rgb" else ((0.5, 0.5), (1.0, 1.0))),
-        crop_fraction=config.crop_fraction,
-        dropout=config.dropout,
-        algorithm=config.algorithm,
-        subtract_mean_flow=config.subtract_mean_flow and stream == "flow",
-        mirrored=config.flip,
-    )
-
-
-def flow_spread(store: AnyStore, clips: tuple[SplitClip, ...], spec: StreamSpec, num_clips: int = 64) -> float:
-    """Root mean square of the stored flow (0…1) about no motion, over at most `num_clips` evenly chosen clips.
-
-    Where the mean of each field is subtracted, it is the spread about that.
-    Data sets differ widely in speed; a network that starts from ImageNet weights expects inputs of about unit size.
-    """
-    chosen = clips[:: math.ceil(len(clips) / num_clips)]
-    squares = []
-    for clip in chosen:
-        stored = store.clip(clip.name)
-        spec.require_frames(stored.num_frames, clip.name)
-        starts = segment_starts(spec.num_items(stored.num_frames), 1, spec.stack_length)
-        snippets = read_snippets(stored, spec, starts)
-        still = mean_of_fields(snippets) if spec.subtract_mean_flow else 127.5
-        squares.append(((snippets - still) / 255).square().mean().item())
-    return round(max(math.sqrt(np.mean(squares)), 1 / 255), 4)
-
-
 def make_bundle(store: AnyStore, split: Split, spec: StreamSpec, config: TrainConfig) -> Bundle:
     """The record of a bundle that holds this one stream; its origin is filled in when it is trained."""
     about = {
@@ -398,169 +210,6 @@ def make_bundle(store: AnyStore, split: Split, spec: StreamSpec, config: TrainCo
     return Bundle(
         split.classes, store.preparation, streams, about, licence=config.licence, frames_per_second=round(rate, 3)
     )
-
-
-def read_curve(folder: Path, stream: Stream) -> Curve:
-    """The curve a training run left in its bundle; empty where there is none."""
-    path = folder / "training" / stream / CURVES
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-
-
-class _CurveKeeper(L.Callback):
-    """Keeps the curve in the checkpoints and writes it after each epoch, in one file whatever the number of resumes."""
-
-    def __init__(self, work: Path):
-        self.work = work
-        self.rows: Curve = []
-        self.seconds = 0.0  # up to the last checkpoint
-        self._began = 0.0  # what has not been added to them
-
-    def on_train_start(self, trainer: L.Trainer, module: StreamTraining) -> None:
-        self._began = time.perf_counter()
-
-    def on_train_epoch_end(self, trainer: L.Trainer, module: StreamTraining) -> None:
-        metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
-        if not math.isfinite(metrics["train_loss"]):
-            (self.work / LAST).unlink(missing_ok=True)  # other settings may start anew at once
-            rate = module.config.learning_rate
-            raise InputError(
-                f"the training diverged in epoch {trainer.current_epoch + 1}: lower learning_rate ({rate})"
-            )
-        row = {"epoch": trainer.current_epoch + 1}
-        for part in module.parts:
-            row[f"{part}_loss"] = metrics[f"{part}_loss"]
-            row[f"{part}_top1"] = 100 * metrics[f"{part}_top1"]
-        self.rows.append({**row, "learning_rate": trainer.optimizers[0].param_groups[0]["lr"]})
-        if trainer.is_global_zero:
-            with replacing(self.work / CURVES) as temporary, temporary.open("w", newline="") as file:
-                writer = csv.DictWriter(file, list(self.rows[0]))
-                writer.writeheader()
-                writer.writerows(self.rows)
-
-    def state_dict(self) -> dict:
-        now = time.perf_counter()
-        self.seconds, self._began = self.seconds + now - self._began, now
-        return {"rows": self.rows, "seconds": self.seconds}
-
-    def load_state_dict(self, state: dict) -> None:
-        self.rows, self.seconds = state["rows"], state["seconds"]
-
-
-class _Checkpoint(ModelCheckpoint):
-    """A checkpoint after each epoch, or of the best one so far, in a folder that may be moved between two runs.
-
-    Lightning forgets what was best when the folder has another name; the next epoch would take its place.
-    """
-
-    @property
-    def state_key(self) -> str:
-        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
-
-    def load_state_dict(self, state: dict) -> None:
-        def here(path: str) -> str:
-            return os.path.join(self.dirpath, os.path.basename(path)) if path else ""
-
-        paths = {name: here(state[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
-        ranks = {here(path): rank for path, rank in state["best_k_models"].items()}
-        super().load_state_dict({**state, **paths, "best_k_models": ranks, "dirpath": self.dirpath})
-
-
-class _LastEpochsAverage(WeightAveraging):
-    """In the last phase what is validated and kept is the mean of the weights over all its steps so far.
-
-    Until then it is the weights as they are: the average begins anew with each step.
-    """
-
-    def __init__(self):
-        super().__init__(use_buffers=True)  # the statistics of batch norms too
-
-    def on_train_batch_start(self, trainer: L.Trainer, module: StreamTraining, batch: tuple, batch_index: int) -> None:
-        if trainer.current_epoch < module.last_phase or (
-            trainer.current_epoch == module.last_phase and not batch_index
-        ):
-            self._average_model.n_averaged.zero_()
-
-
-class _Patience(L.Callback):
-    """Begins the last phase, which is the end where nothing is averaged, when no epoch has been better for some time.
-
-    Lightning's own early stop would leave the averaged epochs out, and keep the luckiest of the others.
-    """
-
-    def __init__(self, epochs: int):
-        self.epochs = epochs
-        self._best, self._waited, self._last_phase = -math.inf, 0, -1
-
-    def on_train_start(self, trainer: L.Trainer, module: StreamTraining) -> None:
-        if self._last_phase >= 0:  # of the run that this one goes on with
-            self._begin(trainer, module, self._last_phase)
-
-    def on_validation_end(self, trainer: L.Trainer, module: StreamTraining) -> None:
-        rank, following = trainer.callback_metrics["val_rank"].item(), trainer.current_epoch + 1
-        self._waited = 0 if rank > self._best else self._waited + 1
-        self._best = max(rank, self._best)
-        if self._waited >= self.epochs and following < module.last_phase:
-            self._last_phase = following
-            self._begin(trainer, module, following)
-            for made in trainer.lr_scheduler_configs:  # the rate of the next step had been set by the plan
-                schedule, groups = made.scheduler, made.scheduler.optimizer.param_groups
-                for group, base, factor in zip(groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
-                    group["lr"] = base * factor(schedule.last_epoch)
-
-    def _begin(self, trainer: L.Trainer, module: StreamTraining, epoch: int) -> None:
-        module.last_phase = epoch
-        trainer.fit_loop.max_epochs = epoch + module.config.average_epochs
-
-    def state_dict(self) -> dict:
-        return {"best": self._best, "waited": self._waited, "last_phase": self._last_phase}
-
-    def load_state_dict(self, state: dict) -> None:
-        self._best, self._waited, self._last_phase = state["best"], state["waited"], state["last_phase"]
-
-
-class _StepSaver(L.Callback):
-    """Makes a checkpoint every few minutes inside an epoch, where `ModelCheckpoint` makes one after each epoch.
-
-    Not after an epoch's last step: a run that goes on from there would leave out the epoch's validation.
-    """
-
-    def __init__(self, path: Path, minutes: float):
-        self.path, self.minutes = path, minutes
-        self._saved = 0.0
-
-    def on_train_start(self, trainer: L.Trainer, module: StreamTraining) -> None:
-        self._saved = time.monotonic()
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, module: StreamTraining, outputs: object, batch: object, batch_idx: int
-    ) -> None:
-        is_due = bool(self.minutes) and time.monotonic() - self._saved >= 60 * self.minutes
-        if batch_idx + 1 < trainer.num_training_batches and trainer.strategy.broadcast(is_due):
-            trainer.save_checkpoint(self.path)
-            self._saved = time.monotonic()
-
-
-class _StepTeller(L.Callback):
-    """Tells how far the training is."""
-
-    def __init__(self, on_step: Callable[[int, int, str], None], curve: _CurveKeeper):
-        self.on_step, self.curve = on_step, curve
-
-    def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
-        self.on_step(trainer.global_step, int(trainer.estimated_stepping_batches), _epoch_note(self.curve.rows))
-
-    def on_fit_end(self, trainer: L.Trainer, *_: object) -> None:
-        self.on_train_batch_end(trainer)
-
-
-def _epoch_note(curve: Curve) -> str:
-    if not curve:
-        return ""
-    last = curve[-1]
-    return f"epoch {last['epoch']}: loss {last['train_loss']:.3f}, top-1 {last['val_top1']:.1f} % on val"
 
 
 def _make_trainer(config: TrainConfig, work: Path, callbacks: list[L.Callback]) -> L.Trainer:

@@ -12,11 +12,11 @@ from rgbflow.atomic import replacing, write_atomically
 from rgbflow.bundle import load_bundle
 from rgbflow.data.splits import load_split
 from rgbflow.learn.config import Optimizer
+from rgbflow.learn.curve import read_curve
 from rgbflow.learn.metrics import wilson_interval
 from rgbflow.learn.page import PALETTES
 from rgbflow.learn.runs import Run, runs_of, splits_table
 from rgbflow.learn.tasks import Training
-from rgbflow.learn.train import read_curve
 from rgbflow.origin import describe_origin
 from rgbflow.paper.presets import Scale, scaled, settings_table
 from rgbflow.stream import Stream

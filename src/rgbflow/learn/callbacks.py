@@ -1,0 +1,167 @@
+"""What happens beside the steps of a training: its curve, its checkpoints, its last phase, how far it is."""
+
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
+
+from rgbflow.errors import InputError
+from rgbflow.learn.curve import Curve, write_curve
+from rgbflow.learn.stream_training import StreamTraining
+
+LAST = "last.ckpt"
+
+
+class CurveKeeper(L.Callback):
+    """Keeps the curve in the checkpoints and writes it after each epoch, in one file whatever the number of resumes."""
+
+    def __init__(self, work: Path):
+        self.work = work
+        self.rows: Curve = []
+        self.seconds = 0.0  # up to the last checkpoint
+        self._began = 0.0  # what has not been added to them
+
+    def on_train_start(self, trainer: L.Trainer, module: StreamTraining) -> None:
+        self._began = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: StreamTraining) -> None:
+        metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
+        if not math.isfinite(metrics["train_loss"]):
+            (self.work / LAST).unlink(missing_ok=True)  # other settings may start anew at once
+            rate = module.config.learning_rate
+            raise InputError(
+                f"the training diverged in epoch {trainer.current_epoch + 1}: lower learning_rate ({rate})"
+            )
+        row = {"epoch": trainer.current_epoch + 1}
+        for part in module.parts:
+            row[f"{part}_loss"] = metrics[f"{part}_loss"]
+            row[f"{part}_top1"] = 100 * metrics[f"{part}_top1"]
+        self.rows.append({**row, "learning_rate": trainer.optimizers[0].param_groups[0]["lr"]})
+        if trainer.is_global_zero:
+            write_curve(self.work, self.rows)
+
+    def state_dict(self) -> dict:
+        now = time.perf_counter()
+        self.seconds, self._began = self.seconds + now - self._began, now
+        return {"rows": self.rows, "seconds": self.seconds}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.rows, self.seconds = state["rows"], state["seconds"]
+
+
+class MovableCheckpoint(ModelCheckpoint):
+    """A checkpoint after each epoch, or of the best one so far, in a folder that may be moved between two runs.
+
+    Lightning forgets what was best when the folder has another name; the next epoch would take its place.
+    """
+
+    @property
+    def state_key(self) -> str:
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
+    def load_state_dict(self, state: dict) -> None:
+        def here(path: str) -> str:
+            return os.path.join(self.dirpath, os.path.basename(path)) if path else ""
+
+        paths = {name: here(state[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
+        ranks = {here(path): rank for path, rank in state["best_k_models"].items()}
+        super().load_state_dict({**state, **paths, "best_k_models": ranks, "dirpath": self.dirpath})
+
+
+class LastEpochsAverage(WeightAveraging):
+    """In the last phase what is validated and kept is the mean of the weights over all its steps so far.
+
+    Until then it is the weights as they are: the average begins anew with each step.
+    """
+
+    def __init__(self):
+        super().__init__(use_buffers=True)  # the statistics of batch norms too
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: StreamTraining, batch: tuple, batch_index: int) -> None:
+        if trainer.current_epoch < module.last_phase or (
+            trainer.current_epoch == module.last_phase and not batch_index
+        ):
+            self._average_model.n_averaged.zero_()
+
+
+class Patience(L.Callback):
+    """Begins the last phase, which is the end where nothing is averaged, when no epoch has been better for some time.
+
+    Lightning's own early stop would leave the averaged epochs out, and keep the luckiest of the others.
+    """
+
+    def __init__(self, epochs: int):
+        self.epochs = epochs
+        self._best, self._waited, self._last_phase = -math.inf, 0, -1
+
+    def on_train_start(self, trainer: L.Trainer, module: StreamTraining) -> None:
+        if self._last_phase >= 0:  # of the run that this one goes on with
+            self._begin(trainer, module, self._last_phase)
+
+    def on_validation_end(self, trainer: L.Trainer, module: StreamTraining) -> None:
+        rank, following = trainer.callback_metrics["val_rank"].item(), trainer.current_epoch + 1
+        self._waited = 0 if rank > self._best else self._waited + 1
+        self._best = max(rank, self._best)
+        if self._waited >= self.epochs and following < module.last_phase:
+            self._last_phase = following
+            self._begin(trainer, module, following)
+            for made in trainer.lr_scheduler_configs:  # the rate of the next step had been set by the plan
+                schedule, groups = made.scheduler, made.scheduler.optimizer.param_groups
+                for group, base, factor in zip(groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+                    group["lr"] = base * factor(schedule.last_epoch)
+
+    def _begin(self, trainer: L.Trainer, module: StreamTraining, epoch: int) -> None:
+        module.last_phase = epoch
+        trainer.fit_loop.max_epochs = epoch + module.config.average_epochs
+
+    def state_dict(self) -> dict:
+        return {"best": self._best, "waited": self._waited, "last_phase": self._last_phase}
+
+    def load_state_dict(self, state: dict) -> None:
+        self._best, self._waited, self._last_phase = state["best"], state["waited"], state["last_phase"]
+
+
+class StepSaver(L.Callback):
+    """Makes a checkpoint every few minutes inside an epoch, where `ModelCheckpoint` makes one after each epoch.
+
+    Not after an epoch's last step: a run that goes on from there would leave out the epoch's validation.
+    """
+
+    def __init__(self, path: Path, minutes: float):
+        self.path, self.minutes = path, minutes
+        self._saved = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, module: StreamTraining) -> None:
+        self._saved = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: StreamTraining, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        is_due = bool(self.minutes) and time.monotonic() - self._saved >= 60 * self.minutes
+        if batch_idx + 1 < trainer.num_training_batches and trainer.strategy.broadcast(is_due):
+            trainer.save_checkpoint(self.path)
+            self._saved = time.monotonic()
+
+
+class StepTeller(L.Callback):
+    """Tells how far the training is."""
+
+    def __init__(self, on_step: Callable[[int, int, str], None], curve: CurveKeeper):
+        self.on_step, self.curve = on_step, curve
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
+        self.on_step(trainer.global_step, int(trainer.estimated_stepping_batches), _epoch_note(self.curve.rows))
+
+    def on_fit_end(self, trainer: L.Trainer, *_: object) -> None:
+        self.on_train_batch_end(trainer)
+
+
+def _epoch_note(curve: Curve) -> str:
+    if not curve:
+        return ""
+    last = curve[-1]
+    return f"epoch {last['epoch']}: loss {last['train_loss']:.3f}, top-1 {last['val_top1']:.1f} % on val"

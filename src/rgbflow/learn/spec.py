@@ -1,0 +1,55 @@
+"""A stream's record, as the settings and the train part make it."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from rgbflow.data.jpegs import AnyStore
+from rgbflow.data.splits import SplitClip
+from rgbflow.learn.config import TrainConfig
+from rgbflow.model import image_statistics
+from rgbflow.sampling import segment_starts
+from rgbflow.stream import SNIPPET_FRAMES, Stream, StreamSpec
+from rgbflow.transforms import mean_of_fields, read_snippets
+
+
+def make_spec(store: AnyStore, clips: tuple[SplitClip, ...], stream: Stream, config: TrainConfig) -> StreamSpec:
+    """The stream's record: RGB statistics from the backbone, flow statistics from the training part."""
+    spec = form_of_input(stream, config)
+    return spec if stream == "rgb" else replace(spec, std=(flow_spread(store, clips, spec),) * 2)
+
+
+def form_of_input(stream: Stream, config: TrainConfig) -> StreamSpec:
+    """The stream's record as far as it is known without data: flow has no scale yet."""
+    length = config.stack_length if stream == "flow" else 1
+    return StreamSpec(
+        stream,
+        config.backbone,
+        config.input_size,
+        length if config.algorithm == "two-stream" else SNIPPET_FRAMES,
+        *(image_statistics(config.backbone, config.algorithm) if stream == "rgb" else ((0.5, 0.5), (1.0, 1.0))),
+        crop_fraction=config.crop_fraction,
+        dropout=config.dropout,
+        algorithm=config.algorithm,
+        subtract_mean_flow=config.subtract_mean_flow and stream == "flow",
+        mirrored=config.flip,
+    )
+
+
+def flow_spread(store: AnyStore, clips: tuple[SplitClip, ...], spec: StreamSpec, num_clips: int = 64) -> float:
+    """Root mean square of the stored flow (0…1) about no motion, over at most `num_clips` evenly chosen clips.
+
+    Where the mean of each field is subtracted, it is the spread about that.
+    Data sets differ widely in speed; a network that starts from ImageNet weights expects inputs of about unit size.
+    """
+    chosen = clips[:: math.ceil(len(clips) / num_clips)]
+    squares = []
+    for clip in chosen:
+        stored = store.clip(clip.name)
+        spec.require_frames(stored.num_frames, clip.name)
+        starts = segment_starts(spec.num_items(stored.num_frames), 1, spec.stack_length)
+        snippets = read_snippets(stored, spec, starts)
+        still = mean_of_fields(snippets) if spec.subtract_mean_flow else 127.5
+        squares.append(((snippets - still) / 255).square().mean().item())
+    return round(max(math.sqrt(np.mean(squares)), 1 / 255), 4)
