@@ -42,7 +42,7 @@ def snippets_of(bundle, stream, count=3, width=107, seed=0):
 
 
 def fp32(exported):
-    return TorchEngine(exported.bundle.streams, exported.networks, "cpu", bf16=False)
+    return TorchEngine(exported.bundle.streams, exported.networks, "cpu", "fp32")
 
 
 @pytest.mark.parametrize("stream", ["rgb", "flow"])
@@ -60,10 +60,14 @@ def test_logits_are_those_of_each_snippet_alone(exported, stream, crops):
         np.testing.assert_allclose(row, expected.numpy(), rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("engine", [OnnxEngine, OpenVinoEngine])
+@pytest.mark.parametrize(
+    ("engine", "precision"),
+    [(OnnxEngine, "auto"), (OnnxEngine, "fp32"), (OpenVinoEngine, "auto"), (OpenVinoEngine, "fp32")],
+)
 @pytest.mark.parametrize("stream", ["rgb", "flow"])
-def test_scores_of_other_engines_are_torchs(exported, both, engine, stream):
-    other, expected = engine(both, exported.bundle), fp32(exported)
+def test_scores_of_other_engines_are_torchs(exported, both, engine, precision, stream):
+    other, expected = engine(both, exported.bundle, precision), fp32(exported)
+    assert precision in ("auto", other.name.split()[1])
     tolerance = 1e-4 if other.name.endswith("fp32") else 0.02  # OpenVINO takes bf16 where the CPU has it
     for count, width in [(1, 80), (3, 107), (25, 142), (2, 80)]:
         snippets = snippets_of(exported.bundle, stream, count, width, seed=width)
@@ -77,7 +81,7 @@ def test_scores_of_other_engines_are_torchs(exported, both, engine, stream):
 @pytest.mark.parametrize("stream", ["rgb", "flow"])
 def test_bf16_is_close(exported, stream):
     """Everywhere: a CPU without such arithmetic emulates it."""
-    half = TorchEngine(exported.bundle.streams, exported.networks, "cpu", bf16=True)
+    half = TorchEngine(exported.bundle.streams, exported.networks, "cpu", "bf16")
     assert (half.name, fp32(exported).name) == ("torch bf16", "torch fp32")
     snippets = snippets_of(exported.bundle, stream)
     one, other = (probabilities(engine.logits(stream, snippets)) for engine in (half, fp32(exported)))
@@ -96,17 +100,17 @@ def test_one_engine_serves_many_threads(exported, both):
 
 
 def test_auto_takes_the_fastest_and_torch_where_nothing_is_exported(exported, both, tmp_path, monkeypatch):
-    for faster in (OpenVinoEngine, OnnxEngine):
+    engines = {both: (OpenVinoEngine, OnnxEngine, TorchEngine), exported.folder: (OnnxEngine, TorchEngine)}
+    for folder, faster in [(folder, one) for folder, there in engines.items() for one in there]:
 
         def measured(engine, bundle, faster=faster):
             return 1.0 if type(engine) is faster else 2.0
 
         with monkeypatch.context() as during:
             during.setattr("rgbflow.engine.update_seconds", measured)
-            first, networks = load_engine(both, exported.bundle, "cpu")
-        assert (type(first), networks) == (faster, {})
-    second, _ = load_engine(exported.folder, exported.bundle, "cpu")
-    assert type(second) is OnnxEngine
+            first, networks = load_engine(folder, exported.bundle, "cpu")
+        assert type(first) is faster
+        assert networks.keys() == ({"rgb", "flow"} if faster is TorchEngine else set())
     shutil.copytree(exported.folder, tmp_path / "bare", ignore=shutil.ignore_patterns("*.onnx"))
     third, networks = load_engine(tmp_path / "bare", exported.bundle, "cpu")
     assert type(third) is TorchEngine
@@ -149,7 +153,7 @@ def test_the_difference_of_engines_is_seen(exported, both):
         def logits(self, stream, snippets, crops=1):
             return super().logits(stream, snippets, crops) + (np.arange(5) == 2) * (stream == "flow")
 
-    turned = Turned(exported.bundle.streams, exported.networks, "cpu", bf16=False)
+    turned = Turned(exported.bundle.streams, exported.networks, "cpu", "fp32")
     assert difference(one, turned, exported.bundle) > 1e-3
 
 
@@ -162,6 +166,7 @@ def test_an_engine_whose_scores_are_no_numbers_is_not_used(exported, both, monke
 
 def test_a_library_that_is_not_installed_is_passed_by_or_named(exported, both, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.setattr("rgbflow.engine.update_seconds", lambda engine, bundle: type(engine) is TorchEngine)
     said = []
     engine, _ = load_engine(both, exported.bundle, "cpu", report=said.append)
     assert type(engine) is OnnxEngine
@@ -185,6 +190,17 @@ def test_what_a_file_does_not_hold_is_refused(exported, both, engine):
         loaded.logits("rgb", snippets_of(exported.bundle, "rgb"), 10)
     with pytest.raises(InputError, match=r"is 64 pixels, .* was exported for 80"):
         loaded.logits("rgb", np.zeros((1, 3, 64, 90), np.uint8))
+
+
+def test_a_precision_that_an_engine_has_not_is_refused_or_passed_by(exported, both, monkeypatch):
+    with pytest.raises(InputError, match="onnx computes in fp32, not in bf16"):
+        load_engine(both, exported.bundle, "cpu", "onnx", precision="bf16")
+    monkeypatch.setattr("rgbflow.engine.update_seconds", lambda engine, bundle: type(engine) is TorchEngine)
+    said = []
+    engine, _ = load_engine(exported.folder, exported.bundle, "cpu", report=said.append, precision="bf16")
+    assert (engine.name, said) == ("torch bf16", ["onnx computes in fp32, not in bf16: use openvino or torch"])
+    for name in ("torch", "openvino", "onnx"):
+        assert load_engine(both, exported.bundle, "cpu", name, precision="fp32")[0].name == f"{name} fp32"
 
 
 def test_an_engine_without_files_names_the_command_that_makes_them(exported):

@@ -16,9 +16,10 @@ from rgbflow.bundle import load_bundle, save_bundle, save_stream
 from rgbflow.data.dataset import training_snippets
 from rgbflow.data.splits import load_split
 from rgbflow.data.store import Store
-from rgbflow.engine import TOLERANCES, OpenVinoEngine, TorchEngine
-from rgbflow.export import StreamGraph, export, scaling_matrix, to_onnx, to_openvino, with_opset
+from rgbflow.engine import TOLERANCES, OnnxEngine, OpenVinoEngine, TorchEngine
+from rgbflow.export import StreamGraph, _kept_in_floats, export, scaling_matrix, to_onnx, to_openvino, with_opset
 from rgbflow.flow import quantise
+from rgbflow.fusion import Fusion, probabilities
 from rgbflow.learn.evaluate import evaluate
 from rgbflow.model import StreamNet
 from rgbflow.stream import FlowSettings, Preparation, StreamSpec
@@ -116,7 +117,7 @@ def test_the_papers_rivals_are_exported_too(algorithm, backbone):
 
 def test_a_bundle_without_weights_labels_a_video_as_the_one_with_them(exported, tmp_path, square_video):
     video = square_video(2, 1)
-    exact = TorchEngine(exported.bundle.streams, exported.networks, "cpu", bf16=False)
+    exact = TorchEngine(exported.bundle.streams, exported.networks, "cpu", "fp32")
     expected = Recognizer(exported.bundle, exported.networks, engine=exact).predict(video, num_snippets=3)
     for to in ("onnx", "openvino"):
         folder = tmp_path / to
@@ -175,6 +176,8 @@ def test_8_bit_integers_name_the_clips_that_torch_names(world, evaluation, tmp_p
         assert cli.main([str(one) for one in ("export", world.bundle, "--to", "openvino", *options)]) == 0
     recognizer = Recognizer.load(out)
     assert recognizer.engine.name == "openvino int8"
+    with pytest.raises(InputError, match="openvino computes in int8 here, not in fp32: export the bundle without"):
+        Recognizer.load(out, engine="openvino", precision="fp32")
     found = evaluate(recognizer, Store(world.store), split, num_snippets=3)
     for name, scores in evaluation.scores.items():
         assert not np.array_equal(found.scores[name], scores)
@@ -212,6 +215,24 @@ def test_another_bundle_is_not_written_over(exported, tmp_path):
     save_bundle(other, replace(exported.bundle, classes=tuple("vwxyz")))
     with pytest.raises(InputError, match="holds another bundle"):
         export(exported.folder, exported.bundle, other, "onnx")
+
+
+def test_a_bundle_calibrated_since_it_was_exported_is_exported_again(exported, tmp_path):
+    out = tmp_path / "out"
+    export(exported.folder, exported.bundle, out, "openvino")
+    save_bundle(out, replace(load_bundle(out), licence="CC0"))  # `evaluate` too leaves another record
+    calibrated = replace(exported.bundle, fusion=replace(exported.bundle.fusion, temperature=0.5))
+    export(exported.folder, calibrated, out, "openvino")
+    assert load_bundle(out) == calibrated
+
+
+def test_of_c3d_the_layers_that_read_half_the_resolution_are_kept_in_floats():
+    spec = StreamSpec("flow", "c3d_quarter", 32, 16, (0.5, 0.5), (0.2, 0.2), algorithm="c3d")
+    model = to_openvino(to_onnx(StreamNet(spec, 4).eval(), spec, Preparation(48)))
+    layers = [node for node in model.get_ordered_ops() if node.get_type_name() == "Convolution"]
+    assert [layer.get_input_partial_shape(0)[-1].get_length() for layer in layers] == [32, 16, 8, 8, 4, 4, 2, 2]
+    kept = set(_kept_in_floats(model))
+    assert [layer.get_friendly_name() in kept for layer in layers] == [True, True, *[False] * 6]
 
 
 @pytest.mark.parametrize(
@@ -258,14 +279,18 @@ def test_float_input_loads_again_as_a_bundle(exported, tmp_path):
 
 
 def test_the_example_of_the_docs_runs(exported, tmp_path, monkeypatch, capsys):
-    """It knows nothing of rgbflow; its flow is a quarter of the frames' size, this bundle's is not reduced."""
+    """It knows nothing of rgbflow."""
     page = (Path(__file__).parents[1] / "docs" / "export.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     assert "rgbflow" not in example
     (tmp_path / "shared").mkdir()
-    shutil.copytree(exported.folder, tmp_path / "shared" / "mine")
+    folder = shutil.copytree(exported.folder, tmp_path / "shared" / "mine")
+    fitted = Fusion(temperature=0.5)
+    save_bundle(folder, replace(exported.bundle, fusion=fitted))
     monkeypatch.chdir(tmp_path)
-    exec(compile(example.replace("side // 4", "side"), "docs/export.md", "exec"), {})
+    exec(compile(example, "docs/export.md", "exec"), {})
     label, score = capsys.readouterr().out.split()
-    assert label in exported.bundle.classes
-    assert 0.2 < float(score) <= 1
+    inputs = {"rgb": np.zeros((3, 3, 80, 80), np.uint8), "flow": np.full((3, 8, 80, 80), 127, np.uint8)}
+    engine = OnnxEngine(folder, exported.bundle)
+    scores = fitted.fuse({name: probabilities(engine.logits(name, one).mean(axis=0)) for name, one in inputs.items()})
+    assert (label, float(score)) == (exported.bundle.classes[scores.argmax()], pytest.approx(scores.max(), abs=1e-4))

@@ -87,7 +87,7 @@ def load_bundle(folder: Path) -> Bundle:
 
 
 def _bundle_from_record(record: dict) -> Bundle:
-    values = {name: value for name, value in record.items() if name != "format_version"}
+    values = {name: value for name, value in record.items() if name not in ("format_version", "short_sides")}
     values["classes"] = tuple(record["classes"])
     values["preparation"] = Preparation.from_dict(record["preparation"])
     values["streams"] = {
@@ -111,6 +111,7 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
     """Write `recognizer.json` and the model card, each under a temporary name first."""
     streams = {stream: asdict(bundle.streams[stream]) for stream in STREAMS if stream in bundle.streams}
     record = {"format_version": FORMAT_VERSION, **asdict(bundle), "streams": streams, "fusion": bundle.fusion.as_dict()}
+    record["short_sides"] = {stream: bundle.preparation.side_of(stream) for stream in streams}  # for other readers
     if not bundle.calibration:
         del record["calibration"]
     if bundle.frames_per_second is None:
@@ -247,7 +248,7 @@ def _measured_lines(bundle: Bundle) -> str:
         leak = f"{measured['leak_percent']:.1f} % of them share a group with a training clip"
         lines.append(
             f"Measured on the {part} part ({measured['clips']} clips, {measured['snippets']} snippets of each, "
-            f"protocol {measured['protocol']}; {leak}):\n"
+            f"protocol {measured['protocol']}; {leak}; {measured.get('engine', 'engine not noted')}):\n"
         )
         lines.append("| stream | top-1 % | 95 % interval | top-5 % |\n|---|---|---|---|")
         for name, figures in measured["figures"].items():

@@ -18,7 +18,7 @@ from rgbflow.errors import InputError, first_line
 from rgbflow.flow import dequantise
 from rgbflow.fusion import probabilities
 from rgbflow.model import StreamNet, WithoutStart, choose_device, has_fast_bf16
-from rgbflow.stream import Crops, EngineName, Preparation, Stream, StreamSpec
+from rgbflow.stream import ComputesIn, Crops, EngineName, Preparation, Stream, StreamSpec
 from rgbflow.transforms import snippets_to_input
 
 if TYPE_CHECKING:
@@ -51,13 +51,13 @@ class Engine(Protocol):
 
 
 class TorchEngine:
-    """PyTorch, on any device; in bfloat16 where the hardware computes in it.
+    """PyTorch, on any device.
 
     Args:
         specs: the streams.
         networks: one per stream, with its weights.
         device: "auto", or a torch device name.
-        bf16: whether to compute in bfloat16; None asks the hardware.
+        precision: "auto" takes bfloat16 where the hardware computes in it.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class TorchEngine:
         specs: dict[Stream, StreamSpec],
         networks: dict[Stream, StreamNet],
         device: str = "auto",
-        bf16: bool | None = None,
+        precision: ComputesIn = "auto",
     ):
         self.device = choose_device(device)
         self.specs = specs
@@ -73,7 +73,7 @@ class TorchEngine:
             stream: network.to(self.device, memory_format=network.memory_format).eval()
             for stream, network in networks.items()
         }
-        bf16 = has_fast_bf16(self.device) if bf16 is None else bf16
+        bf16 = has_fast_bf16(self.device) if precision == "auto" else precision == "bf16"
         self._precision = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16, cache_enabled=False)
         place = "" if self.device.type == "cpu" else f" on {self.device}"
         self.name = f"torch {'bf16' if bf16 else 'fp32'}{place}"
@@ -92,13 +92,19 @@ class OnnxEngine:
     Args:
         folder: where the files lie.
         bundle: what they were made from.
+        precision: fp32, which "auto" is too.
+
+    Raises:
+        InputError: if it can't compute in that.
     """
 
     suffix = ".onnx"
 
-    def __init__(self, folder: Path, bundle: Bundle):
+    def __init__(self, folder: Path, bundle: Bundle, precision: ComputesIn = "auto"):
         import onnxruntime
 
+        if precision == "bf16":
+            raise InputError("onnx computes in fp32, not in bf16: use openvino or torch")
         self.name = "onnx fp32"
         self._bundle = bundle
         options = onnxruntime.SessionOptions()
@@ -137,19 +143,25 @@ def _the_only(make: Callable[[], openvino.Core]) -> openvino.Core:
 class OpenVinoEngine:
     """OpenVINO on the CPU, with the files of `rgbflow export --to openvino`; as many threads as torch has.
 
-    It computes in bfloat16 where the hardware does, in 8-bit integers where the files were made with `--int8`.
+    It computes in 8-bit integers where the files were made with `--int8`.
 
     Args:
         folder: where the files lie.
         bundle: what they were made from.
+        precision: "auto" takes bfloat16 where the hardware computes in it, and whatever the files hold.
+
+    Raises:
+        InputError: if the files, or the hardware, compute in something else.
     """
 
     suffix = ".xml"
 
-    def __init__(self, folder: Path, bundle: Bundle):
+    def __init__(self, folder: Path, bundle: Bundle, precision: ComputesIn = "auto"):
         self._bundle = bundle
         core, precisions = openvino_core(), set()
         options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        if precision != "auto":
+            options["INFERENCE_PRECISION_HINT"] = {"fp32": "f32", "bf16": "bf16"}[precision]
         self._requests, self._locks = {}, {}
         for stream in bundle.streams:
             model = core.read_model(folder / f"{stream}{self.suffix}")
@@ -158,7 +170,11 @@ class OpenVinoEngine:
             hint = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
             precisions.add("int8" if is_int8 else {"f32": "fp32", "f16": "fp16"}.get(hint, hint))
             self._requests[stream], self._locks[stream] = compiled.create_infer_request(), Lock()
-        self.name = f"openvino {'/'.join(sorted(precisions))}"
+        found = "/".join(sorted(precisions))
+        if precision not in ("auto", found):
+            remedy = "export the bundle without --int8" if "int8" in precisions else "leave --precision out"
+            raise InputError(f"openvino computes in {found} here, not in {precision}: {remedy}")
+        self.name = f"openvino {found}"
 
     def logits(self, stream: Stream, snippets: np.ndarray, crops: Crops = 1) -> np.ndarray:
         request = self._requests[stream]
@@ -198,6 +214,7 @@ def load_engine(
     device: str = "auto",
     engine: EngineName = "auto",
     report: Callable[[str], None] = lambda line: None,
+    precision: ComputesIn = "auto",
 ) -> tuple[Engine, dict[Stream, StreamNet]]:
     """The engine of a bundle, and its networks in torch where torch is what runs them.
 
@@ -207,9 +224,10 @@ def load_engine(
         folder: of the bundle.
         bundle: what its record says.
         device: "auto", or a torch device name; exported files run on the CPU.
-        engine: "auto" takes the faster of OpenVINO and ONNX Runtime, of those that are installed, whose files lie in
-            the folder and agree, else torch; beside a GPU it takes torch.
+        engine: "auto" takes the fastest of torch, where the weights are there, and of OpenVINO and ONNX Runtime, where
+            they are installed and their files lie in the folder and agree; beside a GPU it takes torch.
         report: gets a line for each engine that "auto" passed by though its files are there.
+        precision: "auto" takes the fastest that the engine has; with 8-bit integers in its files, those.
 
     Raises:
         InputError: if the engine asked for can't be used, or none can.
@@ -226,22 +244,25 @@ def load_engine(
         remedy = makes if has_weights or not there else f"pass --engine {there[0]}, or export from the weights"
         raise InputError(f"{folder} holds no files for {engine}: {remedy}")
     if there and not names and not has_weights:
-        raise InputError(f"{folder} holds no weights for torch, only files for {there[0]}: pass --engine {there[0]}")
+        raise InputError(
+            f"{folder} holds no weights for torch, only files for {there[0]}: use the bundle that they were exported "
+            f"from, or to label clips --engine {there[0]}"
+        )
     networks = load_networks(folder, bundle) if has_weights or not names else {}
-    agreeing = []
+    agreeing: list[Engine] = []
     for name in names:
         try:
-            agreeing.append(_open_exported(name, folder, bundle, networks))
+            agreeing.append(_open_exported(name, folder, bundle, networks, precision))
         except InputError as error:
             if engine != "auto":
                 raise
             report(str(error))
-    if agreeing:
-        fastest = min(agreeing, key=lambda one: update_seconds(one, bundle)) if len(agreeing) > 1 else agreeing[0]
-        return fastest, {}
-    if not networks:
+    if networks and not (agreeing and engine in EXPORTED):
+        agreeing.append(TorchEngine(bundle.streams, networks, device, precision))
+    if not agreeing:
         raise InputError(f"{folder} holds no weights for torch, and its exported files can't be used here")
-    return TorchEngine(bundle.streams, networks, device), networks
+    fastest = min(agreeing, key=lambda one: update_seconds(one, bundle)) if len(agreeing) > 1 else agreeing[0]
+    return fastest, networks if isinstance(fastest, TorchEngine) else {}
 
 
 def load_networks(folder: Path, bundle: Bundle) -> dict[Stream, StreamNet]:
@@ -265,14 +286,19 @@ def _is_exported(folder: Path, bundle: Bundle, name: str) -> bool:
     return all((folder / f"{stream}{EXPORTED[name].suffix}").is_file() for stream in bundle.streams)
 
 
-def _open_exported(name: str, folder: Path, bundle: Bundle, networks: dict[Stream, StreamNet]) -> Engine:
+def _open_exported(
+    name: str, folder: Path, bundle: Bundle, networks: dict[Stream, StreamNet], precision: ComputesIn
+) -> Engine:
     """An engine for exported files.
 
     Raises:
-        InputError: if its library is missing, a file is damaged, or the scores are not those of the networks.
+        InputError: if its library is missing, a file is damaged, it has no such precision, or the scores are not those
+            of the networks.
     """
     try:
-        engine = EXPORTED[name](folder, bundle)
+        engine = EXPORTED[name](folder, bundle, precision)
+    except InputError:
+        raise
     except ImportError as error:
         raise InputError(f"{name} is not installed: pip install 'rgbflow[{name}]', or use torch") from error
     except Exception as error:  # each runtime has its own
@@ -280,7 +306,7 @@ def _open_exported(name: str, folder: Path, bundle: Bundle, networks: dict[Strea
             f"the files for {name} in {folder} can't be read ({first_line(error)}): export the bundle again"
         ) from error
     tolerance = max(TOLERANCES[precision] for precision in engine.name.split()[1].split("/"))
-    found = difference(engine, TorchEngine(bundle.streams, networks, "cpu", bf16=False), bundle) if networks else 0
+    found = difference(engine, TorchEngine(bundle.streams, networks, "cpu", "fp32"), bundle) if networks else 0
     if not found <= tolerance:  # nor if it is no number
         raise InputError(
             f"{engine.name} is not used: its scores differ from those of the weights by up to {found:.2g}, more than "

@@ -194,7 +194,7 @@ def _kept_in_floats(model: "openvino.Model") -> list[str]:
     for node in model.get_ordered_ops():
         kind = node.get_type_name()
         if kind in ("Convolution", "GroupConvolution"):
-            reads = node.get_input_partial_shape(0)[2].get_length()
+            reads = node.get_input_partial_shape(0)[-2].get_length()  # of a 3D convolution [2] is time
             size = size or reads
             if 2 * reads >= size:
                 kept.append(node.get_friendly_name())
@@ -228,7 +228,7 @@ def export(
     Raises:
         InputError: as `to_onnx`, `with_opset` and `to_openvino`, if `out` is another bundle, or can't be written.
     """
-    if (out / RECORD).is_file() and load_bundle(out) != bundle:
+    if (out / RECORD).is_file() and not _has_networks_of(load_bundle(out), bundle):
         raise InputError(f"{out} holds another bundle: choose another folder to write to, or remove it")
     written = []
     for stream, network in load_networks(folder, bundle).items():
@@ -248,6 +248,12 @@ def export(
     if out.resolve() != folder.resolve():
         save_bundle(out, bundle)
     return written
+
+
+def _has_networks_of(one: Bundle, other: Bundle) -> bool:
+    """Whether two records are of the same networks; they may be fused, calibrated or measured otherwise."""
+    names = ("classes", "preparation", "streams", "split", "origin")
+    return all(getattr(one, name) == getattr(other, name) for name in names)
 
 
 def _write_openvino(path: Path, model: "openvino.Model") -> None:

@@ -21,7 +21,7 @@ from rgbflow.flow import dequantise, usual_speed
 from rgbflow.live import LiveRecognizer
 from rgbflow.model import StreamNet
 from rgbflow.sampling import segment_starts, snippet_indices
-from rgbflow.stream import STREAMS, Crops, EngineName, Stream
+from rgbflow.stream import STREAMS, ComputesIn, Crops, EngineName, Stream
 from rgbflow.transforms import evaluation_input, read_snippets
 from rgbflow.video import Frame, count_frames, decode
 
@@ -165,6 +165,7 @@ class Recognizer:
         device: str = "auto",
         engine: EngineName = "auto",
         report: Callable[[str], None] = lambda line: None,
+        precision: ComputesIn = "auto",
     ) -> "Recognizer":
         """Load a bundle.
 
@@ -173,13 +174,14 @@ class Recognizer:
             device: "auto", or a torch device name.
             engine: "torch", "openvino", "onnx", or "auto", see `engine.load_engine`; `engine.name` says which it is.
             report: gets a line for each engine that "auto" could not use though its files are there.
+            precision: "fp32", "bf16", or "auto", the fastest that the engine has.
 
         Raises:
             InputError: if there is no such bundle, it is damaged or of a newer format, or has no such engine.
         """
         folder = fetch_bundle(str(bundle))
         record = load_bundle(folder)
-        chosen, networks = load_engine(folder, record, device, engine, report)
+        chosen, networks = load_engine(folder, record, device, engine, report, precision)
         return cls(record, networks, engine=chosen)
 
     def predict(self, video: str | Path | Clip, num_snippets: int = NUM_SNIPPETS, crops: Crops = 1) -> Prediction:
@@ -372,6 +374,7 @@ def sliding_windows(
 def merge_windows(windows: list[Prediction], step_seconds: float) -> list[Segment]:
     """Average overlapping windows over steps of the video and join neighbouring steps with the same label.
 
+    The windows begin, and end, one after the other.
     Where no window was, because the recording has a gap, there is no segment.
     """
     if not windows:
@@ -379,11 +382,15 @@ def merge_windows(windows: list[Prediction], step_seconds: float) -> list[Segmen
     begin, end = windows[0].start_seconds, windows[-1].end_seconds
     edges = np.append(np.arange(begin, end - 1e-6, step_seconds), end)
     segments: list[Segment] = []
+    first = last = 0  # the windows from first to before last hold the middle of the step
     for start, stop in pairwise(edges.tolist()):
         middle = (start + stop) / 2
-        covering = [window.scores for window in windows if window.start_seconds <= middle <= window.end_seconds]
-        if covering:
-            step = replace(windows[0], scores=np.mean(covering, axis=0))
+        while last < len(windows) and windows[last].start_seconds <= middle:
+            last += 1
+        while first < last and windows[first].end_seconds < middle:
+            first += 1
+        if first < last:
+            step = replace(windows[0], scores=np.mean([window.scores for window in windows[first:last]], axis=0))
             segments.append(Segment(start, stop, step.label, step.score, step.is_known))
     return _join_equal_neighbours(segments)
 

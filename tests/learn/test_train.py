@@ -340,7 +340,7 @@ def test_the_test_part_is_measured_for_a_figure_and_changes_nothing(world, tmp_p
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     bundle = load_bundle(tmp_path / "watched")
     networks = load_networks(tmp_path / "watched", bundle)
-    exact = TorchEngine(bundle.streams, networks, "cpu", bf16=False)  # as it was trained
+    exact = TorchEngine(bundle.streams, networks, "cpu", "fp32")  # as it was trained
     recognizer = Recognizer(bundle, networks, engine=exact)
     evaluation = evaluate(recognizer, Store(world.store), load_split(world.split), num_snippets=3)
     best = watched.curve[watched.best_epoch - 1]

@@ -1,13 +1,14 @@
 """Commands that measure: evaluate, calibrate, fuse."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 from rgbflow.commands.flags import Flag, Positional, check_positive
 from rgbflow.errors import InputError
 from rgbflow.printing import print_calibration, print_evaluation, print_figures, show
-from rgbflow.stream import Crops, EngineName
+from rgbflow.stream import ComputesIn, Crops, EngineName
 
 
 def evaluate(
@@ -21,6 +22,7 @@ def evaluate(
     crops: Crops = 1,
     device: str = "auto",
     engine: EngineName = "torch",
+    precision: ComputesIn = "auto",
     json: bool = False,
 ) -> int:
     """Measure a bundle on one part of its split: each stream and the fusion, with intervals.
@@ -36,6 +38,7 @@ def evaluate(
         crops: of each snippet: the centre, or centre and corners, each also mirrored if training did so.
         device: auto, cpu, cuda or mps.
         engine: what runs the networks; only torch's figures are recorded in a bundle that has weights.
+        precision: what it computes in; auto takes the fastest it has, fp32 gives the same on every machine, nearly.
         json: print the figures as JSON.
     """
     from rgbflow.bundle import RECORD, fetch_bundle, weights_file
@@ -48,9 +51,9 @@ def evaluate(
 
     check_positive(snippets=snippets)
     folder = fetch_bundle(bundle)
-    recognizer, data, parts = Recognizer.load(folder, device, engine), open_store(store), load_split(split)
-    if engine != "torch":
-        print(f"engine: {recognizer.engine.name}", file=sys.stderr)
+    recognizer = Recognizer.load(folder, device, engine, partial(print, file=sys.stderr), precision)
+    data, parts = open_store(store), load_split(split)
+    print(f"engine: {recognizer.engine.name}", file=sys.stderr)
     clips = len(getattr(parts, part)) + len(getattr(parts, f"unknown_{part}"))
     with track("evaluating", clips, "clips") as tracker:
         evaluation = evaluate(

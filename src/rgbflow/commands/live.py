@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from rgbflow.commands.flags import Flag, Positional
-from rgbflow.stream import EngineName
+from rgbflow.stream import ComputesIn, EngineName
 
 
 def live(
@@ -21,6 +21,7 @@ def live(
     updates_per_second: float | None = None,
     device: str = "auto",
     engine: EngineName = "auto",
+    precision: ComputesIn = "auto",
 ) -> int:
     """Recognise what a camera sees, live.
 
@@ -40,8 +41,9 @@ def live(
         min_seconds: what is shorter, an action or a break in one, is not reported.
         updates_per_second: at most so many; one for each frame if not given.
         device: auto, cpu, cuda or mps.
-        engine: auto takes OpenVINO or ONNX Runtime on a CPU if `rgbflow export` made their files and their scores are
-            those of torch, else torch.
+        engine: auto takes the fastest on a CPU of torch and of OpenVINO and ONNX Runtime, if `rgbflow export` made
+            their files and their scores are those of torch.
+        precision: what the engine computes in; auto takes the fastest it has.
     """
     from rich.console import Console
 
@@ -58,7 +60,7 @@ def live(
         outlets += [JsonLines(jsonl)] if jsonl else []
         for outlet in outlets:
             stack.callback(outlet.close)
-        recognizer = Recognizer.load(bundle, device, engine, _note)
+        recognizer = Recognizer.load(bundle, device, engine, _note, precision)
         known = len(recognizer.bundle.classes), recognizer.bundle.fusion.threshold
         rules = EventRules.suited_to(*known, start_score, end_score, min_seconds)
         session = recognizer.live(window, updates_per_second, rules)

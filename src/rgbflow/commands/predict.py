@@ -8,7 +8,7 @@ from typing import Annotated
 from rgbflow.commands.flags import Flag, Positional, check_positive, exit_code
 from rgbflow.errors import InputError
 from rgbflow.printing import show_prediction, show_timeline
-from rgbflow.stream import Crops, EngineName
+from rgbflow.stream import ComputesIn, Crops, EngineName
 
 
 def predict(
@@ -24,6 +24,7 @@ def predict(
     crops: Crops = 1,
     device: str = "auto",
     engine: EngineName | None = None,
+    precision: ComputesIn = "auto",
     json: bool = False,
 ) -> int:
     """Label videos.
@@ -40,8 +41,9 @@ def predict(
         snippets: per stream and clip (25 if not given) or window (5).
         crops: of each snippet: the centre, or centre and corners, each also mirrored if training did so.
         device: auto, cpu, cuda or mps.
-        engine: auto takes OpenVINO or ONNX Runtime on a CPU if `rgbflow export` made their files and their scores are
-            those of torch; torch if not given with --why or 10 crops, else auto.
+        engine: auto takes the fastest on a CPU of torch and of OpenVINO and ONNX Runtime, if `rgbflow export` made
+            their files and their scores are those of torch; torch if not given with --why or 10 crops, else auto.
+        precision: what the engine computes in; auto takes the fastest it has.
         json: print the answers as JSON, one line per video.
     """
     if not videos:
@@ -63,7 +65,7 @@ def predict(
     from rgbflow.why import write_why
 
     chosen = engine or ("torch" if why or crops == 10 else "auto")
-    recognizer = Recognizer.load(bundle, device, chosen, partial(print, file=sys.stderr))
+    recognizer = Recognizer.load(bundle, device, chosen, partial(print, file=sys.stderr), precision)
     failed = 0
     for video in videos:
         try:

@@ -71,7 +71,7 @@ def ablate(
     settings: Annotated[TrainConfig, Flag(name="")],
     out: Path = Path("ablation"),
     parts: Annotated[tuple[str, ...], Flag(metavar="NAME ...")] = (),
-    preset: PresetName = "strong",
+    preset: Literal["strong", "lite"] = "strong",
     config: Annotated[Path | None, Flag(metavar="PATH")] = None,
     seeds: int = 1,
     snippets: int = 25,
@@ -86,8 +86,8 @@ def ablate(
         settings: every field of TrainConfig: the whole.
         out: folder for the bundles, and for ablation.html and ablation.json.
         parts: which to take away; every one that the settings have, if none is named.
-        preset: settings to start from; paper: Table I and nothing else; strong: what makes it more accurate;
-            lite: the same for a machine without a GPU.
+        preset: settings to start from; strong: what makes it more accurate; lite: the same for a machine without a
+            GPU.
         config: TOML file with fields of TrainConfig; it wins over the preset, flags win over both.
         seeds: trainings of each on each split.
         snippets: of each test clip and stream.

@@ -57,6 +57,7 @@ class Evaluation:
         fusion: the bundle's.
         candidates: by method, every fusion that `calibrate` fitted on val; empty before.
         unknown_scores: (M, K) fused probabilities of the clips of classes that were left out; None where none were.
+        engine: what ran the networks, and in which precision.
     """
 
     part: Part
@@ -72,6 +73,7 @@ class Evaluation:
     fusion: Fusion = field(default_factory=Fusion)
     candidates: dict[str, Fusion] = field(default_factory=dict)
     unknown_scores: np.ndarray | None = None
+    engine: str = ""
 
     @property
     def streams(self) -> dict[str, np.ndarray]:
@@ -115,6 +117,7 @@ class Evaluation:
             "clips": len(self.names),
             "snippets": self.num_snippets,
             "crops": self.crops,
+            "engine": self.engine,
             "figures": {name: figures.as_dict() for name, figures in self.figures().items()},
             "calibration_error": self.calibration_error,
             "uncalibrated_error": self.uncalibrated_error,
@@ -174,6 +177,7 @@ def evaluate(
         fusion=recognizer.bundle.fusion,
         candidates={method: Fusion.from_dict(row["fusion"]) for method, row in candidates.items()},
         unknown_scores=unknown_scores,
+        engine=recognizer.engine.name,
     )
 
 
@@ -240,7 +244,7 @@ def make_report(evaluation: Evaluation, recognizer: Recognizer, folder: Path, st
         part=evaluation.part,
         protocol=evaluation.protocol,
         leak_percent=evaluation.leak_percent,
-        provenance=describe_origin(),
+        provenance={"engine": evaluation.engine, **describe_origin()},
         curves={name: curve for name, curve in curves.items() if curve},
         examples=[make_example(store, name) for name in _one_per_class(evaluation)],
         whys=_whys(evaluation, recognizer, store),
