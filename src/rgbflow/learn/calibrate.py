@@ -8,6 +8,7 @@ The test part is never read.
 Sources: Guo et al. 2017 (temperature); Seewald 2002, Ting and Witten 1999 (stacking); Vovk et al. 2005 (threshold).
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -344,7 +345,7 @@ def check_rate(rate: float, unknown_clips: int) -> None:
             "`rgbflow split --leave-out CLASS ...` and train on it"
         )
     if rate < 1 / (unknown_clips + 1):
-        least = 1 / (unknown_clips + 1)
+        least = math.ceil(1000 / (unknown_clips + 1)) / 1000  # so that what is shown is not refused in turn
         raise InputError(
             f"false_alarm_rate {rate} can't be promised by {unknown_clips} clips of unseen classes, which can promise "
             f"{least:.3f} at best: ask for that, or leave more classes out"
