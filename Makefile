@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test weizmann paper-small strong ablation flow-methods stored-flow fusion unknown live-soak inference int8 clean
+.PHONY: demo test weizmann paper-small strong ablation flow-methods stored-flow fusion unknown live-soak inference layers int8 clean
 
 demo: $(VENV)/installed
 	$(BIN)/rgbflow demo --out demo
@@ -55,6 +55,9 @@ live-soak: $(VENV)/installed
 inference: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet transformers
 	$(BIN)/python benchmarks/inference.py $(DATA)/ucf101-sample --idle
+
+layers: $(VENV)/installed
+	$(BIN)/python benchmarks/layers.py $(DATA)/ucf101-sample
 
 int8: $(VENV)/installed
 	$(BIN)/python benchmarks/int8.py

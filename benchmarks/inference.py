@@ -113,6 +113,19 @@ def export_all(folder: Path, clip: FrameClip) -> None:
         save_bundle(folder.with_suffix(suffix), bundle)
 
 
+def make_bundles(folder: Path, videos: Path) -> tuple[Frames, FrameClip]:
+    """The bundles of both sizes and their exports, unless they are there; the frames of a video, and its clip."""
+    folder.mkdir(parents=True, exist_ok=True)
+    frames, clip = read_frames(videos, 60), FrameClip(Preparation())
+    for number, pixels in enumerate(frames):
+        clip.push(pixels, number / 25)
+    for network in SIZES:
+        if not (folder / network).with_suffix(".int8").is_dir():
+            random_bundle(folder / network, network)
+            export_all(folder / network, clip)
+    return frames, clip
+
+
 def make_rgbflow(folder: Path, network: str, engine: str) -> Label:
     """One DIS flow field for the newest frame, both networks on one snippet, their fusion."""
     suffix = "" if engine == "torch" else f".{engine}"
@@ -463,17 +476,9 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = arguments.keep or Path(name)
-        folder.mkdir(parents=True, exist_ok=True)
-        frames = read_frames(arguments.videos, 60)
+        frames, _ = make_bundles(folder, arguments.videos)
         np.save(folder / "frames.npy", np.stack(frames))
         shutil.copy(seven_seconds(arguments.videos), folder / "clip.avi")
-        clip = FrameClip(Preparation())
-        for number, pixels in enumerate(frames):
-            clip.push(pixels, number / 25)
-        for network in SIZES:
-            if not (folder / network).with_suffix(".int8").is_dir():
-                random_bundle(folder / network, network)
-                export_all(folder / network, clip)
         if arguments.idle:
             wait_until_idle()
         rates = product_rates(arguments.threads)

@@ -10,6 +10,14 @@ import cv2
 import numpy as np
 import pytest
 
+# What a user has set for himself does not reach the tests, and they compute the same on a machine of many cores.
+for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "HF_HUB_OFFLINE"):
+    os.environ.pop(name, None)
+for name in ("http_proxy", "https_proxy", "all_proxy"):
+    os.environ.pop(name, None)
+    os.environ.pop(name.upper(), None)
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
 if TYPE_CHECKING:
     from rgbflow.bundle import Bundle
     from rgbflow.model import StreamNet
@@ -104,6 +112,7 @@ learning_rate = 0.1
 gradient_clip = 5.0
 flip = false
 workers = 0
+precision = "fp32"
 """
 LOOKS = {
     "left": ((-2, 0), (0.2, 0.3, 1)),

@@ -4,7 +4,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 import traceback
 from itertools import pairwise
 from pathlib import Path
@@ -38,11 +37,12 @@ def rgbflow_command(capsys):
 
 
 def test_help_comes_in_under_half_a_second():
-    seconds = []
+    seconds = []  # of computing, whatever else the machine does
     for _ in range(3):
-        began = time.perf_counter()
+        before = os.times()
         done = subprocess.run([*PROGRAM, "--help"], capture_output=True, text=True, check=True)
-        seconds.append(time.perf_counter() - began)
+        after = os.times()
+        seconds.append(after.children_user - before.children_user + after.children_system - before.children_system)
     assert min(seconds) < 0.5
     for command in cli.COMMANDS:
         assert re.search(rf"^  {command} ", done.stdout, re.MULTILINE)
@@ -364,11 +364,17 @@ def test_a_full_disk_gets_one_line_and_leaves_nothing(world, tmp_path, rgbflow_c
     assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
 
 
-def test_output_into_a_closed_pipe_is_no_error():
-    command = f"{sys.executable} -c 'import sys; from rgbflow.cli import main; sys.exit(main())' train --help | head -1"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True)
-    assert done.returncode == 0
-    assert done.stderr == ""
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_into_a_closed_pipe_is_no_error(arguments, unbuffered):
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    process = subprocess.Popen(
+        [*PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    process.stdout.close()  # as `head` does, at once
+    assert process.stderr.read() == ""
+    assert process.wait() == 0
+    process.stderr.close()
 
 
 def test_the_version_is_the_packages(rgbflow_command):

@@ -1,9 +1,9 @@
 """Live recognition of videos whose colour and motion are known, by networks that measure just these."""
 
 import json
-import time
 import tracemalloc
 from functools import cache
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -213,25 +213,33 @@ def test_updates_can_be_limited():
         assert len(updates) == pytest.approx(seconds * min(per_second or 25, 25), abs=1)
 
 
-def test_an_action_ends_when_its_camera_is_gone_and_says_how_late():
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still until a test puts it forward."""
+    clock = SimpleNamespace(now=1000.0, perf_counter=lambda: clock.now)
+    monkeypatch.setattr("rgbflow.live.time", clock)
+    return clock
+
+
+def test_an_action_ends_when_its_camera_is_gone_and_says_how_late(clock):
     live = gauges().live()
     updates = watched(live, list(film(25, acts=ACTS[:1])))
     assert updates[-1].action == "right red"
     assert live.lapse() is None  # frames still come, as far as it knows
-    time.sleep(live._ring.ticks.longest_gap_seconds + 0.05)
+    clock.now += live._ring.ticks.longest_gap_seconds + 0.05
     update = live.lapse()
     (end,) = update.events
     assert (end.kind, end.label, update.action) == ("end", "right red", None)
     assert end.end_seconds == pytest.approx(ACT_SECONDS - 0.04)
-    assert 0.55 <= end.latency_seconds == update.latency_seconds < 5
+    assert end.latency_seconds == update.latency_seconds == pytest.approx(0.55)
     assert live.lapse() is None
     assert live.finish() == ()
 
 
-def test_frames_that_are_late_but_come_end_nothing():
+def test_frames_that_are_late_but_come_end_nothing(clock):
     live = gauges().live()
     for frame in film(25, acts=ACTS[:1]):
-        update = live.push(frame.pixels, frame.pts_seconds, arrived=time.perf_counter() - 0.6)
+        update = live.push(frame.pixels, frame.pts_seconds, arrived=clock.now - 0.6)
         assert live.lapse() is None
     assert update.action == "right red"
 

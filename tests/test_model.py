@@ -62,6 +62,7 @@ def test_weights_from_a_file_are_loaded_but_for_the_classifier(tmp_path, name, s
     source = timm.create_model(TINY, num_classes=1000).state_dict()
     path = tmp_path / name
     save(source, path)
+    torch.manual_seed(0)
     network = StreamNet(spec_of("flow", 5), 7)
     assert str(path) in initialise(network, spec_of("flow", 5), str(path))
     loaded = network.backbone.state_dict()

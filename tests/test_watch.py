@@ -160,6 +160,8 @@ def test_an_error_of_the_networks_ends_it_and_stops_the_threads():
     feed = Feed(lambda: pace.frames(1000))
     with pytest.raises(RuntimeError, match="out of memory"):
         list(watch(live, feed))
+    pace._gate.release()  # the camera may wait for its next frame to be seen
+    feed._thread.join(timeout=20)
     assert not feed._thread.is_alive()
 
 

@@ -41,15 +41,17 @@ COMMANDS: dict[str, Callable[..., int]] = {
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 done, 1 the input can't be used, 2 wrong usage, 3 some files failed."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or arguments[0] not in COMMANDS:
-        return print_usage(arguments)
-    name = arguments[0]
+    name = arguments[0] if arguments else ""
     try:
-        command = COMMANDS[name]
-        if name in ("train", "ablate"):
-            command = partial(command, settings=config_from(arguments, None if name == "train" else "strong"))
-        summary = COMMANDS[name].__doc__.splitlines()[0]
-        return tyro.cli(command, prog=f"rgbflow {name}", description=summary, args=arguments[1:])
+        try:
+            if name not in COMMANDS:
+                return print_usage(arguments)
+            command, summary = COMMANDS[name], COMMANDS[name].__doc__.splitlines()[0]
+            if name in ("train", "ablate"):
+                command = partial(command, settings=config_from(arguments, None if name == "train" else "strong"))
+            return tyro.cli(command, prog=f"rgbflow {name}", description=summary, args=arguments[1:])
+        finally:
+            sys.stdout.flush()  # here, where a closed pipe is no error yet
     except InputError as error:
         print(f"rgbflow: {error}", file=sys.stderr)
         return EXIT_FAILED

@@ -23,6 +23,13 @@ def is_first_process() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
 
 
+def usable_cores() -> int:
+    """Cores that this process may use: fewer than the machine has in many containers."""
+    from joblib import cpu_count
+
+    return cpu_count()
+
+
 def map_in_processes(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
     """`map`, in this process for one worker, else in a pool of them.
 

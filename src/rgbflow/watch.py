@@ -28,8 +28,8 @@ def watch(live: LiveRecognizer, feed: Feed, report: Callable[[str], None] = lamb
     try:
         while not eyes.is_over:
             # With a limit, since a thread that waits without one can't be interrupted on every system.
-            came = eyes.has_news.wait(0.1)
-            eyes.has_news.clear()
+            if came := eyes.has_news.wait(0.1):  # else what comes just now would be cleared unseen
+                eyes.has_news.clear()
             if (update := live.update() if came else live.lapse()) is not None:
                 yield update
             if live.trouble and not told:

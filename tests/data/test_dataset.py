@@ -1,3 +1,4 @@
+import gc
 import os
 import pickle
 from pathlib import Path
@@ -39,6 +40,7 @@ def batches(dataset, epoch, workers):
     return list(DataLoader(dataset, 2, sampler=sampler, num_workers=workers, collate_fn=collate))
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # on a machine of one core
 def test_what_is_drawn_depends_on_seed_and_epoch_not_on_the_workers(store):
     dataset = ClipDataset(store, part_of(store), ("a", "b"), FLOW, 2, Augmentation(), seed=5)
     alone, shared, later = batches(dataset, 1, 0), batches(dataset, 1, 2), batches(dataset, 2, 0)
@@ -70,6 +72,7 @@ def test_a_clip_that_balance_repeats_is_drawn_anew(store):
     assert not torch.equal(one, other)
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # on a machine of one core
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_loader_goes_on_in_mid_epoch_and_has_the_next_one_whole(store, workers):
     dataset = ClipDataset(store, part_of(store), ("a", "b"), FLOW, 1, Augmentation(), seed=5)
@@ -163,6 +166,7 @@ def test_reading_leaks_neither_memory_nor_files(store):
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     datasets = [ClipDataset(store, part_of(store), ("a", "b"), spec, 1, Augmentation()) for spec in (RGB, FLOW)]
+    gc.collect()  # what other tests have left open
     for epoch in range(400):
         if epoch == 100:
             before, files = resident_mib(), len(os.listdir("/proc/self/fd"))

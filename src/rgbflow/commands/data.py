@@ -1,6 +1,5 @@
 """Commands that make and examine data: fetch, check, prepare, split."""
 
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -122,6 +121,7 @@ def prepare(
     from rgbflow.data.plan import NUM_CLIPS
     from rgbflow.data.plan import plan as measure
     from rgbflow.data.store import OK, prepare
+    from rgbflow.processes import usable_cores
     from rgbflow.progress import Pace, track
 
     if flow != "dis" and preset != FlowSettings.preset:
@@ -156,7 +156,7 @@ def prepare(
             sources,
             out,
             preparation,
-            workers or os.cpu_count() or 1,
+            workers or usable_cores(),
             on_clip=lambda row: tracker.advance(pace.note(row.frames, row.status != OK)),
             verify=verify,
             cluster=cluster,

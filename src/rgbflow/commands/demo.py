@@ -1,6 +1,5 @@
 """The command that shows the whole road in minutes."""
 
-import os
 from pathlib import Path
 
 from rgbflow.printing import print_evaluation, show
@@ -16,8 +15,9 @@ def demo(out: Path = Path("demo"), workers: int = 0, seed: int = 0, json: bool =
         json: print the figures as JSON.
     """
     from rgbflow.demo import run_demo
+    from rgbflow.processes import usable_cores
 
-    result = run_demo(out, workers or os.cpu_count() or 1, seed)
+    result = run_demo(out, workers or usable_cores(), seed)
     if json:
         show(result.as_dict(), True)
     else:
