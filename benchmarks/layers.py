@@ -124,7 +124,7 @@ many a second. What takes less than 0.05 ms is left out.
 
 ## How it was made
 
-Commit {origin["commit"]}; {origin["machine"]}; {origin["date"]}. `make layers VIDEOS=…`.
+Commit {origin["commit"]}; {origin["machine"]}; {origin["date"]}. `make layers`.
 """
 
 
