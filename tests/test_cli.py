@@ -27,11 +27,7 @@ def rgbflow_command(capsys):
 
     def run(*arguments):
         capsys.readouterr()
-        try:
-            code = cli.main([str(argument) for argument in arguments])
-        except SystemExit as stop:  # the parser's own way out of wrong usage
-            code = stop.code
-        return code, *capsys.readouterr()
+        return cli.main([str(argument) for argument in arguments]), *capsys.readouterr()
 
     return run
 

@@ -43,15 +43,18 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     name = arguments[0] if arguments else ""
     try:
-        try:
-            if name not in COMMANDS:
-                return print_usage(arguments)
+        if name not in COMMANDS:
+            code = print_usage(arguments)
+        else:
             command, summary = COMMANDS[name], COMMANDS[name].__doc__.splitlines()[0]
             if name in ("train", "ablate"):
                 command = partial(command, settings=config_from(arguments, None if name == "train" else "strong"))
-            return tyro.cli(command, prog=f"rgbflow {name}", description=summary, args=arguments[1:])
-        finally:
-            sys.stdout.flush()  # here, where a closed pipe is no error yet
+            try:
+                code = tyro.cli(command, prog=f"rgbflow {name}", description=summary, args=arguments[1:])
+            except SystemExit as stop:  # the parser's own way out of --help and of wrong usage
+                code = stop.code or 0
+        sys.stdout.flush()  # here, since at the very end a closed pipe would be a traceback
+        return code
     except InputError as error:
         print(f"rgbflow: {error}", file=sys.stderr)
         return EXIT_FAILED

@@ -305,7 +305,7 @@ def _open_exported(
         raise InputError(
             f"the files for {name} in {folder} can't be read ({first_line(error)}): export the bundle again"
         ) from error
-    tolerance = max(TOLERANCES[precision] for precision in engine.name.split()[1].split("/"))
+    tolerance = max(TOLERANCES[one] for one in engine.name.split()[1].split("/"))
     found = difference(engine, TorchEngine(bundle.streams, networks, "cpu", "fp32"), bundle) if networks else 0
     if not found <= tolerance:  # nor if it is no number
         raise InputError(
