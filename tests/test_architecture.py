@@ -97,6 +97,12 @@ def test_exported_networks_run_without_timm_whose_import_takes_seconds():
     assert result.stdout.split() == ["True", "False"]
 
 
+def test_evaluating_does_not_wait_for_what_trains():
+    code = "import sys, rgbflow.learn.evaluate; print(sorted({'lightning', 'torchmetrics'} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
 def test_no_name_that_says_nothing():
     names = {path.stem for _, path in modules()}
     assert not names & {"utils", "util", "common", "helpers", "helper", "manager", "misc"}

@@ -85,7 +85,7 @@ def test_a_batch_is_not_larger_than_it_may_be_but_one_request_is_never_cut():
 
 @pytest.fixture
 def patient(monkeypatch):
-    """Makes an engine whose deadline never comes and that forgets no caller, however slow the machine."""
+    """Makes an engine that forgets no caller, and whose deadlines are far ahead: requests arrive by the real clock."""
 
     def make(echo):
         monkeypatch.setattr("rgbflow.batching.time", SimpleNamespace(monotonic=lambda: 0.0))

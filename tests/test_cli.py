@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -158,6 +159,24 @@ def test_evaluate_prints_figures_and_writes_scores_and_report(world, rgbflow_com
     code, out, _ = rgbflow_command(*arguments, "--crops", "10", "--json")
     assert json.loads(out)["figures"].keys() == {"rgb", "flow", "fused"}
     assert load_bundle(tmp_path / "bundle").measured["test"]["crops"] == 10
+
+
+def test_the_precision_is_chosen_and_noted_beside_the_figures(world, rgbflow_command, tmp_path):
+    bundle = shutil.copytree(world.bundle, tmp_path / "bundle")
+    data = [world.store, "--split", world.split, "--snippets", "2"]
+    for precision in ("bf16", "fp32"):
+        engine, chosen = f"torch {precision}", ["--device", "cpu", "--precision", precision, "--json"]
+        code, out, _ = rgbflow_command("calibrate", bundle, *data, *chosen)
+        assert (code, json.loads(out)["engine"]) == (0, engine)
+        code, out, error = rgbflow_command("evaluate", bundle, *data, *chosen, "--report", tmp_path / "report.html")
+        assert (code, json.loads(out)["engine"]) == (0, engine)
+        assert f"engine: {engine}" in error
+        code, out, _ = rgbflow_command("predict", bundle, world.videos / "red" / "0.mp4", "--snippets", "2", *chosen)
+        assert (code, json.loads(out)["engine"]) == (0, engine)
+        record = load_bundle(bundle)
+        assert (record.calibration["engine"], record.measured["test"]["engine"]) == (engine, engine)
+        assert f"; {engine}):" in (bundle / "README.md").read_text()
+        assert engine in (tmp_path / "report.html").read_text()
 
 
 def test_split_takes_groups_and_holdout(world, rgbflow_command, tmp_path):
@@ -360,17 +379,48 @@ def test_a_full_disk_gets_one_line_and_leaves_nothing(world, tmp_path, rgbflow_c
     assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"]])
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_output_into_a_closed_pipe_is_no_error(arguments, unbuffered):
+TELLS = """
+import sys
+from rgbflow import InputError, cli
+
+def tell(count: int, code: int = 0) -> int:
+    "Tell something, then end or fail."
+    print("\\n" * count)
+    if code == 1:
+        raise InputError("this is wrong")
+    return code
+
+cli.COMMANDS["tell"] = tell
+sys.exit(cli.main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unbuffered", "code", "told"),
+    [
+        (["--help"], "", 0, ""),
+        (["--help"], "1", 0, ""),
+        (["train", "--help"], "", 0, ""),
+        (["train", "--help"], "1", 0, ""),
+        (["tell", "--count", "9", "--code", "3"], "", 3, ""),
+        (["tell", "--count", "9", "--code", "1"], "", 1, "rgbflow: this is wrong\n"),
+        (["tell", "--count", "99999", "--code", "1"], "", 0, ""),  # it didn't come to that
+    ],
+)
+def test_output_into_a_closed_pipe_is_no_error(arguments, unbuffered, code, told):
     environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
-    process = subprocess.Popen(
-        [*PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
+    command = [sys.executable, "-c", TELLS, *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     process.stdout.close()  # as `head` does, at once
-    assert process.stderr.read() == ""
-    assert process.wait() == 0
+    assert process.stderr.read() == told
+    assert process.wait() == code
     process.stderr.close()
+
+
+def test_without_an_output_it_is_no_error():
+    command = " ".join(map(shlex.quote, [*PROGRAM, "--version"]))
+    done = subprocess.run(f"{command} >&-", shell=True, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_version_is_the_packages(rgbflow_command):

@@ -54,7 +54,8 @@ def film(tmp_path, moving_square):
 
 
 def test_a_file_is_played_told_and_written_down(bundle, film, tmp_path, capsys):
-    code = cli.main(["live", str(bundle), "--source", str(film), "--jsonl", str(tmp_path / "live.jsonl")])
+    options = ["--jsonl", str(tmp_path / "live.jsonl"), "--device", "cpu", "--precision", "fp32"]
+    code = cli.main(["live", str(bundle), "--source", str(film), *options])
     told = capsys.readouterr()
     assert code == 0
     first, last = told.out.splitlines()[0].split(), told.out.splitlines()[-1].split()
@@ -63,6 +64,7 @@ def test_a_file_is_played_told_and_written_down(bundle, film, tmp_path, capsys):
     assert last[0] == "end"
     assert "does not tell the frame rate it was trained at: 25 frames a second are assumed" in told.err
     assert "40 frames came" in told.err
+    assert "engine torch fp32" in told.err
     lines = [json.loads(line) for line in (tmp_path / "live.jsonl").read_text().splitlines()]
     updates = [line for line in lines if line["type"] == "update"]
     events = [line for line in lines if line["type"] == "event"]

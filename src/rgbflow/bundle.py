@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import safetensors
@@ -87,7 +87,7 @@ def load_bundle(folder: Path) -> Bundle:
 
 
 def _bundle_from_record(record: dict) -> Bundle:
-    values = {name: value for name, value in record.items() if name not in ("format_version", "short_sides")}
+    values = {field.name: record[field.name] for field in fields(Bundle) if field.name in record}
     values["classes"] = tuple(record["classes"])
     values["preparation"] = Preparation.from_dict(record["preparation"])
     values["streams"] = {

@@ -44,22 +44,17 @@ def main(arguments: list[str] | None = None) -> int:
     name = arguments[0] if arguments else ""
     try:
         if name not in COMMANDS:
-            code = print_usage(arguments)
-        else:
-            command, summary = COMMANDS[name], COMMANDS[name].__doc__.splitlines()[0]
-            if name in ("train", "ablate"):
-                command = partial(command, settings=config_from(arguments, None if name == "train" else "strong"))
-            try:
-                code = tyro.cli(command, prog=f"rgbflow {name}", description=summary, args=arguments[1:])
-            except SystemExit as stop:  # the parser's own way out of --help and of wrong usage
-                code = stop.code or 0
-        sys.stdout.flush()  # here, since at the very end a closed pipe would be a traceback
-        return code
+            return print_usage(arguments)
+        command, summary = COMMANDS[name], COMMANDS[name].__doc__.splitlines()[0]
+        if name in ("train", "ablate"):
+            command = partial(command, settings=config_from(arguments, None if name == "train" else "strong"))
+        return tyro.cli(command, prog=f"rgbflow {name}", description=summary, args=arguments[1:])
+    except SystemExit as stop:  # the parser's own way out of --help and of wrong usage
+        return stop.code or 0
     except InputError as error:
         print(f"rgbflow: {error}", file=sys.stderr)
         return EXIT_FAILED
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:  # a folder that may not be read, a file that went away
         print(f"rgbflow: {error.filename or name}: {error.strerror or error}", file=sys.stderr)
@@ -68,6 +63,17 @@ def main(arguments: list[str] | None = None) -> int:
         goes_on = "; the same command goes on" if name in RESUMING else ""
         print(f"rgbflow: stopped{goes_on}", file=sys.stderr)
         return 130
+    finally:
+        end_output()
+
+
+def end_output() -> None:
+    """Write what `print` still holds, or forget it where the reader has gone: later it would be a traceback."""
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def print_usage(arguments: list[str]) -> int:

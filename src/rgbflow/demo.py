@@ -95,14 +95,14 @@ def run_demo(folder: Path, workers: int, seed: int) -> DemoResult:
                 train(store, split, stream, bundle, config, lambda line: None, on_step=tracker.set)
     with track("calibrating", len(split.val), "clips") as tracker:
         calibration = calibrate(
-            Recognizer.load(bundle),
+            Recognizer.load(bundle, engine="torch"),
             store,
             split,
             num_snippets=NUM_SNIPPETS,
             on_clip=lambda prediction: tracker.advance(),
         )
     record_calibration(bundle, calibration)
-    recognizer = Recognizer.load(bundle)
+    recognizer = Recognizer.load(bundle, engine="torch")  # which the explanations need
     with track("evaluating", len(split.test), "clips") as tracker:
         evaluation = evaluate(
             recognizer, store, split, num_snippets=NUM_SNIPPETS, on_clip=lambda prediction: tracker.advance()

@@ -246,21 +246,23 @@ def load_engine(
     if there and not names and not has_weights:
         raise InputError(
             f"{folder} holds no weights for torch, only files for {there[0]}: use the bundle that they were exported "
-            f"from, or to label clips --engine {there[0]}"
+            f"from, or to label or evaluate clips --engine {there[0]}"
         )
     networks = load_networks(folder, bundle) if has_weights or not names else {}
     agreeing: list[Engine] = []
+    refused = ""
     for name in names:
         try:
             agreeing.append(_open_exported(name, folder, bundle, networks, precision))
         except InputError as error:
             if engine != "auto":
                 raise
-            report(str(error))
+            refused = str(error)
+            report(refused)
     if networks and not (agreeing and engine in EXPORTED):
         agreeing.append(TorchEngine(bundle.streams, networks, device, precision))
     if not agreeing:
-        raise InputError(f"{folder} holds no weights for torch, and its exported files can't be used here")
+        raise InputError(f"{folder} holds no weights for torch, and {refused}")
     fastest = min(agreeing, key=lambda one: update_seconds(one, bundle)) if len(agreeing) > 1 else agreeing[0]
     return fastest, networks if isinstance(fastest, TorchEngine) else {}
 

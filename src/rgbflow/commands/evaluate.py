@@ -66,7 +66,10 @@ def evaluate(
     if report:
         write_report(report, make_report(evaluation, recognizer, folder, data, title=f"rgbflow: {folder.name}"))
         written["report"] = str(report)
-    is_of_weights = engine == "torch" or not weights_file(folder, next(iter(recognizer.bundle.streams))).is_file()
+    is_of_weights = (
+        recognizer.engine.name.startswith("torch")
+        or not weights_file(folder, next(iter(recognizer.bundle.streams))).is_file()
+    )
     if Path(bundle).is_dir() and is_of_weights:  # not a copy from the hub
         record_figures(folder, evaluation)
         written["recorded"] = str(folder / RECORD)
@@ -88,6 +91,7 @@ def calibrate(
     snippets: int = 25,
     crops: Crops = 1,
     device: str = "auto",
+    precision: ComputesIn = "auto",
     json: bool = False,
 ) -> int:
     """Fit fusion, temperature and the threshold of "unknown" on the val part, and put them into the bundle.
@@ -101,6 +105,7 @@ def calibrate(
         snippets: per clip and stream.
         crops: of each snippet: the centre, or centre and corners, each also mirrored if training did so.
         device: auto, cpu, cuda or mps.
+        precision: what torch computes in; auto takes the fastest it has; as `evaluate` and `predict` will.
         json: print what was fitted as JSON.
     """
     from rgbflow.bundle import RECORD, load_bundle
@@ -112,7 +117,8 @@ def calibrate(
 
     check_positive(snippets=snippets)
     load_bundle(bundle)  # a Hub id is refused: what is fitted goes into the folder
-    recognizer, data, parts = Recognizer.load(bundle, device, "torch"), open_store(store), load_split(split)
+    recognizer = Recognizer.load(bundle, device, "torch", precision=precision)
+    data, parts = open_store(store), load_split(split)
     if parts.unknown_val and false_alarm_rate is None:
         print("note: the split leaves classes out; --false-alarm-rate 0.05 would fit a threshold", file=sys.stderr)
     clips = len(parts.val) + (len(parts.unknown_val) if false_alarm_rate is not None else 0)

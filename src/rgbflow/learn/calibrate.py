@@ -87,6 +87,7 @@ class Calibration:
         crops: of each snippet.
         unknown_clips, unknown_classes: what the threshold was fitted on.
         rejected: percent of the validation clips that the threshold calls unknown; None without one.
+        engine: what ran the networks, and in which precision.
     """
 
     fusion: Fusion
@@ -99,6 +100,7 @@ class Calibration:
     unknown_clips: int = 0
     unknown_classes: int = 0
     rejected: float | None = None
+    engine: str = ""
 
     @property
     def calibration_error(self) -> float:
@@ -147,7 +149,7 @@ def calibrate(
     labels = np.array([split.classes.index(clip.label) for clip in split.val])
     groups = np.array([clip.group for clip in split.val])
     clips = ScoredClips(stream_scores(predictions), labels, groups)
-    made = replace(fit_calibration(clips, choice), snippets=num_snippets, crops=crops)
+    made = replace(fit_calibration(clips, choice), snippets=num_snippets, crops=crops, engine=recognizer.engine.name)
     if false_alarm_rate is None:
         return made
     unknown = stream_scores(label_clips(recognizer, store, split, "unknown_val", num_snippets, crops, on_clip))

@@ -113,7 +113,7 @@ class Evaluating:
     def run(self, device: str) -> None:
         """Measure."""
         store, split = open_store(self.store), load_split(self.split)
-        recognizer = Recognizer.load(self.folder, device)
+        recognizer = Recognizer.load(self.folder, device, "torch")
         with track(f"{self.name}: test", len(split.test), "clips") as tracker:
             evaluation = evaluate(
                 recognizer, store, split, num_snippets=self.snippets, on_clip=lambda prediction: tracker.advance()

@@ -293,9 +293,9 @@ def _find_checkpoint(work: Path, about: dict, spec: StreamSpec, config: TrainCon
         return None, 0
     try:
         checkpoint = torch.load(last, map_location="cpu", weights_only=True)
-        return last, next(len(state["rows"]) for state in checkpoint["callbacks"].values() if "rows" in state)
+        return last, len(checkpoint["callbacks"][CurveKeeper.__qualname__]["rows"])
     except Exception as error:  # a damaged file fails in many ways
-        raise InputError(f"{last} is damaged: delete {work} to start anew") from error
+        raise InputError(f"{last} is damaged, or of another rgbflow: delete {work} to start anew") from error
 
 
 def _names_a_side(label: str) -> bool:
