@@ -225,9 +225,14 @@ def test_a_damaged_checkpoint_says_what_to_delete(world, tmp_path):
 
     with pytest.raises(ZeroDivisionError):
         run(world, tmp_path, on_step=stop)
-    (tmp_path / "training" / "rgb" / "last.ckpt").write_bytes(b"damaged")
-    with pytest.raises(InputError, match=r"last\.ckpt is damaged: delete"):
-        run(world, tmp_path)
+    last = tmp_path / "training" / "rgb" / "last.ckpt"
+    checkpoint = torch.load(last, weights_only=True)
+    checkpoint["callbacks"]["Curve"] = checkpoint["callbacks"].pop("CurveKeeper")  # as another version might name it
+    torch.save(checkpoint, last)
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"last\.ckpt is damaged, or of another rgbflow: delete"):
+            run(world, tmp_path)
+        last.write_bytes(b"damaged")
 
 
 def test_empty_parts_and_a_single_class_are_refused(world, tmp_path):
