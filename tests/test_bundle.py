@@ -59,6 +59,13 @@ def test_the_frame_rate_is_kept_and_assumed_where_an_older_bundle_has_none(tmp_p
         assert ("frames_per_second" in json.loads((folder / RECORD).read_text())) == (told is not None)
 
 
+def test_what_a_later_version_of_the_same_format_adds_is_no_damage(tmp_path):
+    save_bundle(tmp_path, bundle_of(RGB, FLOW))
+    record = json.loads((tmp_path / RECORD).read_text())
+    (tmp_path / RECORD).write_text(json.dumps({**record, "colour": "blue"}))
+    assert load_bundle(tmp_path) == bundle_of(RGB, FLOW)
+
+
 @pytest.mark.parametrize(("config", "mirrored"), [({"flip": False}, False), ({"flip": True}, True), ({}, True)])
 def test_an_older_bundle_says_among_its_settings_whether_clips_were_mirrored(tmp_path, config, mirrored):
     save_bundle(tmp_path, bundle_of(RGB, origin={"rgb": {"config": config}}))

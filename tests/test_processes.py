@@ -1,5 +1,8 @@
 """Work shared out among processes, and among the nodes of a Ray cluster of which one dies."""
 
+import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -19,6 +22,14 @@ def square(number):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_results_come_in_order(workers):
     assert list(map_in_processes(square, range(7), workers)) == [0, 1, 4, 9, 16, 25, 36]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system binds no process to a core")
+def test_a_process_bound_to_one_core_has_one():
+    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})"
+    code += "; from rgbflow.processes import usable_cores; print(usable_cores())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
 
 
 @pytest.fixture

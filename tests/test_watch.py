@@ -1,6 +1,7 @@
 """A feed, a live recogniser and an engine that is slower than the camera, in the test's own rhythm."""
 
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -130,6 +131,36 @@ def test_frames_that_come_faster_than_flow_are_dropped_and_counted():
     assert feed.dropped == 13 - len(taken)
     assert feed.dropped >= 4
     assert found[-1].pts_seconds == pytest.approx(12 / 25)
+
+
+def test_news_that_come_as_the_waiting_ends_are_not_lost(monkeypatch):
+    class JustMissed(threading.Event):
+        """The first time, it is set just after the waiting has ended without."""
+
+        missed = False
+
+        def wait(self, timeout=None):
+            came, first = super().wait(20), not self.missed
+            self.missed |= came
+            return came and not first
+
+    monkeypatch.setattr("rgbflow.watch.threading", SimpleNamespace(Event=JustMissed, Thread=threading.Thread))
+    engine, told, ended = SlowEngine(), threading.Event(), []
+    engine.permits.release(100)
+
+    def source():
+        yield from pace.frames(3)  # the first stack of 2
+        ended.append(not told.wait(10))
+
+    live = recognizer().live(engine=engine)
+    see = live.see
+    live.see = lambda pixels, pts_seconds, arrived: see(pixels, pts_seconds, arrived) and pts_seconds > 1.5 / 25
+    pace = Pace(live)
+    updates = watch(live, Feed(source))
+    assert next(updates).pts_seconds == pytest.approx(2 / 25)
+    told.set()
+    list(updates)
+    assert ended == [False]
 
 
 def test_the_end_of_the_source_ends_the_watching_after_its_last_frame():

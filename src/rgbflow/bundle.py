@@ -87,7 +87,7 @@ def load_bundle(folder: Path) -> Bundle:
 
 
 def _bundle_from_record(record: dict) -> Bundle:
-    values = {field.name: record[field.name] for field in fields(Bundle) if field.name in record}
+    values = {one.name: record[one.name] for one in fields(Bundle) if one.name in record}  # a later one may say more
     values["classes"] = tuple(record["classes"])
     values["preparation"] = Preparation.from_dict(record["preparation"])
     values["streams"] = {

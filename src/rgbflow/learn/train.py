@@ -36,13 +36,7 @@ from rgbflow.learn.config import RESULT_NEUTRAL, TrainConfig
 from rgbflow.learn.curve import Curve
 from rgbflow.learn.spec import make_spec
 from rgbflow.learn.stream_training import StreamTraining, validation_segments
-from rgbflow.model import (
-    StreamNet,
-    check_input,
-    choose_device,
-    has_fast_bf16,
-    initialise,
-)
+from rgbflow.model import StreamNet, check_input, choose_device, has_fast_bf16, initialise
 from rgbflow.origin import describe_origin
 from rgbflow.processes import is_first_process
 from rgbflow.stream import Stream, StreamSpec
