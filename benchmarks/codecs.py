@@ -18,12 +18,12 @@ import av
 import cv2
 import numpy as np
 
-from rgbflow import jpeg
 from rgbflow.clip import to_working_size
 from rgbflow.data.layouts import read_class_folders
 from rgbflow.flow import dequantise, make_estimator, quantise, to_picture
 from rgbflow.stream import FlowSettings, Preparation
-from rgbflow.video import decode
+from rgbflow.video import jpeg
+from rgbflow.video.reading import decode
 
 NUM_CLIPS, NUM_FRAMES, SHORT_SIDE, BOUND, REDUCTION = 8, 48, 256, 20.0, 4
 Codec = Callable[[list[np.ndarray], Path], "Coded"]

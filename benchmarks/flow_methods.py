@@ -31,7 +31,7 @@ from rgbflow.learn.scores import read_scores
 from rgbflow.learn.tasks import SCORES, Evaluating, Training, free_devices, run_tasks
 from rgbflow.origin import describe_origin
 from rgbflow.stream import FlowSettings, Preparation
-from rgbflow.video import decode
+from rgbflow.video.reading import decode
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "flow.md"
 SHORT_SIDE = 144

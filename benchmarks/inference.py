@@ -38,7 +38,7 @@ from rgbflow.model import StreamNet, create_backbone, has_fast_bf16
 from rgbflow.origin import describe_origin
 from rgbflow.stream import FlowSettings, Preparation, StreamSpec
 from rgbflow.transforms import read_snippets
-from rgbflow.video import decode, probe
+from rgbflow.video.reading import decode, probe
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "inference.md"
 CLASSES, STACK, CALIBRATION, WARM, MOST_SECONDS = 101, 10, 40, 3, 12.0

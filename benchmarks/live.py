@@ -30,7 +30,7 @@ from rgbflow.camera import in_real_time
 from rgbflow.feed import Feed
 from rgbflow.live import LiveRecognizer, Update
 from rgbflow.origin import describe_origin
-from rgbflow.video import Frame, decode
+from rgbflow.video.reading import Frame, decode
 from rgbflow.watch import watch
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "live.md"

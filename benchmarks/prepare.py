@@ -21,7 +21,8 @@ from rgbflow.data.layouts import SourceClip, read_class_folders
 from rgbflow.data.store import prepare_clip, stored_file
 from rgbflow.origin import describe_origin
 from rgbflow.stream import Preparation
-from rgbflow.video import decode, write_video
+from rgbflow.video.reading import decode
+from rgbflow.video.writing import write_video
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "preparing.md"
 NUM_CLIPS, TVL1_FRAMES, FARNEBACK_FRAMES = 9, 6, 40  # TV-L1 takes half a second for each pair

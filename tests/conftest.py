@@ -78,7 +78,7 @@ def moving_square() -> Callable[..., np.ndarray]:
 @pytest.fixture
 def square_video(tmp_path: Path) -> Callable[..., Path]:
     """A function that writes a moving square to tmp_path (H.264, 25 frames a second); it returns the path."""
-    from rgbflow.video import write_video
+    from rgbflow.video.writing import write_video
 
     def write(dx: float, dy: float, frames: int = 12, size=(160, 120), name: str = "square.mp4") -> Path:
         write_video(tmp_path / name, _moving_square(dx, dy, frames, size), 25)
@@ -126,7 +126,7 @@ LOOKS = {
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """Film, prepare, split and train once for all tests, through the command line as a user would."""
     from rgbflow.cli import main
-    from rgbflow.video import write_video
+    from rgbflow.video.writing import write_video
 
     folder = tmp_path_factory.mktemp("world")
     made = World(*(folder / name for name in ("videos", "store", "split.json", "bundle", "config.toml")))
@@ -170,7 +170,7 @@ class LongWorld:
 def long_world(tmp_path_factory: pytest.TempPathFactory) -> LongWorld:
     """Film, prepare and split once for all tests."""
     from rgbflow.cli import main
-    from rgbflow.video import write_video
+    from rgbflow.video.writing import write_video
 
     folder = tmp_path_factory.mktemp("long")
     for label in ("left", "right"):

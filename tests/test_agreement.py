@@ -16,7 +16,8 @@ from rgbflow.recognizer import Recognizer, sliding_windows
 from rgbflow.sampling import segment_starts
 from rgbflow.stream import Preparation, StreamSpec
 from rgbflow.transforms import Augmentation, evaluation_input
-from rgbflow.video import decode, write_video
+from rgbflow.video.reading import decode
+from rgbflow.video.writing import write_video
 
 SNIPPETS = 3
 SPECS = {

@@ -17,7 +17,8 @@ from rgbflow import cli
 from rgbflow.bundle import RECORD, load_bundle
 from rgbflow.commands.flags import EXIT_SOME_FAILED
 from rgbflow.model import StreamNet
-from rgbflow.video import probe, write_video
+from rgbflow.video.reading import probe
+from rgbflow.video.writing import write_video
 
 PROGRAM = [sys.executable, "-c", "import sys; from rgbflow.cli import main; sys.exit(main())"]
 
@@ -218,7 +219,7 @@ def test_prepare_sets_broken_clips_aside_and_says_so(rgbflow_command, tmp_path, 
 
 
 def test_a_plan_tells_hours_and_gigabytes_and_writes_nothing(rgbflow_command, tmp_path, moving_square):
-    from rgbflow.video import write_video
+    from rgbflow.video.writing import write_video
 
     for clip in range(3):
         write_video(tmp_path / "videos" / "walk" / f"{clip}.mp4", moving_square(1, 0, size=(80, 60)), 25)

@@ -7,7 +7,7 @@ from rgbflow import cli, demo
 from rgbflow.bundle import load_bundle
 from rgbflow.fusion import Fusion
 from rgbflow.stream import Preparation
-from rgbflow.video import count_frames
+from rgbflow.video.reading import count_frames
 
 
 @pytest.fixture

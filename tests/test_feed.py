@@ -9,7 +9,7 @@ import pytest
 from rgbflow import InputError
 from rgbflow.camera import Arrival
 from rgbflow.feed import Feed
-from rgbflow.video import VideoError
+from rgbflow.video.reading import VideoError
 
 
 def frame(number, seconds=None):

@@ -20,7 +20,8 @@ from rgbflow.live import Ring
 from rgbflow.model import StreamNet
 from rgbflow.stream import FlowSettings, Preparation, StreamSpec
 from rgbflow.transforms import evaluation_input, read_snippets
-from rgbflow.video import Frame, decode, write_video
+from rgbflow.video.reading import Frame, decode
+from rgbflow.video.writing import write_video
 
 PREPARATION = Preparation(64, FlowSettings(bound=8))
 SPECS = {

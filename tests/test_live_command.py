@@ -17,7 +17,8 @@ from rgbflow.camera import Arrival, in_real_time
 from rgbflow.fusion import Fusion
 from rgbflow.model import StreamNet
 from rgbflow.stream import FlowSettings, Preparation, StreamSpec
-from rgbflow.video import VideoError, write_video
+from rgbflow.video.reading import VideoError
+from rgbflow.video.writing import write_video
 
 # A job in the background of a shell without job control hands down that SIGINT is ignored.
 CTRL_C_ENDS = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"

@@ -4,9 +4,9 @@ import av
 import numpy as np
 import pytest
 
-from rgbflow import jpeg
-from rgbflow.matroska import Matroska
-from rgbflow.video import IntraWriter
+from rgbflow.video import jpeg
+from rgbflow.video.intra import IntraWriter
+from rgbflow.video.matroska import Matroska
 
 
 def write(path, frames, jpeg_quality, metadata=None):

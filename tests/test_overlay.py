@@ -23,7 +23,8 @@ from rgbflow.overlay import (
     shortened,
     write_overlay,
 )
-from rgbflow.video import decode, probe, write_video
+from rgbflow.video.reading import decode, probe
+from rgbflow.video.writing import write_video
 
 SIZES = [(80, 60), (81, 61), (90, 160), (320, 240), (1920, 1080)]
 

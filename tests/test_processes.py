@@ -12,7 +12,7 @@ from rgbflow.data.store import Store, prepare
 from rgbflow.errors import InputError
 from rgbflow.processes import map_in_processes, map_on_cluster
 from rgbflow.stream import Preparation
-from rgbflow.video import write_video
+from rgbflow.video.writing import write_video
 
 
 def square(number):

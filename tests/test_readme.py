@@ -28,7 +28,7 @@ def commands():
 @pytest.fixture
 def home(world, tmp_path, monkeypatch, moving_square):
     """A folder with the files that the README speaks of."""
-    from rgbflow.video import write_video
+    from rgbflow.video.writing import write_video
 
     shutil.copytree(world.videos, tmp_path / "videos")
     shutil.copy(world.videos / "red" / "0.mp4", tmp_path / "clip.mp4")

@@ -14,7 +14,8 @@ from rgbflow.recognizer import Prediction, merge_windows, sliding_windows
 from rgbflow.sampling import segment_starts
 from rgbflow.stream import Preparation
 from rgbflow.transforms import Crop, to_input
-from rgbflow.video import Frame, write_video
+from rgbflow.video.reading import Frame
+from rgbflow.video.writing import write_video
 
 
 def prediction_of(scores, start, end):

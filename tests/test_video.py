@@ -11,9 +11,12 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from rgbflow import jpeg, video
+from rgbflow import video
 from rgbflow.errors import InputError
-from rgbflow.video import IntraReader, IntraWriter, VideoError, count_frames, decode, probe, write_video
+from rgbflow.video import jpeg
+from rgbflow.video.intra import IntraReader, IntraWriter
+from rgbflow.video.reading import VideoError, count_frames, decode, probe
+from rgbflow.video.writing import write_video
 
 DATA = Path(os.environ.get("RGBFLOW_DATA", Path(__file__).parents[2] / "shared" / "data"))
 SOURCE = ["-f", "lavfi", "-i", "testsrc=size=64x48:rate=25:duration=0.48"]  # 12 frames

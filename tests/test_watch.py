@@ -12,7 +12,7 @@ from rgbflow.camera import Arrival
 from rgbflow.feed import Feed
 from rgbflow.recognizer import Recognizer
 from rgbflow.stream import FlowSettings, Preparation, StreamSpec
-from rgbflow.video import VideoError
+from rgbflow.video.reading import VideoError
 from rgbflow.watch import watch
 
 SPEC = StreamSpec("flow", "none", 32, 2, (0.5,) * 2, (0.1,) * 2)

@@ -11,7 +11,8 @@ from rgbflow.errors import InputError
 from rgbflow.overlay import GROUND, MARKS
 from rgbflow.recognizer import Explanation, Prediction
 from rgbflow.stream import FlowSettings, Preparation
-from rgbflow.video import decode, probe, write_video
+from rgbflow.video.reading import decode, probe
+from rgbflow.video.writing import write_video
 from rgbflow.why import _drawn_frames, draw_caption, stream_picture, write_why
 
 CLASSES = ("wave", "jump")

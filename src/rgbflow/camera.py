@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from rgbflow.video import Broadcast, Frame, Packet, VideoError, decode
+from rgbflow.video.broadcast import Broadcast, Packet
+from rgbflow.video.reading import Frame, VideoError, decode
 
 PROTOCOLS = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "rtp", "srt", "tcp", "udp")  # of addresses
 MOST_CAMERAS = 99  # as a number; OpenCV takes hundreds for something else

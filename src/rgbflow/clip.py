@@ -8,10 +8,10 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from rgbflow import jpeg
 from rgbflow.errors import InputError
 from rgbflow.flow import from_pictures, make_estimator, quantise, to_picture
 from rgbflow.stream import Preparation, Stream
+from rgbflow.video import jpeg
 
 SMALLEST_SIDE = 32  # pixels; below it OpenCV's DIS crashes on long frames
 

@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from rgbflow.errors import InputError
-from rgbflow.video import decode, probe, write_video
+from rgbflow.video.reading import decode, probe
+from rgbflow.video.writing import write_video
 
 if TYPE_CHECKING:
     from rgbflow.recognizer import Prediction

@@ -23,7 +23,7 @@ from rgbflow.model import StreamNet
 from rgbflow.sampling import segment_starts, snippet_indices
 from rgbflow.stream import STREAMS, ComputesIn, Crops, EngineName, Stream
 from rgbflow.transforms import evaluation_input, read_snippets
-from rgbflow.video import Frame, count_frames, decode
+from rgbflow.video.reading import Frame, count_frames, decode
 
 UNKNOWN = "unknown"  # the label of what is none of the classes
 NUM_SNIPPETS = 25  # of a clip at test time (Simonyan and Zisserman 2014, section 6)

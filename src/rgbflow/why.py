@@ -25,7 +25,8 @@ from rgbflow.overlay import (
 )
 from rgbflow.recognizer import Explanation
 from rgbflow.stream import Preparation, Stream
-from rgbflow.video import Frame, decode, probe, write_video
+from rgbflow.video.reading import Frame, decode, probe
+from rgbflow.video.writing import write_video
 
 ENLARGED = 1.5  # how much larger than in the plain overlay a small video becomes: the panels are half as high
 SMALLEST_UNIT = 10  # px, font size of a caption

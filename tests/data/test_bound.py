@@ -6,7 +6,7 @@ from rgbflow import cli
 from rgbflow.data.bound import usual_bound
 from rgbflow.data.layouts import read_class_folders
 from rgbflow.stream import FlowSettings, Preparation
-from rgbflow.video import write_video
+from rgbflow.video.writing import write_video
 
 SMALL = Preparation(short_side=96)
 

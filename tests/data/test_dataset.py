@@ -15,7 +15,7 @@ from rgbflow.data.store import Store, prepare
 from rgbflow.errors import InputError
 from rgbflow.stream import Preparation, StreamSpec
 from rgbflow.transforms import Augmentation
-from rgbflow.video import write_video
+from rgbflow.video.writing import write_video
 
 FLOW = StreamSpec("flow", "test_resnet", 32, 3, (0.5,) * 2, (0.1,) * 2)
 
@@ -149,7 +149,7 @@ def test_a_store_travels_to_a_worker_as_its_folder(store):
 
 
 def test_only_the_wanted_pictures_are_read(store, monkeypatch):
-    from rgbflow import jpeg
+    from rgbflow.video import jpeg
 
     decoded = []
     decode = jpeg.decode

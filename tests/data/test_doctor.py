@@ -10,7 +10,7 @@ import pytest
 
 from rgbflow.data.doctor import Diagnosis, Finding, check
 from rgbflow.errors import InputError
-from rgbflow.video import write_video
+from rgbflow.video.writing import write_video
 
 
 def film(path, frames=12, seed=0, size=(48, 64), frames_per_second=25):

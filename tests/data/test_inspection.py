@@ -13,7 +13,7 @@ from rgbflow.data.layouts import read_class_folders
 from rgbflow.data.store import MANIFEST, Store, prepare, stored_file
 from rgbflow.errors import InputError
 from rgbflow.stream import Preparation
-from rgbflow.video import write_video
+from rgbflow.video.writing import write_video
 
 CLIP = "a/0"
 

@@ -20,7 +20,8 @@ from rgbflow.flow import FlowSettings
 from rgbflow.sampling import segment_starts
 from rgbflow.stream import Preparation, StreamSpec
 from rgbflow.transforms import Augmentation, evaluation_input
-from rgbflow.video import IntraWriter, write_video
+from rgbflow.video.intra import IntraWriter
+from rgbflow.video.writing import write_video
 
 SAMPLE = Path(os.environ.get("RGBFLOW_DATA", Path(__file__).parents[3] / "shared" / "data")) / "jpeg-flow-sample"
 SPECS = (

@@ -5,7 +5,7 @@ from rgbflow.data.plan import plan
 from rgbflow.data.store import prepare
 from rgbflow.errors import InputError
 from rgbflow.stream import Preparation
-from rgbflow.video import write_video
+from rgbflow.video.writing import write_video
 
 
 @pytest.fixture

@@ -19,7 +19,9 @@ from rgbflow.data.store import OK, Store, prepare, stored_file
 from rgbflow.errors import InputError
 from rgbflow.flow import FlowSettings, dequantise, from_pictures, quantise, to_picture
 from rgbflow.stream import Preparation
-from rgbflow.video import IntraReader, IntraWriter, decode, write_video
+from rgbflow.video.intra import IntraReader, IntraWriter
+from rgbflow.video.reading import decode
+from rgbflow.video.writing import write_video
 
 PREPARATION = Preparation(short_side=48, flow=FlowSettings("dis", "fast", bound=8.0))
 

@@ -34,7 +34,7 @@ from rgbflow.data.synthetic import (
     write_dataset,
 )
 from rgbflow.errors import InputError
-from rgbflow.video import count_frames, decode, probe
+from rgbflow.video.reading import count_frames, decode, probe
 
 SIZE = (80, 64)
 ACTION = {action.name: action for action in ACTIONS}

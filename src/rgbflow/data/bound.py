@@ -18,7 +18,7 @@ from rgbflow.data.store import MANIFEST, Store
 from rgbflow.errors import InputError
 from rgbflow.flow import make_estimator
 from rgbflow.stream import FlowSettings, Preparation
-from rgbflow.video import decode
+from rgbflow.video.reading import decode
 
 NUM_CLIPS, NUM_FRAMES, EVERY = 16, 60, 6  # clips that are measured, their first frames, every how many a pair
 SHARE = 0.999  # of all displacements that the bound keeps

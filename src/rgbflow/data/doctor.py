@@ -17,7 +17,7 @@ from rgbflow.data.layouts import (
 )
 from rgbflow.errors import InputError
 from rgbflow.stream import STACK_LENGTH
-from rgbflow.video import VideoError, VideoInfo, decode, probe
+from rgbflow.video.reading import VideoError, VideoInfo, decode, probe
 
 Kind = Literal["broken", "wrong", "unlabelled", "note"]
 

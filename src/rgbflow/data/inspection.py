@@ -11,7 +11,8 @@ from rgbflow.data.layouts import file_sha256
 from rgbflow.data.store import MANIFEST, Row, Store, StoredClip, stored_file
 from rgbflow.errors import InputError
 from rgbflow.stream import STREAMS, Stream
-from rgbflow.video import IntraReader, VideoError
+from rgbflow.video.intra import IntraReader
+from rgbflow.video.reading import VideoError
 
 AGAIN = "run `rgbflow prepare --verify` again"
 

@@ -26,7 +26,8 @@ from rgbflow.errors import InputError, first_line
 from rgbflow.flow import from_pictures, to_picture
 from rgbflow.processes import map_in_processes, map_on_cluster
 from rgbflow.stream import STREAMS, Preparation, Stream
-from rgbflow.video import IntraReader, IntraWriter, VideoError, decode, probe
+from rgbflow.video.intra import IntraReader, IntraWriter
+from rgbflow.video.reading import VideoError, decode, probe
 
 MANIFEST = "manifest.parquet"
 OK = "ok"

@@ -37,7 +37,7 @@ from rgbflow.data.puppet import (
 from rgbflow.data.room import paint_room
 from rgbflow.errors import InputError
 from rgbflow.processes import map_in_processes
-from rgbflow.video import write_video
+from rgbflow.video.writing import write_video
 
 NUM_FRAMES = 24
 FRAMES_PER_SECOND = 12

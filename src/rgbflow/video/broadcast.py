@@ -1,0 +1,106 @@
+"""The video behind a network address, packet by packet."""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import av
+import numpy as np
+
+from rgbflow.video.reading import VideoError, video_stream
+from rgbflow.video.rgb import RgbConverter
+
+Packet = av.Packet
+# Formats whose pictures bring no times: FFmpeg invents 25 a second. mpjpeg is what network cameras send by HTTP.
+UNTIMED_FORMATS = {"mpjpeg", "mjpeg", "h264", "hevc"}
+PLAYLISTS = {"hls", "dash"}  # formats of which the address gives a list of files, not the video
+
+
+class Broadcast:
+    """The video behind an address (rtsp, http, ...), packet by packet; a context manager.
+
+    What was damaged on the way is left out; the next pictures are whole again.
+
+    Args:
+        source: the address, of a protocol that FFmpeg knows.
+        shown: what it is called in messages.
+        silence_seconds: without a picture for so long, it counts as gone.
+
+    Attributes:
+        is_recording: whether it has an end, as a file has.
+        has_times: whether its pictures bring their times.
+        is_closing: set it to end `packets` soon.
+
+    Raises:
+        VideoError: if it can't be opened, and where it breaks off.
+    """
+
+    def __init__(self, source: str, shown: str, silence_seconds: float):
+        options = {"rtsp_transport": "tcp"} if source.lower().startswith("rtsp") else {}  # by UDP they come in pieces
+        self._shown, self._silence_seconds, self.is_closing = shown, silence_seconds, False
+        try:
+            self._container = av.open(source, options=options, timeout=silence_seconds, metadata_errors="replace")
+        except (av.FFmpegError, OSError) as error:
+            raise VideoError(f"source {shown} can't be opened ({error.strerror}): check that it is on") from error
+        with ExitStack() as stack:
+            stack.enter_context(self._container)
+            self._stream = video_stream(shown, self._container)
+            self.close = stack.pop_all().close
+        # A live one may say that it is 0 seconds long; a recording made live doesn't know its length, but its bytes.
+        has_size = self._container.size > 0 and self._container.format.name not in PLAYLISTS
+        self.is_recording = (self._container.duration or 0) > 0 or has_size
+        self.has_times = self.is_recording or self._container.format.name not in UNTIMED_FORMATS
+        self._to_rgb = RgbConverter(self._stream)
+
+    def __enter__(self) -> "Broadcast":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def packets(self) -> Iterator[av.Packet]:
+        """The coded pictures as they come, in any thread; the last one is empty (`size` 0)."""
+        newest = time.monotonic()
+        with self._telling():
+            for packet in self._container.demux():  # sound too, so that it can't hide that no pictures come
+                if packet.stream.index == self._stream.index:
+                    yield packet
+                    newest = time.monotonic()
+                elif time.monotonic() - newest > self._silence_seconds:
+                    raise VideoError(f"source {self._shown} sends no pictures: check that it is on")
+                if self.is_closing:
+                    return
+
+    def seconds_of(self, packet: av.Packet) -> float | None:
+        """When the picture of a packet is shown, as far as FFmpeg knows."""
+        return None if packet.pts is None else float(packet.pts * self._stream.time_base)
+
+    def frames(self, packet: av.Packet) -> Iterator[tuple[np.ndarray, float | None]]:
+        """The whole pictures that a packet completes: (H, W, 3) uint8 RGB and the second, None where they have none."""
+        with self._telling():
+            for picture in self._whole_pictures(packet):
+                seconds = float(picture.pts * self._stream.time_base) if self.has_times else None
+                yield self._to_rgb(picture), seconds
+
+    def pass_over(self, packet: av.Packet) -> int:
+        """Decode a packet for the sake of those after it, which costs less; returns how many pictures it completes."""
+        with self._telling():
+            return len(self._whole_pictures(packet))
+
+    def jump(self) -> None:
+        """The next packet does not follow the last one that was decoded: it is a key frame."""
+        self._stream.codec_context.flush_buffers()
+
+    def _whole_pictures(self, packet: av.Packet) -> list[av.VideoFrame]:
+        try:
+            pictures = packet.decode()
+        except av.InvalidDataError:
+            return []
+        return [one for one in pictures if not one.is_corrupt and not (self.has_times and one.pts is None)]
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except (av.FFmpegError, OSError) as error:
+            raise VideoError(f"source {self._shown} breaks off ({error.strerror}): check that it is on") from error
