@@ -30,11 +30,12 @@ from rgbflow import Recognizer
 from rgbflow.atomic import write_atomically
 from rgbflow.bundle import Bundle, load_bundle, save_bundle, save_stream
 from rgbflow.clip import ClipWindow, FrameClip
-from rgbflow.engine import load_networks
-from rgbflow.export import to_onnx, to_openvino
+from rgbflow.device import has_fast_bf16
 from rgbflow.flow import make_estimator
 from rgbflow.learn.presets import LITE
-from rgbflow.model import StreamNet, create_backbone, has_fast_bf16
+from rgbflow.networks.engine import load_networks
+from rgbflow.networks.export import to_onnx, to_openvino
+from rgbflow.networks.stream_net import StreamNet, create_backbone
 from rgbflow.origin import describe_origin
 from rgbflow.stream import FlowSettings, Preparation, StreamSpec
 from rgbflow.transforms import read_snippets

@@ -32,7 +32,7 @@ from rgbflow.data.layouts import read_class_folders
 from rgbflow.data.splits import SplitClip
 from rgbflow.data.store import Store, prepare
 from rgbflow.flow import make_estimator
-from rgbflow.model import StreamNet
+from rgbflow.networks.stream_net import StreamNet
 from rgbflow.origin import describe_origin
 from rgbflow.stream import FlowSettings, Preparation, StreamSpec
 from rgbflow.transforms import Augmentation

@@ -20,7 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 if TYPE_CHECKING:
     from rgbflow.bundle import Bundle
-    from rgbflow.model import StreamNet
+    from rgbflow.networks.stream_net import StreamNet
     from rgbflow.stream import Stream
 
 
@@ -211,9 +211,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     import torch
 
     from rgbflow.bundle import Bundle, load_bundle, save_stream
-    from rgbflow.engine import load_networks
-    from rgbflow.export import export
-    from rgbflow.model import StreamNet
+    from rgbflow.networks.engine import load_networks
+    from rgbflow.networks.export import export
+    from rgbflow.networks.stream_net import StreamNet
     from rgbflow.stream import FlowSettings, Preparation, StreamSpec
 
     folder = tmp_path_factory.mktemp("exported") / "bundle"

@@ -11,7 +11,7 @@ from rgbflow.data.layouts import read_class_folders
 from rgbflow.data.splits import SplitClip
 from rgbflow.data.store import Store, prepare, read_ahead
 from rgbflow.flow import FlowSettings
-from rgbflow.model import StreamNet
+from rgbflow.networks.stream_net import StreamNet
 from rgbflow.recognizer import Recognizer, sliding_windows
 from rgbflow.sampling import segment_starts
 from rgbflow.stream import Preparation, StreamSpec

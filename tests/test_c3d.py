@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rgbflow.c3d import C3D
 from rgbflow.errors import InputError
+from rgbflow.networks.c3d import C3D
 
 
 def count(network):

@@ -8,7 +8,7 @@ from torch import nn
 from rgbflow.cam import ActivationMaps, class_activation_maps, spotlight
 from rgbflow.clip import FrameClip
 from rgbflow.errors import InputError
-from rgbflow.model import StreamNet
+from rgbflow.networks.stream_net import StreamNet
 from rgbflow.stream import Preparation, StreamSpec
 from rgbflow.transforms import centre_crop, evaluation_input
 

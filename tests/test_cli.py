@@ -16,7 +16,7 @@ import rgbflow
 from rgbflow import cli
 from rgbflow.bundle import RECORD, load_bundle
 from rgbflow.commands.flags import EXIT_SOME_FAILED
-from rgbflow.model import StreamNet
+from rgbflow.networks.stream_net import StreamNet
 from rgbflow.video.reading import probe
 from rgbflow.video.writing import write_video
 

@@ -13,9 +13,9 @@ import torch
 
 from rgbflow import InputError, Recognizer, cli
 from rgbflow.bundle import load_weights, weights_file
-from rgbflow.engine import OnnxEngine, OpenVinoEngine, TorchEngine, difference, load_engine, update_seconds
-from rgbflow.export import to_openvino
 from rgbflow.fusion import probabilities
+from rgbflow.networks.engine import OnnxEngine, OpenVinoEngine, TorchEngine, difference, load_engine, update_seconds
+from rgbflow.networks.export import to_openvino
 from rgbflow.transforms import evaluation_crops, to_input
 
 
@@ -107,7 +107,7 @@ def test_auto_takes_the_fastest_and_torch_where_nothing_is_exported(exported, bo
             return 1.0 if type(engine) is faster else 2.0
 
         with monkeypatch.context() as during:
-            during.setattr("rgbflow.engine.update_seconds", measured)
+            during.setattr("rgbflow.networks.engine.update_seconds", measured)
             first, networks = load_engine(folder, exported.bundle, "cpu")
         assert type(first) is faster
         assert networks.keys() == ({"rgb", "flow"} if faster is TorchEngine else set())
@@ -140,7 +140,7 @@ def test_an_update_is_one_snippet_of_each_stream_at_its_best(exported, monkeypat
         def logits(self, stream, snippets, crops=1):
             seen.append((stream, snippets.shape))
 
-    monkeypatch.setattr("rgbflow.engine.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("rgbflow.networks.engine.time.perf_counter", lambda: next(clock))
     assert update_seconds(Noted(), exported.bundle) == 2
     assert seen == [("rgb", (1, 3, 80, 106)), ("flow", (1, 8, 80, 106))] * 4
 
@@ -166,7 +166,7 @@ def test_an_engine_whose_scores_are_no_numbers_is_not_used(exported, both, monke
 
 def test_a_library_that_is_not_installed_is_passed_by_or_named(exported, both, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
-    monkeypatch.setattr("rgbflow.engine.update_seconds", lambda engine, bundle: type(engine) is TorchEngine)
+    monkeypatch.setattr("rgbflow.networks.engine.update_seconds", lambda engine, bundle: type(engine) is TorchEngine)
     said = []
     engine, _ = load_engine(both, exported.bundle, "cpu", report=said.append)
     assert type(engine) is OnnxEngine
@@ -195,7 +195,7 @@ def test_what_a_file_does_not_hold_is_refused(exported, both, engine):
 def test_a_precision_that_an_engine_has_not_is_refused_or_passed_by(exported, both, monkeypatch):
     with pytest.raises(InputError, match="onnx computes in fp32, not in bf16"):
         load_engine(both, exported.bundle, "cpu", "onnx", precision="bf16")
-    monkeypatch.setattr("rgbflow.engine.update_seconds", lambda engine, bundle: type(engine) is TorchEngine)
+    monkeypatch.setattr("rgbflow.networks.engine.update_seconds", lambda engine, bundle: type(engine) is TorchEngine)
     said = []
     engine, _ = load_engine(exported.folder, exported.bundle, "cpu", report=said.append, precision="bf16")
     assert (engine.name, said) == ("torch bf16", ["onnx computes in fp32, not in bf16: use openvino or torch"])
@@ -227,7 +227,7 @@ DROPPED = """
 import gc, os, signal, sys
 from pathlib import Path
 from rgbflow.bundle import load_bundle
-from rgbflow.engine import OpenVinoEngine
+from rgbflow.networks.engine import OpenVinoEngine
 
 folder = Path(sys.argv[1])
 first, second = (OpenVinoEngine(folder, load_bundle(folder)) for _ in range(2))

@@ -16,12 +16,20 @@ from rgbflow.bundle import load_bundle, save_bundle, save_stream
 from rgbflow.data.dataset import training_snippets
 from rgbflow.data.splits import load_split
 from rgbflow.data.store import Store
-from rgbflow.engine import TOLERANCES, OnnxEngine, OpenVinoEngine, TorchEngine
-from rgbflow.export import StreamGraph, _kept_in_floats, export, scaling_matrix, to_onnx, to_openvino, with_opset
 from rgbflow.flow import quantise
 from rgbflow.fusion import Fusion, probabilities
 from rgbflow.learn.evaluate import evaluate
-from rgbflow.model import StreamNet
+from rgbflow.networks.engine import TOLERANCES, OnnxEngine, OpenVinoEngine, TorchEngine
+from rgbflow.networks.export import (
+    StreamGraph,
+    _kept_in_floats,
+    export,
+    scaling_matrix,
+    to_onnx,
+    to_openvino,
+    with_opset,
+)
+from rgbflow.networks.stream_net import StreamNet
 from rgbflow.stream import FlowSettings, Preparation, StreamSpec
 from rgbflow.transforms import snippets_to_input
 
@@ -258,7 +266,7 @@ def test_a_hub_id_needs_a_folder_to_write_to(capsys):
 @pytest.mark.parametrize(("package", "to"), [("onnxscript", "onnx"), ("openvino", "openvino")])
 def test_a_missing_package_is_named_with_its_extra(exported, tmp_path, monkeypatch, package, to):
     monkeypatch.setitem(__import__("sys").modules, package, None)
-    monkeypatch.setattr("rgbflow.export.to_onnx", to_onnx if to == "onnx" else lambda *arguments: None)
+    monkeypatch.setattr("rgbflow.networks.export.to_onnx", to_onnx if to == "onnx" else lambda *arguments: None)
     with pytest.raises(InputError, match=rf"pip install 'rgbflow\[{to}\]'"):
         export(exported.folder, exported.bundle, tmp_path / "out", to)
 

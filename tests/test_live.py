@@ -17,7 +17,7 @@ from rgbflow.clip import FrameClip
 from rgbflow.events import EventRules
 from rgbflow.fusion import Fusion
 from rgbflow.live import Ring
-from rgbflow.model import StreamNet
+from rgbflow.networks.stream_net import StreamNet
 from rgbflow.stream import FlowSettings, Preparation, StreamSpec
 from rgbflow.transforms import evaluation_input, read_snippets
 from rgbflow.video.reading import Frame, decode

@@ -15,7 +15,7 @@ from rgbflow import cli
 from rgbflow.bundle import Bundle, load_bundle, save_bundle, save_stream
 from rgbflow.camera import Arrival, in_real_time
 from rgbflow.fusion import Fusion
-from rgbflow.model import StreamNet
+from rgbflow.networks.stream_net import StreamNet
 from rgbflow.stream import FlowSettings, Preparation, StreamSpec
 from rgbflow.video.reading import VideoError
 from rgbflow.video.writing import write_video

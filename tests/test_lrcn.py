@@ -1,8 +1,8 @@
 import torch
 from torch import nn
 
-from rgbflow.lrcn import LRCN
-from rgbflow.model import StreamNet, create_backbone
+from rgbflow.networks.lrcn import LRCN
+from rgbflow.networks.stream_net import StreamNet, create_backbone
 from rgbflow.stream import StreamSpec
 
 

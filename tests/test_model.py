@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from rgbflow.errors import InputError
-from rgbflow.model import StreamNet, WithoutStart, fit_first_convolution, initialise
+from rgbflow.networks.stream_net import StreamNet
+from rgbflow.networks.weights import WithoutStart, fit_first_convolution, initialise
 from rgbflow.stream import StreamSpec
 
 TINY = "test_resnet"

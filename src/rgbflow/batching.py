@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rgbflow.engine import Engine
 from rgbflow.errors import InputError
+from rgbflow.networks.engine import Engine
 from rgbflow.stream import Crops, Stream
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rgbflow.errors import InputError
-from rgbflow.model import StreamNet
+from rgbflow.networks.stream_net import StreamNet
 from rgbflow.transforms import centre_crop
 
 UNLIT = 0.25  # share of its light that a picture keeps where the map is 0

@@ -13,9 +13,9 @@ import numpy as np
 
 from rgbflow.batching import SharedEngine
 from rgbflow.clip import Preparer, stored_flow, stored_frame
-from rgbflow.engine import Engine
 from rgbflow.errors import InputError
 from rgbflow.events import Event, EventFinder, EventRules
+from rgbflow.networks.engine import Engine
 from rgbflow.scene import Scene
 from rgbflow.stream import Preparation, Stream
 from rgbflow.ticks import Ticks

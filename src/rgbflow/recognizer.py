@@ -14,12 +14,12 @@ from rgbflow.bundle import Bundle, fetch_bundle, load_bundle
 from rgbflow.cam import ActivationMaps, class_activation_maps
 from rgbflow.clip import Clip, ClipWindow, FrameClip
 from rgbflow.decision import Decision, decide
-from rgbflow.engine import Engine, TorchEngine, load_engine
 from rgbflow.errors import InputError
 from rgbflow.events import EventRules
 from rgbflow.flow import dequantise, usual_speed
 from rgbflow.live import LiveRecognizer
-from rgbflow.model import StreamNet
+from rgbflow.networks.engine import Engine, TorchEngine, load_engine
+from rgbflow.networks.stream_net import StreamNet
 from rgbflow.sampling import segment_starts, snippet_indices
 from rgbflow.stream import STREAMS, ComputesIn, Crops, EngineName, Stream
 from rgbflow.transforms import evaluation_input, read_snippets

@@ -25,7 +25,7 @@ from rgbflow.learn.evaluate import evaluate
 from rgbflow.learn.spec import flow_spread, make_spec
 from rgbflow.learn.stream_training import StreamTraining
 from rgbflow.learn.train import launched_processes, train
-from rgbflow.model import StreamNet
+from rgbflow.networks.stream_net import StreamNet
 from rgbflow.recognizer import Recognizer
 
 TINY = TrainConfig(

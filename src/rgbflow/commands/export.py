@@ -45,7 +45,7 @@ def export(
     if out is None and not Path(bundle).is_dir():
         raise InputError(f"{bundle} is not a folder here: pass --out, the folder to write to")
     from rgbflow.bundle import fetch_bundle, load_bundle
-    from rgbflow.export import OPSETS, export
+    from rgbflow.networks.export import OPSETS, export
 
     folder = fetch_bundle(bundle)
     record, calibration = load_bundle(folder), None

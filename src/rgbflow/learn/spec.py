@@ -8,7 +8,7 @@ import numpy as np
 from rgbflow.data.jpegs import AnyStore
 from rgbflow.data.splits import SplitClip
 from rgbflow.learn.config import TrainConfig
-from rgbflow.model import image_statistics
+from rgbflow.networks.stream_net import image_statistics
 from rgbflow.sampling import segment_starts
 from rgbflow.stream import SNIPPET_FRAMES, Stream, StreamSpec
 from rgbflow.transforms import mean_of_fields, read_snippets

@@ -11,7 +11,7 @@ from rgbflow.data.dataset import ClipDataset, DrawnBatch, DrawnDataset, EpochLoa
 from rgbflow.errors import InputError
 from rgbflow.learn.config import TrainConfig
 from rgbflow.learn.optimizers import learning_rate_factor, make_optimizer
-from rgbflow.model import StreamNet, later_batch_norms
+from rgbflow.networks.stream_net import StreamNet, later_batch_norms
 
 
 class StreamTraining(L.LightningModule):

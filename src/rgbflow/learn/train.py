@@ -22,6 +22,7 @@ from rgbflow.bundle import RECORD, Bundle, load_bundle, save_stream, with_stream
 from rgbflow.data.dataset import ClipDataset
 from rgbflow.data.jpegs import AnyStore
 from rgbflow.data.splits import Split, check_split
+from rgbflow.device import choose_device, has_fast_bf16
 from rgbflow.errors import InputError
 from rgbflow.learn.callbacks import (
     LAST,
@@ -36,7 +37,8 @@ from rgbflow.learn.config import RESULT_NEUTRAL, TrainConfig
 from rgbflow.learn.curve import Curve
 from rgbflow.learn.spec import make_spec
 from rgbflow.learn.stream_training import StreamTraining, validation_segments
-from rgbflow.model import StreamNet, check_input, choose_device, has_fast_bf16, initialise
+from rgbflow.networks.stream_net import StreamNet, check_input
+from rgbflow.networks.weights import initialise
 from rgbflow.origin import describe_origin
 from rgbflow.processes import is_first_process
 from rgbflow.stream import Stream, StreamSpec

@@ -11,12 +11,13 @@ import torch.nn.functional as F
 from rgbflow.data.dataset import ClipDataset
 from rgbflow.data.jpegs import open_store
 from rgbflow.data.splits import Split, is_lists, load_split
+from rgbflow.device import choose_device, has_fast_bf16
 from rgbflow.learn.config import Optimizer
 from rgbflow.learn.optimizers import make_optimizer
 from rgbflow.learn.spec import form_of_input
 from rgbflow.learn.stream_training import validation_segments
 from rgbflow.learn.tasks import Evaluating, Training, free_devices
-from rgbflow.model import StreamNet, choose_device, has_fast_bf16
+from rgbflow.networks.stream_net import StreamNet
 from rgbflow.origin import describe_machine
 from rgbflow.stream import StreamSpec
 from rgbflow.transforms import Augmentation

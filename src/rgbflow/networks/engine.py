@@ -14,10 +14,12 @@ import numpy as np
 import torch
 
 from rgbflow.bundle import Bundle, load_weights, weights_file
+from rgbflow.device import choose_device, has_fast_bf16
 from rgbflow.errors import InputError, first_line
 from rgbflow.flow import dequantise
 from rgbflow.fusion import probabilities
-from rgbflow.model import StreamNet, WithoutStart, choose_device, has_fast_bf16
+from rgbflow.networks.stream_net import StreamNet
+from rgbflow.networks.weights import WithoutStart
 from rgbflow.stream import ComputesIn, Crops, EngineName, Preparation, Stream, StreamSpec
 from rgbflow.transforms import snippets_to_input
 

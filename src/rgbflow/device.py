@@ -1,0 +1,31 @@
+"""Which device computes, and in which arithmetic."""
+
+import torch
+
+from rgbflow.errors import InputError, first_line
+
+
+def choose_device(device: str = "auto") -> torch.device:
+    """The device a name stands for; "auto" is the first of CUDA, MPS and CPU that is there.
+
+    Raises:
+        InputError: if there is no such device here.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"device {device!r} can't be used here ({first_line(error)}): pass auto or cpu") from error
+    return chosen
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 arithmetic is done by the hardware and so pays off."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return device.type == "cpu" and any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
