@@ -3,8 +3,9 @@ import json
 
 import pytest
 
-from rgbflow import cli, demo
+from rgbflow import cli
 from rgbflow.bundle import load_bundle
+from rgbflow.demo import run as demo
 from rgbflow.fusion import Fusion
 from rgbflow.stream import Preparation
 from rgbflow.video.reading import count_frames

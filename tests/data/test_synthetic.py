@@ -8,8 +8,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from rgbflow.data.painting import HELD_COLOURS, Brush, paint_held
-from rgbflow.data.puppet import (
+from rgbflow.demo.painting import HELD_COLOURS, Brush, paint_held
+from rgbflow.demo.puppet import (
     ANKLE_HEIGHT,
     FOREARM,
     SHIN,
@@ -24,15 +24,7 @@ from rgbflow.data.puppet import (
     step_left,
     wave_flag,
 )
-from rgbflow.data.synthetic import (
-    ACTIONS,
-    MOTIONS,
-    NUM_FRAMES,
-    pick_group,
-    pick_take,
-    render_clip,
-    write_dataset,
-)
+from rgbflow.demo.synthetic import ACTIONS, MOTIONS, NUM_FRAMES, pick_group, pick_take, render_clip, write_dataset
 from rgbflow.errors import InputError
 from rgbflow.video.reading import count_frames, decode, probe
 

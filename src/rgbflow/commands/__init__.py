@@ -1,0 +1,1 @@
+"""The command line's functions, a file for each group of commands, and how results are printed."""

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from rgbflow.commands.flags import EXIT_SOME_FAILED, Flag, Positional, exit_code
+from rgbflow.commands.printing import show
 from rgbflow.errors import InputError
-from rgbflow.printing import show
 from rgbflow.stream import DisPreset, FlowMethod, FlowSettings, Preparation
 
 NOTES_SHOWN = 10  # of `check`: many files have the same harmless oddity

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from rgbflow.printing import print_evaluation, show
+from rgbflow.commands.printing import print_evaluation, show
 
 
 def demo(out: Path = Path("demo"), workers: int = 0, seed: int = 0, json: bool = False) -> int:
@@ -14,7 +14,7 @@ def demo(out: Path = Path("demo"), workers: int = 0, seed: int = 0, json: bool =
         seed: of the data set, the split and the training.
         json: print the figures as JSON.
     """
-    from rgbflow.demo import run_demo
+    from rgbflow.demo.run import run_demo
     from rgbflow.processes import usable_cores
 
     result = run_demo(out, workers or usable_cores(), seed)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from rgbflow.commands.flags import Flag, Positional, check_positive
+from rgbflow.commands.printing import print_calibration, print_evaluation, print_figures, show
 from rgbflow.errors import InputError
-from rgbflow.printing import print_calibration, print_evaluation, print_figures, show
 from rgbflow.stream import ComputesIn, Crops, EngineName
 
 

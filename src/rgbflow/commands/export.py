@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from rgbflow.commands.flags import Flag, Positional
+from rgbflow.commands.printing import show
 from rgbflow.errors import InputError
-from rgbflow.printing import show
 
 CALIBRATION_SNIPPETS = 300  # NNCF's own number
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from rgbflow.commands.flags import Flag, Positional, check_positive
+from rgbflow.commands.printing import print_fig4, print_plan, print_table2, show
 from rgbflow.errors import InputError
 from rgbflow.paper.presets import Scale
-from rgbflow.printing import print_fig4, print_plan, print_table2, show
 from rgbflow.stream import STREAMS
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 from rgbflow.commands.flags import Flag, Positional, check_positive, exit_code
+from rgbflow.commands.printing import show_prediction, show_timeline
 from rgbflow.errors import InputError
-from rgbflow.printing import show_prediction, show_timeline
 from rgbflow.stream import ComputesIn, Crops, EngineName
 
 

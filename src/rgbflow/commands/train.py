@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from rgbflow.commands.flags import Flag, Positional, PresetName, check_positive
+from rgbflow.commands.printing import print_ablation, show
 from rgbflow.learn.config import TrainConfig, load_config, with_algorithm
 from rgbflow.learn.presets import LITE, STRONG
 from rgbflow.paper.presets import table_i
-from rgbflow.printing import print_ablation, show
 from rgbflow.stream import Algorithm, Stream
 
 

@@ -1,0 +1,1 @@
+"""Training, evaluation and calibration, and the pages that report them."""

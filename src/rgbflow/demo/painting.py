@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from rgbflow.data.puppet import HALF_HIPS, HALF_SHOULDERS, Colour, Limb, Person, Pose
+from rgbflow.demo.puppet import HALF_HIPS, HALF_SHOULDERS, Colour, Limb, Person, Pose
 
 # The two things of a pair have the same outline and the same luma (0.299 R + 0.587 G + 0.114 B), so that
 # optical flow, which is computed from gray frames, cannot tell them apart.

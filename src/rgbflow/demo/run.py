@@ -9,7 +9,7 @@ from rgbflow.bundle import RECORD, load_bundle
 from rgbflow.data.layouts import read_class_folders
 from rgbflow.data.splits import Split, make_split
 from rgbflow.data.store import Store, prepare
-from rgbflow.data.synthetic import write_dataset
+from rgbflow.demo.synthetic import write_dataset
 from rgbflow.errors import InputError
 from rgbflow.learn.calibrate import calibrate, record_calibration
 from rgbflow.learn.config import TrainConfig

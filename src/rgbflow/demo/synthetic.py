@@ -21,8 +21,8 @@ import numpy as np
 
 from rgbflow.atomic import write_atomically
 from rgbflow.data.layouts import GROUPS_FILE
-from rgbflow.data.painting import Brush, paint_person, paint_shadow
-from rgbflow.data.puppet import (
+from rgbflow.demo.painting import Brush, paint_person, paint_shadow
+from rgbflow.demo.puppet import (
     Motion,
     Person,
     Style,
@@ -34,7 +34,7 @@ from rgbflow.data.puppet import (
     step_left,
     wave_flag,
 )
-from rgbflow.data.room import paint_room
+from rgbflow.demo.room import paint_room
 from rgbflow.errors import InputError
 from rgbflow.processes import map_in_processes
 from rgbflow.video.writing import write_video

@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 
-from rgbflow.data.painting import shade
-from rgbflow.data.puppet import CLOTHES, Colour
+from rgbflow.demo.painting import shade
+from rgbflow.demo.puppet import CLOTHES, Colour
 
 WIDTH, HEIGHT = 400, 320
 FLOOR_ROW = 216  # where the wall meets the floor

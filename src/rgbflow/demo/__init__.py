@@ -1,0 +1,1 @@
+"""The whole road in minutes, on people that the demo paints itself."""
