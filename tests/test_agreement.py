@@ -12,9 +12,10 @@ from rgbflow.data.splits import SplitClip
 from rgbflow.data.store import Store, prepare, read_ahead
 from rgbflow.flow import FlowSettings
 from rgbflow.networks.stream_net import StreamNet
-from rgbflow.recognizer import Recognizer, sliding_windows
+from rgbflow.recognizer import Recognizer
 from rgbflow.sampling import segment_starts
 from rgbflow.stream import Preparation, StreamSpec
+from rgbflow.timeline import sliding_windows
 from rgbflow.transforms import Augmentation, evaluation_input
 from rgbflow.video.reading import decode
 from rgbflow.video.writing import write_video

@@ -10,9 +10,10 @@ from rgbflow import InputError, Recognizer
 from rgbflow.bundle import load_bundle, save_bundle
 from rgbflow.clip import FrameClip
 from rgbflow.fusion import Fusion
-from rgbflow.recognizer import Prediction, merge_windows, sliding_windows
+from rgbflow.prediction import Prediction
 from rgbflow.sampling import segment_starts
 from rgbflow.stream import Preparation
+from rgbflow.timeline import merge_windows, sliding_windows
 from rgbflow.transforms import Crop, to_input
 from rgbflow.video.reading import Frame
 from rgbflow.video.writing import write_video

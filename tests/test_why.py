@@ -9,7 +9,8 @@ import pytest
 from rgbflow.cam import ActivationMaps
 from rgbflow.errors import InputError
 from rgbflow.overlay import GROUND, MARKS
-from rgbflow.recognizer import Explanation, Prediction
+from rgbflow.prediction import Prediction
+from rgbflow.recognizer import Explanation
 from rgbflow.stream import FlowSettings, Preparation
 from rgbflow.video.reading import decode, probe
 from rgbflow.video.writing import write_video

@@ -6,23 +6,28 @@ Shapes are written with these letters everywhere:
     T frames     C channels     H, W height, width     K classes     N clips
 """
 
+import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rgbflow.errors import InputError
-    from rgbflow.recognizer import Explanation, Prediction, Recognizer, Timeline
+    from rgbflow.prediction import Prediction
+    from rgbflow.recognizer import Explanation, Recognizer
+    from rgbflow.timeline import Timeline
 
 __all__ = ["Explanation", "InputError", "Prediction", "Recognizer", "Timeline"]
+_HOMES = {
+    "Explanation": "rgbflow.recognizer",
+    "InputError": "rgbflow.errors",
+    "Prediction": "rgbflow.prediction",
+    "Recognizer": "rgbflow.recognizer",
+    "Timeline": "rgbflow.timeline",
+}
 
 
 def __getattr__(name: str):
     """Import the public names when they are used: torch takes seconds, `rgbflow --help` must not wait for it."""
-    if name == "InputError":
-        from rgbflow import errors
-
-        return errors.InputError
-    if name in __all__:
-        from rgbflow import recognizer
-
-        return getattr(recognizer, name)
-    raise AttributeError(f"module 'rgbflow' has no attribute {name!r}")
+    module = _HOMES.get(name)
+    if module is None:
+        raise AttributeError(f"module 'rgbflow' has no attribute {name!r}")
+    return getattr(importlib.import_module(module), name)

@@ -1,28 +1,24 @@
 """From a camera's frames to running scores: a ring of frames and flow, a window of snippets, an update."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections import deque
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rgbflow.batching import SharedEngine
+from rgbflow.bundle import Bundle
 from rgbflow.clip import Preparer, stored_flow, stored_frame
 from rgbflow.errors import InputError
 from rgbflow.events import Event, EventFinder, EventRules
 from rgbflow.networks.engine import Engine
+from rgbflow.prediction import Prediction, conclude
 from rgbflow.scene import Scene
 from rgbflow.stream import Preparation, Stream
 from rgbflow.ticks import Ticks
 from rgbflow.transforms import read_snippets
-
-if TYPE_CHECKING:
-    from rgbflow.recognizer import Prediction, Recognizer
 
 VAIN_STARTS = 5  # beginnings without an update after which something is wrong
 
@@ -220,11 +216,11 @@ class LiveRecognizer:
     frame and another `update` in a loop: flow then sees every frame, the networks the newest state.
 
     Args:
-        recognizer: the networks and how their scores are fused.
+        bundle: what the streams see and how their scores are fused.
+        engine: what runs the networks.
         window_seconds: the scores are those of the last so many seconds.
         updates_per_second: at most so many; None gives one for each frame that is used.
         rules: when an action starts and ends.
-        engine: what runs the networks; None is the recogniser's own.
 
     Raises:
         InputError: if the window is too short for a stack, or updates_per_second is not above 0.
@@ -232,13 +228,12 @@ class LiveRecognizer:
 
     def __init__(
         self,
-        recognizer: Recognizer,
+        bundle: Bundle,
+        engine: Engine,
         window_seconds: float,
         updates_per_second: float | None,
         rules: EventRules,
-        engine: Engine | None,
     ):
-        bundle = recognizer.bundle
         if updates_per_second is not None and not updates_per_second > 0:
             raise InputError(f"updates_per_second ({updates_per_second}) must be above 0: 10 suits most uses")
         for stream, spec in bundle.streams.items():
@@ -248,8 +243,8 @@ class LiveRecognizer:
                     f"window_seconds ({window_seconds}) must be at least {needed:.3g}, the length of a snippet of "
                     f"{stream} at {bundle.frame_rate:g} frames a second: 2 is usual"
                 )
-        self.recognizer = recognizer
-        self._engine = engine or recognizer.engine
+        self.bundle = bundle
+        self._engine = engine
         self._ring = Ring(
             bundle.preparation, bundle.frame_rate, {name: spec.stack_length for name, spec in bundle.streams.items()}
         )
@@ -316,7 +311,7 @@ class LiveRecognizer:
             raise
         start = min(window.start_seconds for window in self._windows.values())
         consensus = {stream: window.consensus() for stream, window in self._windows.items()}
-        prediction = self.recognizer.conclude(consensus, start, state.pts_seconds, state.seconds)
+        prediction = conclude(self.bundle, consensus, start, state.pts_seconds, state.seconds)
         events = self._events.push(prediction.scores, start, state.pts_seconds, prediction.is_known)
         latency = time.perf_counter() - state.arrived
         self._last, self._vain_starts = (prediction, state.arrived), 0
@@ -373,7 +368,7 @@ class LiveRecognizer:
 
     def _take_state(self) -> _State | None:
         """The newest snippets of the networks that have to run; None where nothing is due."""
-        ring, specs = self._ring, self.recognizer.bundle.streams
+        ring, specs = self._ring, self.bundle.streams
         if not self._has_news or any(spec.num_items(ring.num_frames) < spec.stack_length for spec in specs.values()):
             return None
         pts = ring.end_seconds

@@ -17,7 +17,7 @@ from rgbflow.video.reading import decode, probe
 from rgbflow.video.writing import write_video
 
 if TYPE_CHECKING:
-    from rgbflow.recognizer import Prediction
+    from rgbflow.prediction import Prediction
 
 SMALLEST_WIDTH, SMALLEST_HEIGHT = (
     200,

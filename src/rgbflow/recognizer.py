@@ -1,108 +1,29 @@
-"""From a video to a label: the recogniser that a bundle holds, and its answers."""
+"""The public face of a bundle: label a video, follow a long one, watch a camera, explain an answer."""
 
 import time
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from rgbflow import fusion
 from rgbflow.bundle import Bundle, fetch_bundle, load_bundle
 from rgbflow.cam import ActivationMaps, class_activation_maps
-from rgbflow.clip import Clip, ClipWindow, FrameClip
-from rgbflow.decision import Decision, decide
+from rgbflow.clip import Clip, FrameClip
 from rgbflow.errors import InputError
 from rgbflow.events import EventRules
 from rgbflow.flow import dequantise, usual_speed
 from rgbflow.live import LiveRecognizer
 from rgbflow.networks.engine import Engine, TorchEngine, load_engine
 from rgbflow.networks.stream_net import StreamNet
+from rgbflow.prediction import Prediction, conclude
 from rgbflow.sampling import segment_starts, snippet_indices
 from rgbflow.stream import STREAMS, ComputesIn, Crops, EngineName, Stream
+from rgbflow.timeline import Timeline, merge_windows, sliding_windows
 from rgbflow.transforms import evaluation_input, read_snippets
-from rgbflow.video.reading import Frame, count_frames, decode
+from rgbflow.video.reading import count_frames, decode
 
-UNKNOWN = "unknown"  # the label of what is none of the classes
 NUM_SNIPPETS = 25  # of a clip at test time (Simonyan and Zisserman 2014, section 6)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One class and its probability."""
-
-    label: str
-    score: float
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a recogniser says about a clip.
-
-    Attributes:
-        classes: K names.
-        scores: (K,) float64, probabilities after fusion.
-        stream_scores: per stream (K,) float64, probabilities of that stream alone.
-        start_seconds, end_seconds: the part of the video that was looked at.
-        seconds: time spent per stage: decode (with resizing) and flow where a file was read, each network, fusion.
-        threshold: the clip is none of the classes if no score is above it; None where the bundle has none.
-    """
-
-    classes: tuple[str, ...]
-    scores: np.ndarray
-    stream_scores: dict[Stream, np.ndarray]
-    start_seconds: float
-    end_seconds: float
-    seconds: dict[str, float]
-    threshold: float | None = None
-
-    @property
-    def is_known(self) -> bool:
-        """Whether it is one of the classes; asks the score, so a class may be named "unknown"."""
-        return self.threshold is None or self.score > self.threshold
-
-    @property
-    def label(self) -> str:
-        """The likeliest class, or "unknown" if it is not likely enough; `top` shows the classes all the same."""
-        return self.top(1)[0].label if self.is_known else UNKNOWN
-
-    @property
-    def score(self) -> float:
-        """The probability of the likeliest class."""
-        return self.top(1)[0].score
-
-    def top(self, count: int = 5) -> list[Answer]:
-        """The likeliest classes after fusion, best first."""
-        return self._top(self.scores, count)
-
-    def stream_top(self, stream: Stream, count: int = 5) -> list[Answer]:
-        """The likeliest classes for one stream alone, best first."""
-        return self._top(self.stream_scores[stream], count)
-
-    @property
-    def decision(self) -> Decision:
-        """Which stream the answer comes from, and how sure each was."""
-        return decide(self.classes, self.scores, self.stream_scores)
-
-    def as_dict(self, count: int = 5) -> dict:
-        """A form for JSON."""
-        answers = {"fused": self.top(count), **{name: self.stream_top(name, count) for name in self.stream_scores}}
-        return {
-            "label": self.label,
-            "is_known": self.is_known,
-            "score": self.score,
-            "start_seconds": self.start_seconds,
-            "end_seconds": self.end_seconds,
-            "decision": self.decision.as_dict(),
-            "top": {name: [vars(answer) for answer in row] for name, row in answers.items()},
-            "seconds": self.seconds,
-        }
-
-    def _top(self, scores: np.ndarray, count: int) -> list[Answer]:
-        best = np.argsort(-scores, kind="stable")[:count]
-        return [Answer(self.classes[index], float(scores[index])) for index in best]
 
 
 @dataclass(frozen=True)
@@ -119,26 +40,6 @@ class Explanation:
     prediction: Prediction
     maps: dict[Stream, ActivationMaps]
     full_scale: float | None
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A stretch of a long video with one label, perhaps "unknown"; its score, of the likeliest class, is the mean over
-    the stretch."""
-
-    start_seconds: float
-    end_seconds: float
-    label: str
-    score: float
-    is_known: bool = True
-
-
-@dataclass(frozen=True)
-class Timeline:
-    """What a recogniser says about a long video, as it goes on: its windows and the segments they add up to."""
-
-    segments: list[Segment]
-    windows: list[Prediction]
 
 
 class Recognizer:
@@ -203,25 +104,7 @@ class Recognizer:
             snippets = read_snippets(clip, spec, starts).numpy()
             logits[stream] = self.engine.logits(stream, snippets, crops).mean(axis=0)  # the consensus
             seconds[f"{stream} network"] = time.perf_counter() - began
-        return self.conclude(logits, clip.start_seconds, clip.end_seconds, seconds)
-
-    def conclude(
-        self, logits: dict[Stream, np.ndarray], start_seconds: float, end_seconds: float, seconds: dict[str, float]
-    ) -> Prediction:
-        """Fuse what the streams say.
-
-        Args:
-            logits: per stream (K,) float32, the consensus of its snippets.
-            start_seconds: of the part that was looked at.
-            end_seconds: of it.
-            seconds: time spent per stage so far.
-        """
-        began = time.perf_counter()
-        stream_scores = {stream: fusion.probabilities(values) for stream, values in logits.items()}
-        scores = self.bundle.fusion.fuse(stream_scores)
-        seconds = {**seconds, "fusion": time.perf_counter() - began}
-        span, threshold = (start_seconds, end_seconds), self.bundle.fusion.threshold
-        return Prediction(self.bundle.classes, scores, stream_scores, *span, seconds, threshold)
+        return conclude(self.bundle, logits, clip.start_seconds, clip.end_seconds, seconds)
 
     def live(
         self,
@@ -244,7 +127,7 @@ class Recognizer:
             InputError: if the window is too short for a stack, or updates_per_second is not above 0.
         """
         rules = rules or EventRules.suited_to(len(self.bundle.classes), self.bundle.fusion.threshold)
-        return LiveRecognizer(self, window_seconds, updates_per_second, rules, engine)
+        return LiveRecognizer(self.bundle, engine or self.engine, window_seconds, updates_per_second, rules)
 
     def explain(self, video: str | Path | Clip, num_snippets: int = NUM_SNIPPETS, crops: Crops = 1) -> Explanation:
         """Label a clip as `predict` does, and show where in its frames and its flow each stream found the answer.
@@ -343,66 +226,3 @@ class Recognizer:
         spec = self.bundle.streams[stream]
         spec.require_frames(num_frames, name)
         return segment_starts(spec.num_items(num_frames), num_snippets, spec.stack_length)
-
-
-def sliding_windows(
-    frames: Iterable[Frame], clip: FrameClip, window_seconds: float, step_seconds: float
-) -> Iterator[ClipWindow]:
-    """Push frames into a clip and give a window of it every `step_seconds`; frames behind the windows are forgotten.
-
-    The last window ends with the last frame and is as long as the others; a video shorter than a window gives one.
-    Steps in which no frame came give none. Each window is to be read before the next is asked for.
-    """
-    times: list[float] = []  # of all frames: 8 bytes each
-    start, given = 0.0, 0  # of the next window, from the first frame on; frames there were when the last was given
-    for frame in frames:
-        while times and frame.pts_seconds - times[0] >= start + window_seconds:
-            first = bisect_left(times, times[0] + start - 1e-9)
-            if first < len(times) and given < len(times):
-                yield ClipWindow(clip, first, len(times) - first, times[first], frame.pts_seconds)
-                given = len(times)
-            start += step_seconds
-            # The last window may begin up to a step before the next.
-            clip.forget(bisect_left(times, times[0] + start - step_seconds))
-        clip.push(frame.pixels, frame.pts_seconds)
-        times.append(frame.pts_seconds)
-    if given < len(times):
-        first = bisect_left(times, clip.end_seconds - window_seconds - 1e-9)
-        yield ClipWindow(clip, first, len(times) - first, times[first], clip.end_seconds)
-
-
-def merge_windows(windows: list[Prediction], step_seconds: float) -> list[Segment]:
-    """Average overlapping windows over steps of the video and join neighbouring steps with the same label.
-
-    The windows begin, and end, one after the other.
-    Where no window was, because the recording has a gap, there is no segment.
-    """
-    if not windows:
-        return []
-    begin, end = windows[0].start_seconds, windows[-1].end_seconds
-    edges = np.append(np.arange(begin, end - 1e-6, step_seconds), end)
-    segments: list[Segment] = []
-    first = last = 0  # the windows from first to before last hold the middle of the step
-    for start, stop in pairwise(edges.tolist()):
-        middle = (start + stop) / 2
-        while last < len(windows) and windows[last].start_seconds <= middle:
-            last += 1
-        while first < last and windows[first].end_seconds < middle:
-            first += 1
-        if first < last:
-            step = replace(windows[0], scores=np.mean([window.scores for window in windows[first:last]], axis=0))
-            segments.append(Segment(start, stop, step.label, step.score, step.is_known))
-    return _join_equal_neighbours(segments)
-
-
-def _join_equal_neighbours(steps: list[Segment]) -> list[Segment]:
-    joined = steps[:1]
-    for step in steps[1:]:
-        last = joined[-1]
-        if (step.label, step.is_known) != (last.label, last.is_known) or step.start_seconds > last.end_seconds:
-            joined.append(step)
-            continue
-        old, new = last.end_seconds - last.start_seconds, step.end_seconds - step.start_seconds
-        score = (last.score * old + step.score * new) / (old + new)
-        joined[-1] = replace(last, end_seconds=step.end_seconds, score=score)
-    return joined

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from rgbflow.paper.fig4 import Figure4
     from rgbflow.paper.plan import Plan
     from rgbflow.paper.table2 import Table2
-    from rgbflow.recognizer import Prediction, Timeline
+    from rgbflow.prediction import Prediction
+    from rgbflow.timeline import Timeline
 
 
 def show(result: dict, as_json: bool, line: str = "") -> None:

@@ -16,8 +16,9 @@ from rgbflow.learn.config import TrainConfig
 from rgbflow.learn.evaluate import Evaluation, evaluate, make_report, record_figures
 from rgbflow.learn.report import write_report
 from rgbflow.learn.train import train
+from rgbflow.prediction import Prediction
 from rgbflow.progress import track
-from rgbflow.recognizer import Prediction, Recognizer
+from rgbflow.recognizer import Recognizer
 from rgbflow.stream import STREAMS, FlowSettings, Preparation
 from rgbflow.why import write_why
 

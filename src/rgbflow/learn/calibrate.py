@@ -27,7 +27,8 @@ from rgbflow.fusion import METHODS, Fusion, Method, log_scores
 from rgbflow.learn.evaluate import label_clips, stream_scores
 from rgbflow.learn.metrics import calibration_error
 from rgbflow.origin import describe_origin
-from rgbflow.recognizer import NUM_SNIPPETS, Prediction, Recognizer
+from rgbflow.prediction import Prediction
+from rgbflow.recognizer import NUM_SNIPPETS, Recognizer
 from rgbflow.stream import Crops, Stream
 
 FEWEST_CLIPS = 5

@@ -30,7 +30,8 @@ from rgbflow.learn.metrics import (
 from rgbflow.learn.report import PICTURE_WIDTH, Example, Report, Why
 from rgbflow.learn.scores import ScoreFile
 from rgbflow.origin import describe_origin
-from rgbflow.recognizer import NUM_SNIPPETS, Prediction, Recognizer
+from rgbflow.prediction import Prediction
+from rgbflow.recognizer import NUM_SNIPPETS, Recognizer
 from rgbflow.stream import Crops
 from rgbflow.why import stream_picture
 

@@ -1,0 +1,113 @@
+"""What a recogniser says of a clip: a probability for each class, of each stream and of both."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from rgbflow.bundle import Bundle
+from rgbflow.decision import Decision, decide
+from rgbflow.fusion import probabilities
+from rgbflow.stream import Stream
+
+UNKNOWN = "unknown"  # the label of what is none of the classes
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One class and its probability."""
+
+    label: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a recogniser says about a clip.
+
+    Attributes:
+        classes: K names.
+        scores: (K,) float64, probabilities after fusion.
+        stream_scores: per stream (K,) float64, probabilities of that stream alone.
+        start_seconds, end_seconds: the part of the video that was looked at.
+        seconds: time spent per stage: decode (with resizing) and flow where a file was read, each network, fusion.
+        threshold: the clip is none of the classes if no score is above it; None where the bundle has none.
+    """
+
+    classes: tuple[str, ...]
+    scores: np.ndarray
+    stream_scores: dict[Stream, np.ndarray]
+    start_seconds: float
+    end_seconds: float
+    seconds: dict[str, float]
+    threshold: float | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is one of the classes; asks the score, so a class may be named "unknown"."""
+        return self.threshold is None or self.score > self.threshold
+
+    @property
+    def label(self) -> str:
+        """The likeliest class, or "unknown" if it is not likely enough; `top` shows the classes all the same."""
+        return self.top(1)[0].label if self.is_known else UNKNOWN
+
+    @property
+    def score(self) -> float:
+        """The probability of the likeliest class."""
+        return self.top(1)[0].score
+
+    def top(self, count: int = 5) -> list[Answer]:
+        """The likeliest classes after fusion, best first."""
+        return self._top(self.scores, count)
+
+    def stream_top(self, stream: Stream, count: int = 5) -> list[Answer]:
+        """The likeliest classes for one stream alone, best first."""
+        return self._top(self.stream_scores[stream], count)
+
+    @property
+    def decision(self) -> Decision:
+        """Which stream the answer comes from, and how sure each was."""
+        return decide(self.classes, self.scores, self.stream_scores)
+
+    def as_dict(self, count: int = 5) -> dict:
+        """A form for JSON."""
+        answers = {"fused": self.top(count), **{name: self.stream_top(name, count) for name in self.stream_scores}}
+        return {
+            "label": self.label,
+            "is_known": self.is_known,
+            "score": self.score,
+            "start_seconds": self.start_seconds,
+            "end_seconds": self.end_seconds,
+            "decision": self.decision.as_dict(),
+            "top": {name: [vars(answer) for answer in row] for name, row in answers.items()},
+            "seconds": self.seconds,
+        }
+
+    def _top(self, scores: np.ndarray, count: int) -> list[Answer]:
+        best = np.argsort(-scores, kind="stable")[:count]
+        return [Answer(self.classes[index], float(scores[index])) for index in best]
+
+
+def conclude(
+    bundle: Bundle,
+    logits: dict[Stream, np.ndarray],
+    start_seconds: float,
+    end_seconds: float,
+    seconds: dict[str, float],
+) -> Prediction:
+    """Fuse what the streams say of a clip.
+
+    Args:
+        bundle: whose classes, fusion and "unknown" threshold.
+        logits: per stream (K,) float32, the consensus of its snippets.
+        start_seconds: of the part that was looked at.
+        end_seconds: of it.
+        seconds: time spent per stage so far.
+    """
+    began = time.perf_counter()
+    stream_scores = {stream: probabilities(values) for stream, values in logits.items()}
+    scores = bundle.fusion.fuse(stream_scores)
+    seconds = {**seconds, "fusion": time.perf_counter() - began}
+    threshold = bundle.fusion.threshold
+    return Prediction(bundle.classes, scores, stream_scores, start_seconds, end_seconds, seconds, threshold)

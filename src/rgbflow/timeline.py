@@ -1,0 +1,95 @@
+"""A long video as it goes on: windows that slide over it, and the segments that they add up to."""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+
+from rgbflow.clip import ClipWindow, FrameClip
+from rgbflow.prediction import Prediction
+from rgbflow.video.reading import Frame
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of a long video with one label, perhaps "unknown"; its score, of the likeliest class, is the mean over
+    the stretch."""
+
+    start_seconds: float
+    end_seconds: float
+    label: str
+    score: float
+    is_known: bool = True
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """What a recogniser says about a long video, as it goes on: its windows and the segments they add up to."""
+
+    segments: list[Segment]
+    windows: list[Prediction]
+
+
+def sliding_windows(
+    frames: Iterable[Frame], clip: FrameClip, window_seconds: float, step_seconds: float
+) -> Iterator[ClipWindow]:
+    """Push frames into a clip and give a window of it every `step_seconds`; frames behind the windows are forgotten.
+
+    The last window ends with the last frame and is as long as the others; a video shorter than a window gives one.
+    Steps in which no frame came give none. Each window is to be read before the next is asked for.
+    """
+    times: list[float] = []  # of all frames: 8 bytes each
+    start, given = 0.0, 0  # of the next window, from the first frame on; frames there were when the last was given
+    for frame in frames:
+        while times and frame.pts_seconds - times[0] >= start + window_seconds:
+            first = bisect_left(times, times[0] + start - 1e-9)
+            if first < len(times) and given < len(times):
+                yield ClipWindow(clip, first, len(times) - first, times[first], frame.pts_seconds)
+                given = len(times)
+            start += step_seconds
+            # The last window may begin up to a step before the next.
+            clip.forget(bisect_left(times, times[0] + start - step_seconds))
+        clip.push(frame.pixels, frame.pts_seconds)
+        times.append(frame.pts_seconds)
+    if given < len(times):
+        first = bisect_left(times, clip.end_seconds - window_seconds - 1e-9)
+        yield ClipWindow(clip, first, len(times) - first, times[first], clip.end_seconds)
+
+
+def merge_windows(windows: list[Prediction], step_seconds: float) -> list[Segment]:
+    """Average overlapping windows over steps of the video and join neighbouring steps with the same label.
+
+    The windows begin, and end, one after the other.
+    Where no window was, because the recording has a gap, there is no segment.
+    """
+    if not windows:
+        return []
+    begin, end = windows[0].start_seconds, windows[-1].end_seconds
+    edges = np.append(np.arange(begin, end - 1e-6, step_seconds), end)
+    segments: list[Segment] = []
+    first = last = 0  # the windows from first to before last hold the middle of the step
+    for start, stop in pairwise(edges.tolist()):
+        middle = (start + stop) / 2
+        while last < len(windows) and windows[last].start_seconds <= middle:
+            last += 1
+        while first < last and windows[first].end_seconds < middle:
+            first += 1
+        if first < last:
+            step = replace(windows[0], scores=np.mean([window.scores for window in windows[first:last]], axis=0))
+            segments.append(Segment(start, stop, step.label, step.score, step.is_known))
+    return _join_equal_neighbours(segments)
+
+
+def _join_equal_neighbours(steps: list[Segment]) -> list[Segment]:
+    joined = steps[:1]
+    for step in steps[1:]:
+        last = joined[-1]
+        if (step.label, step.is_known) != (last.label, last.is_known) or step.start_seconds > last.end_seconds:
+            joined.append(step)
+            continue
+        old, new = last.end_seconds - last.start_seconds, step.end_seconds - step.start_seconds
+        score = (last.score * old + step.score * new) / (old + new)
+        joined[-1] = replace(last, end_seconds=step.end_seconds, score=score)
+    return joined
