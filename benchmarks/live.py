@@ -25,13 +25,13 @@ import torch
 from pages import write_page
 
 from rgbflow import Recognizer
-from rgbflow.batching import SharedEngine
-from rgbflow.camera import in_real_time
-from rgbflow.feed import Feed
-from rgbflow.live import LiveRecognizer, Update
+from rgbflow.live.batching import SharedEngine
+from rgbflow.live.camera import in_real_time
+from rgbflow.live.feed import Feed
+from rgbflow.live.session import LiveRecognizer, Update
+from rgbflow.live.watch import watch
 from rgbflow.origin import describe_origin
 from rgbflow.video.reading import Frame, decode
-from rgbflow.watch import watch
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "live.md"
 RATE = 30.0  # frames per second of the camera

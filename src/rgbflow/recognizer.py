@@ -11,9 +11,9 @@ from rgbflow.bundle import Bundle, fetch_bundle, load_bundle
 from rgbflow.cam import ActivationMaps, class_activation_maps
 from rgbflow.clip import Clip, FrameClip
 from rgbflow.errors import InputError
-from rgbflow.events import EventRules
 from rgbflow.flow import dequantise, usual_speed
-from rgbflow.live import LiveRecognizer
+from rgbflow.live.events import EventRules
+from rgbflow.live.session import LiveRecognizer
 from rgbflow.networks.engine import Engine, TorchEngine, load_engine
 from rgbflow.networks.stream_net import StreamNet
 from rgbflow.prediction import Prediction, conclude

@@ -47,13 +47,13 @@ def live(
     """
     from rich.console import Console
 
-    from rgbflow.camera import capture, is_address, is_device, without_password
-    from rgbflow.dashboard import Dashboard, Lines
-    from rgbflow.events import EventRules
-    from rgbflow.feed import Feed
-    from rgbflow.outlets import JsonLines, Osc
+    from rgbflow.live.camera import capture, is_address, is_device, without_password
+    from rgbflow.live.dashboard import Dashboard, Lines
+    from rgbflow.live.events import EventRules
+    from rgbflow.live.feed import Feed
+    from rgbflow.live.outlets import JsonLines, Osc
+    from rgbflow.live.watch import watch
     from rgbflow.recognizer import Recognizer
-    from rgbflow.watch import watch
 
     with ExitStack() as stack:
         outlets = [Osc(osc)] if osc else []

@@ -33,7 +33,7 @@ class IntraWriter:
         path: the file (.mkv), replaced where it exists.
         frames_per_second: above 0, for players only; above 500 it is written as 500.
         metadata: any keys and texts.
-        jpeg_quality: 1 to 100 writes each frame as a JPEG (`rgbflow.jpeg`); None loses nothing (FFV1).
+        jpeg_quality: 1 to 100 writes each frame as a JPEG (`jpeg.py`); None loses nothing (FFV1).
 
     Raises:
         InputError: if the file cannot be written (full disk, no permission) or gets no frames.

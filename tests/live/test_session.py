@@ -14,9 +14,9 @@ from torch import nn
 from rgbflow import InputError, Recognizer
 from rgbflow.bundle import Bundle
 from rgbflow.clip import FrameClip
-from rgbflow.events import EventRules
 from rgbflow.fusion import Fusion
-from rgbflow.live import Ring
+from rgbflow.live.events import EventRules
+from rgbflow.live.session import Ring
 from rgbflow.networks.stream_net import StreamNet
 from rgbflow.stream import FlowSettings, Preparation, StreamSpec
 from rgbflow.transforms import evaluation_input, read_snippets
@@ -218,7 +218,7 @@ def test_updates_can_be_limited():
 def clock(monkeypatch):
     """A clock that stands still until a test puts it forward."""
     clock = SimpleNamespace(now=1000.0, perf_counter=lambda: clock.now)
-    monkeypatch.setattr("rgbflow.live.time", clock)
+    monkeypatch.setattr("rgbflow.live.session.time", clock)
     return clock
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Protocol
 
 from rgbflow.errors import InputError
-from rgbflow.events import Event
-from rgbflow.live import Update
+from rgbflow.live.events import Event
+from rgbflow.live.session import Update
 
 NUM_SCORES = 5  # classes of an update that are told
 

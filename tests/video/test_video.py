@@ -6,6 +6,7 @@ import subprocess
 import tracemalloc
 from pathlib import Path
 
+import av
 import cv2
 import imageio_ffmpeg
 import numpy as np
@@ -18,7 +19,7 @@ from rgbflow.video.intra import IntraReader, IntraWriter
 from rgbflow.video.reading import VideoError, count_frames, decode, probe
 from rgbflow.video.writing import write_video
 
-DATA = Path(os.environ.get("RGBFLOW_DATA", Path(__file__).parents[2] / "shared" / "data"))
+DATA = Path(os.environ.get("RGBFLOW_DATA", Path(__file__).parents[3] / "shared" / "data"))
 SOURCE = ["-f", "lavfi", "-i", "testsrc=size=64x48:rate=25:duration=0.48"]  # 12 frames
 LARGE = "testsrc=size=256x192:rate=25:duration=1"  # 25 frames
 
@@ -579,8 +580,8 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch, write):
         os.symlink("/dev/full", temporary.removeprefix("file:"))
         return really_open(temporary, *arguments, **options)
 
-    really_open = video.av.open
-    monkeypatch.setattr(video.av, "open", full)
+    really_open = av.open
+    monkeypatch.setattr(av, "open", full)
     with pytest.raises(InputError, match=re.escape(str(path)) + r".*No space left on device.*: free space") as caught:
         write(path, (rng.integers(0, 256, (120, 160, 3), dtype=np.uint8) for _ in range(50)))
     assert "\n" not in str(caught.value)

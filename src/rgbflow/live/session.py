@@ -8,16 +8,16 @@ from functools import cached_property
 
 import numpy as np
 
-from rgbflow.batching import SharedEngine
 from rgbflow.bundle import Bundle
 from rgbflow.clip import Preparer, stored_flow, stored_frame
 from rgbflow.errors import InputError
-from rgbflow.events import Event, EventFinder, EventRules
+from rgbflow.live.batching import SharedEngine
+from rgbflow.live.events import Event, EventFinder, EventRules
+from rgbflow.live.scene import Scene
+from rgbflow.live.ticks import Ticks
 from rgbflow.networks.engine import Engine
 from rgbflow.prediction import Prediction, conclude
-from rgbflow.scene import Scene
 from rgbflow.stream import Preparation, Stream
-from rgbflow.ticks import Ticks
 from rgbflow.transforms import read_snippets
 
 VAIN_STARTS = 5  # beginnings without an update after which something is wrong

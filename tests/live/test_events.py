@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rgbflow import InputError
-from rgbflow.events import EventFinder, EventRules
+from rgbflow.live.events import EventFinder, EventRules
 
 CLASSES = ("sit", "wave", "walk", "run", "jump")
 

@@ -12,9 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from rgbflow.events import Event
-from rgbflow.feed import Feed
-from rgbflow.live import Update
+from rgbflow.live.events import Event
+from rgbflow.live.feed import Feed
+from rgbflow.live.session import Update
 
 STAGES = ("capture", "flow", "rgb network", "flow network", "fusion", "frame to label")
 REMEMBERED = 300  # updates that the times are taken from

@@ -6,9 +6,9 @@ import pytest
 from rich.console import Console
 
 from rgbflow import Prediction
-from rgbflow.dashboard import REMEMBERED, Dashboard, Lines, Times
-from rgbflow.events import Event
-from rgbflow.live import Update
+from rgbflow.live.dashboard import REMEMBERED, Dashboard, Lines, Times
+from rgbflow.live.events import Event
+from rgbflow.live.session import Update
 
 START = Event("start", "wave", 0.75, 1.5, None, 0.5, 2.5, 0.04)
 END = Event("end", "wave", 0.5, 1.5, 4.25, 3.0, 5.0, 0.03)

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from rgbflow import camera
-from rgbflow.camera import capture, in_real_time, is_address, is_device
+from rgbflow.live import camera
+from rgbflow.live.camera import capture, in_real_time, is_address, is_device
 from rgbflow.video import jpeg
 from rgbflow.video.broadcast import Broadcast
 from rgbflow.video.reading import Frame, VideoError, decode

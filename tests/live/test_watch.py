@@ -1,5 +1,6 @@
 """A feed, a live recogniser and an engine that is slower than the camera, in the test's own rhythm."""
 
+import sys
 import threading
 from types import SimpleNamespace
 
@@ -8,12 +9,12 @@ import pytest
 
 from rgbflow import InputError
 from rgbflow.bundle import Bundle
-from rgbflow.camera import Arrival
-from rgbflow.feed import Feed
+from rgbflow.live.camera import Arrival
+from rgbflow.live.feed import Feed
+from rgbflow.live.watch import watch
 from rgbflow.recognizer import Recognizer
 from rgbflow.stream import FlowSettings, Preparation, StreamSpec
 from rgbflow.video.reading import VideoError
-from rgbflow.watch import watch
 
 SPEC = StreamSpec("flow", "none", 32, 2, (0.5,) * 2, (0.1,) * 2)
 
@@ -144,7 +145,9 @@ def test_news_that_come_as_the_waiting_ends_are_not_lost(monkeypatch):
             self.missed |= came
             return came and not first
 
-    monkeypatch.setattr("rgbflow.watch.threading", SimpleNamespace(Event=JustMissed, Thread=threading.Thread))
+    monkeypatch.setattr(
+        sys.modules[watch.__module__], "threading", SimpleNamespace(Event=JustMissed, Thread=threading.Thread)
+    )
     engine, told, ended = SlowEngine(), threading.Event(), []
     engine.permits.release(100)
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import replace
 
-from rgbflow.camera import Arrival
 from rgbflow.errors import InputError
+from rgbflow.live.camera import Arrival
 
 
 class Feed:

@@ -368,12 +368,12 @@ def test_an_unreadable_folder_gets_one_line(rgbflow_command, tmp_path):
 
 
 def test_a_full_disk_gets_one_line_and_leaves_nothing(world, tmp_path, rgbflow_command, monkeypatch):
-    from rgbflow import video
+    from rgbflow.video import writing
 
     def full(*arguments, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(video._Encoder, "write", full)
+    monkeypatch.setattr(writing._Encoder, "write", full)
     code, _, error = rgbflow_command("prepare", world.videos, "--out", tmp_path / "out", "--workers", "1")
     assert code == 1
     assert "No space left on device" in error

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from rgbflow import InputError
-from rgbflow.batching import SharedEngine
 from rgbflow.bundle import Bundle
+from rgbflow.live.batching import SharedEngine
 from rgbflow.recognizer import Recognizer
 from rgbflow.stream import Preparation, StreamSpec
 
@@ -88,7 +88,7 @@ def patient(monkeypatch):
     """Makes an engine that forgets no caller, and whose deadlines are far ahead: requests arrive by the real clock."""
 
     def make(echo):
-        monkeypatch.setattr("rgbflow.batching.time", SimpleNamespace(monotonic=lambda: 0.0))
+        monkeypatch.setattr("rgbflow.live.batching.time", SimpleNamespace(monotonic=lambda: 0.0))
         return SharedEngine(echo, deadline_seconds=1.0)
 
     return make

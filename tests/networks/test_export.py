@@ -288,7 +288,7 @@ def test_float_input_loads_again_as_a_bundle(exported, tmp_path):
 
 def test_the_example_of_the_docs_runs(exported, tmp_path, monkeypatch, capsys):
     """It knows nothing of rgbflow."""
-    page = (Path(__file__).parents[1] / "docs" / "export.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     assert "rgbflow" not in example
     (tmp_path / "shared").mkdir()

@@ -11,9 +11,9 @@ from pythonosc.dispatcher import Dispatcher
 from pythonosc.osc_server import BlockingOSCUDPServer
 
 from rgbflow import InputError, Prediction
-from rgbflow.events import Event
-from rgbflow.live import Update
-from rgbflow.outlets import JsonLines, Osc
+from rgbflow.live.events import Event
+from rgbflow.live.outlets import JsonLines, Osc
+from rgbflow.live.session import Update
 
 START = Event("start", "Wave ✋", 0.75, 1.5, None, 0.5, 2.5, 0.04)
 END = Event("end", "Wave ✋", 0.5, 1.5, 4.25, 3.0, 5.0, 0.03)

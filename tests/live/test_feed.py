@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from rgbflow import InputError
-from rgbflow.camera import Arrival
-from rgbflow.feed import Feed
+from rgbflow.live.camera import Arrival
+from rgbflow.live.feed import Feed
 from rgbflow.video.reading import VideoError
 
 

@@ -3,8 +3,8 @@
 import threading
 from collections.abc import Callable, Iterator
 
-from rgbflow.feed import Feed
-from rgbflow.live import LiveRecognizer, Update
+from rgbflow.live.feed import Feed
+from rgbflow.live.session import LiveRecognizer, Update
 
 
 def watch(live: LiveRecognizer, feed: Feed, report: Callable[[str], None] = lambda line: None) -> Iterator[Update]:

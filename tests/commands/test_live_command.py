@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from rgbflow import camera as cameras
 from rgbflow import cli
 from rgbflow.bundle import Bundle, load_bundle, save_bundle, save_stream
-from rgbflow.camera import Arrival, in_real_time
 from rgbflow.fusion import Fusion
+from rgbflow.live import camera as cameras
+from rgbflow.live.camera import Arrival, in_real_time
 from rgbflow.networks.stream_net import StreamNet
 from rgbflow.stream import FlowSettings, Preparation, StreamSpec
 from rgbflow.video.reading import VideoError

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rgbflow.ticks import LONGEST_GAP_SECONDS, Step, Ticks
+from rgbflow.live.ticks import LONGEST_GAP_SECONDS, Step, Ticks
 
 
 def steps(times, rate=25.0):

@@ -1,6 +1,6 @@
 import numpy as np
 
-from rgbflow.scene import Scene
+from rgbflow.live.scene import Scene
 
 
 def looks(frames, rate=25):

@@ -1,0 +1,10 @@
+"""Frames as they come, to events: a camera, its newest frame, running scores, what starts and ends, where it goes."""
+
+from rgbflow.live.batching import SharedEngine
+from rgbflow.live.camera import capture
+from rgbflow.live.events import Event, EventRules
+from rgbflow.live.feed import Feed
+from rgbflow.live.session import LiveRecognizer, Update
+from rgbflow.live.watch import watch
+
+__all__ = ["Event", "EventRules", "Feed", "LiveRecognizer", "SharedEngine", "Update", "capture", "watch"]
