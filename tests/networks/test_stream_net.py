@@ -189,3 +189,17 @@ def test_a_network_whose_weights_are_loaded_next_draws_no_random_numbers(backbon
     assert all(torch.equal(one, other) for one, other in zip(bare.parameters(), started.parameters(), strict=True))
     inputs = torch.rand(1, 1, 3, 224, 224)
     assert torch.equal(bare.eval()(inputs), started.eval()(inputs))  # what is not in the weights is there too
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "backbone", "stack_length"),
+    [("two-stream", "test_resnet", 1), ("c3d", "c3d_quarter", 16), ("lrcn", "test_resnet", 16)],
+)
+def test_features_are_what_the_classifier_reads(algorithm, backbone, stack_length):
+    spec = StreamSpec("rgb", backbone, 32, stack_length, (0.5,) * 3, (0.5,) * 3, algorithm=algorithm)
+    network = StreamNet(spec, 5).eval()
+    classifier = next(one for one in reversed(list(network.modules())) if isinstance(one, torch.nn.Linear))
+    snippets = torch.randn(2, 3, spec.channels, 32, 32)
+    features = network.features(snippets)
+    assert features.shape == (2, 3, classifier.in_features)
+    assert torch.allclose(classifier(features).mean(dim=1), network(snippets), atol=1e-5)

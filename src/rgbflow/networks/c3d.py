@@ -53,14 +53,14 @@ class C3D(nn.Module):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 nn.init.zeros_(layer.bias)
 
-    def forward(self, snippets: Tensor) -> Tensor:
-        """Class logits of snippets.
+    def embed(self, snippets: Tensor) -> Tensor:
+        """What the classifier reads: the answers of fc7.
 
         Args:
             snippets: (N, 16 · planes, H, W) float32, frame after frame, each with its planes.
 
         Returns:
-            (N, K) logits.
+            (N, HIDDEN · width).
         """
         x = snippets.unflatten(1, (SNIPPET_FRAMES, -1)).transpose(1, 2)  # (N, planes, 16, H, W)
         x = F.max_pool3d(self.conv1(x).relu(), (1, 2, 2))
@@ -70,7 +70,11 @@ class C3D(nn.Module):
         x = self.conv5(x)
         x = F.max_pool3d(x, 2, padding=(0, 1, 1))
         x = self.dropout(self.fc6(torch.flatten(x, 1)).relu())
-        return self.fc8(self.dropout(self.fc7(x).relu()))
+        return self.fc7(x).relu()
+
+    def forward(self, snippets: Tensor) -> Tensor:
+        """Class logits (N, K) of snippets, as `embed` takes them."""
+        return self.fc8(self.dropout(self.embed(snippets)))
 
     def conv5(self, x: Tensor) -> Tensor:
         """The last two convolutions, (N, 8 · width, 2, H, W) to the same.

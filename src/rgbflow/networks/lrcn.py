@@ -33,7 +33,14 @@ class LRCN(nn.Module):
         Returns:
             (N, K) logits.
         """
+        return self.classifier(self.dropout(self._answers(snippets))).mean(dim=1)
+
+    def embed(self, snippets: Tensor) -> Tensor:
+        """What the classifier reads, (N, HIDDEN): the mean of the LSTM's answers to the frames."""
+        return self._answers(snippets).mean(dim=1)
+
+    def _answers(self, snippets: Tensor) -> Tensor:
         frames = snippets.unflatten(1, (SNIPPET_FRAMES, -1))  # (N, 16, planes, H, W)
         features = self.features(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
         answers, _ = self.lstm(features)
-        return self.classifier(self.dropout(answers)).mean(dim=1)
+        return answers

@@ -43,9 +43,27 @@ class StreamNet(nn.Module):
         Returns:
             (B, K) float32 logits.
         """
-        batch, segments = snippets.shape[:2]
-        images = snippets.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        return self.backbone(images).float().unflatten(0, (batch, segments)).mean(dim=1)
+        return self.backbone(_as_images(snippets)).float().unflatten(0, snippets.shape[:2]).mean(dim=1)
+
+    def features(self, snippets: Tensor) -> Tensor:
+        """What the classifier reads of each snippet; the classifier's answer to it, in evaluation, is its logits.
+
+        Args:
+            snippets: (B, S, C, H, W) float32, from `transforms.to_input`.
+
+        Returns:
+            (B, S, D) float32.
+        """
+        return self._embed(_as_images(snippets)).float().unflatten(0, snippets.shape[:2])
+
+    def _embed(self, images: Tensor) -> Tensor:
+        if isinstance(self.backbone, c3d.C3D | lrcn.LRCN):
+            return self.backbone.embed(images)
+        return self.backbone.forward_head(self.backbone.forward_features(images), pre_logits=True)
+
+
+def _as_images(snippets: Tensor) -> Tensor:
+    return snippets.flatten(0, 1).contiguous(memory_format=torch.channels_last)
 
 
 def lazy_timm() -> ModuleType:
