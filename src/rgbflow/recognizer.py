@@ -152,7 +152,7 @@ class Recognizer:
             inputs = evaluation_input(clip, spec, starts, next(network.parameters()).device)
             values = class_activation_maps(network, inputs, int(prediction.scores.argmax()))
             square = self.bundle.preparation.square
-            maps[stream] = ActivationMaps(values, starts + spec.stack_length // 2, spec.crop_fraction, square)
+            maps[stream] = ActivationMaps(values, starts + spec.span // 2, spec.crop_fraction, square)
             if stream == "flow":
                 fields = clip.read("flow", maps[stream].places)
                 full_scale = usual_speed(dequantise(fields, self.bundle.preparation.flow.bound))
@@ -186,7 +186,7 @@ class Recognizer:
         clip, frame_rate = FrameClip(self.bundle.preparation, name=Path(video).name), self.bundle.preparation.frame_rate
         predictions = []
         for window in sliding_windows(decode(Path(video), frame_rate), clip, window_seconds, step_seconds):
-            if all(spec.num_items(window.num_frames) >= spec.stack_length for spec in self.bundle.streams.values()):
+            if all(spec.num_items(window.num_frames) >= spec.span for spec in self.bundle.streams.values()):
                 predictions.append(self.predict(window, num_snippets, crops))  # frames may be missing in mid-recording
         if not predictions:
             self.wanted_indices(window.num_frames, window.name)  # says what is too short, and for what
@@ -219,10 +219,10 @@ class Recognizer:
         wanted = {}
         for stream, spec in self.bundle.streams.items():
             starts = self._starts(stream, num_frames, name, num_snippets)
-            wanted[stream] = np.unique(snippet_indices(starts, spec.stack_length))
+            wanted[stream] = np.unique(snippet_indices(starts, spec.stack_length, spec.stride))
         return wanted
 
     def _starts(self, stream: Stream, num_frames: int, name: str, num_snippets: int) -> np.ndarray:
         spec = self.bundle.streams[stream]
         spec.require_frames(num_frames, name)
-        return segment_starts(spec.num_items(num_frames), num_snippets, spec.stack_length)
+        return segment_starts(spec.num_items(num_frames), num_snippets, spec.span)

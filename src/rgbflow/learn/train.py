@@ -36,7 +36,8 @@ from rgbflow.learn.callbacks import (
 from rgbflow.learn.config import RESULT_NEUTRAL, TrainConfig
 from rgbflow.learn.curve import Curve
 from rgbflow.learn.spec import make_spec
-from rgbflow.learn.stream_training import StreamTraining, validation_segments
+from rgbflow.learn.stream_training import StreamTraining
+from rgbflow.networks.families import family_of
 from rgbflow.networks.stream_net import StreamNet, check_input
 from rgbflow.networks.weights import initialise
 from rgbflow.origin import describe_origin
@@ -152,7 +153,7 @@ def _make_module(
     parts = {"train": ClipDataset(store, split.train, split.classes, spec, config.num_segments, vary, config.seed)}
     for part in watched:
         clips = getattr(split, part)
-        parts[part] = ClipDataset(store, clips, split.classes, spec, validation_segments(config))
+        parts[part] = ClipDataset(store, clips, split.classes, spec, family_of(spec.algorithm).val_snippets)
     torch.manual_seed(config.seed)
     network = StreamNet(spec, len(split.classes))
     report(f"{spec.stream}: {config.backbone}, {initialise(network, spec, config.weights)}")

@@ -237,7 +237,7 @@ class LiveRecognizer:
         if updates_per_second is not None and not updates_per_second > 0:
             raise InputError(f"updates_per_second ({updates_per_second}) must be above 0: 10 suits most uses")
         for stream, spec in bundle.streams.items():
-            needed = (spec.stack_length + (stream == "flow") - 1) / bundle.frame_rate
+            needed = (spec.span + (stream == "flow") - 1) / bundle.frame_rate
             if not window_seconds >= needed:
                 raise InputError(
                     f"window_seconds ({window_seconds}) must be at least {needed:.3g}, the length of a snippet of "
@@ -246,7 +246,7 @@ class LiveRecognizer:
         self.bundle = bundle
         self._engine = engine
         self._ring = Ring(
-            bundle.preparation, bundle.frame_rate, {name: spec.stack_length for name, spec in bundle.streams.items()}
+            bundle.preparation, bundle.frame_rate, {name: spec.span for name, spec in bundle.streams.items()}
         )
         self._windows = {stream: Window(window_seconds) for stream in bundle.streams}
         self._scene = Scene()
@@ -369,7 +369,7 @@ class LiveRecognizer:
     def _take_state(self) -> _State | None:
         """The newest snippets of the networks that have to run; None where nothing is due."""
         ring, specs = self._ring, self.bundle.streams
-        if not self._has_news or any(spec.num_items(ring.num_frames) < spec.stack_length for spec in specs.values()):
+        if not self._has_news or any(spec.num_items(ring.num_frames) < spec.span for spec in specs.values()):
             return None
         pts = ring.end_seconds
         if pts < self._last_update:  # of a source that was opened again
@@ -382,7 +382,7 @@ class LiveRecognizer:
             self._scene.forget()
         snippets, starts = {}, {}
         for stream, spec in specs.items():
-            first = spec.num_items(ring.num_frames) - spec.stack_length
+            first = spec.num_items(ring.num_frames) - spec.span
             starts[stream] = ring.time_of(first)
             if stream == "flow" or self._scene.needs_look(ring.newest, pts):
                 snippets[stream] = read_snippets(ring, spec, np.array([first])).numpy()

@@ -19,7 +19,7 @@ from rgbflow.errors import InputError, first_line
 from rgbflow.flow import dequantise
 from rgbflow.fusion import probabilities
 from rgbflow.networks.stream_net import StreamNet
-from rgbflow.networks.weights import WithoutStart
+from rgbflow.networks.weights import SkippedRandomStart
 from rgbflow.stream import ComputesIn, Crops, EngineName, Preparation, Stream, StreamSpec
 from rgbflow.transforms import snippets_to_input
 
@@ -277,7 +277,7 @@ def load_networks(folder: Path, bundle: Bundle) -> dict[Stream, StreamNet]:
     """
     networks = {}
     for stream, spec in bundle.streams.items():
-        with WithoutStart():
+        with SkippedRandomStart():
             networks[stream] = StreamNet(spec, len(bundle.classes))
         try:
             networks[stream].load_state_dict(load_weights(folder, stream))

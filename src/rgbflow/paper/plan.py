@@ -15,8 +15,8 @@ from rgbflow.device import choose_device, has_fast_bf16
 from rgbflow.learn.config import Optimizer
 from rgbflow.learn.optimizers import make_optimizer
 from rgbflow.learn.spec import form_of_input
-from rgbflow.learn.stream_training import validation_segments
 from rgbflow.learn.tasks import Evaluating, Training, free_devices
+from rgbflow.networks.families import family_of
 from rgbflow.networks.stream_net import StreamNet
 from rgbflow.origin import describe_machine
 from rgbflow.stream import StreamSpec
@@ -126,7 +126,7 @@ def _cost(task: Training, split: Split, test_snippets: int, speed: _Speed) -> Co
     config = task.config
     clips = config.epochs * len(split.train) * config.num_segments
     watched = len(split.val) + (len(split.test) if task.test_curve else 0)
-    forward = config.epochs * watched * validation_segments(config) + len(split.test) * test_snippets
+    forward = config.epochs * watched * family_of(config.algorithm).val_snippets + len(split.test) * test_snippets
     batch = config.batch_size * config.num_segments
     reading = None if speed.read_snippet is None else (clips + forward) * speed.read_snippet / max(1, config.workers)
     return Cost(
@@ -146,7 +146,7 @@ def _measure(task: Training, split: Split, spec: StreamSpec, device: torch.devic
     network = StreamNet(spec, len(split.classes))
     network.to(device, memory_format=network.memory_format).train()
     optimizer = make_optimizer(network.parameters(), task.config)
-    images = 1 if spec.algorithm == "two-stream" else spec.stack_length
+    images = network.family.images
     batch = min(task.config.batch_size * task.config.num_segments, MEASURED_IMAGES // images)
     snippets = torch.randn(batch, 1, spec.channels, spec.input_size, spec.input_size, device=device)
     labels = torch.zeros(batch, dtype=torch.int64, device=device)
