@@ -18,7 +18,7 @@ SMALLEST_FIELD = 48  # pixels of the shorter side; a smaller field is not reduce
 # The paper's network of one stream sees single frames or short stacks; the networks it compares with see 16 frames.
 Algorithm = Literal["two-stream", "c3d", "lrcn"]
 EngineName = Literal["auto", "torch", "openvino", "onnx"]  # what runs a network
-ComputesIn = Literal["auto", "fp32", "bf16"]  # what it computes in; auto: bf16 where the hardware is made for it
+EnginePrecision = Literal["auto", "fp32", "bf16"]  # what it computes in; auto: bf16 where the hardware is made for it
 Crops = Literal[1, 10]  # of each snippet at test time
 SNIPPET_FRAMES = 16  # of c3d and lrcn (Tran et al. 2015, section 3.2; Donahue et al. 2015, section 4.1)
 STACK_LENGTH = 10  # L of flow, unless a training says otherwise (Simonyan and Zisserman 2014, section 4.1)

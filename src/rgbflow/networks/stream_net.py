@@ -56,10 +56,25 @@ class StreamNet(nn.Module):
         """
         return self._embed(_as_images(snippets)).float().unflatten(0, snippets.shape[:2])
 
+    def logits_and_features(self, snippets: Tensor) -> tuple[Tensor, Tensor]:
+        """Both of each snippet in one pass: (B, S, K) and (B, S, D) float32, in evaluation."""
+        images = _as_images(snippets)
+        both = logits_and_features(self.backbone, images)
+        return tuple(one.float().unflatten(0, snippets.shape[:2]) for one in both)
+
     def _embed(self, images: Tensor) -> Tensor:
         if isinstance(self.backbone, c3d.C3D | lrcn.LRCN):
             return self.backbone.embed(images)
         return self.backbone.forward_head(self.backbone.forward_features(images), pre_logits=True)
+
+
+def logits_and_features(backbone: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (N, K) and features (N, D) of images (N, C, H, W) in one pass, in evaluation."""
+    if isinstance(backbone, c3d.C3D | lrcn.LRCN):
+        features = backbone.embed(images)
+        return (backbone.fc8 if isinstance(backbone, c3d.C3D) else backbone.classifier)(features), features
+    feature_map = backbone.forward_features(images)
+    return backbone.forward_head(feature_map), backbone.forward_head(feature_map, pre_logits=True)
 
 
 def _as_images(snippets: Tensor) -> Tensor:
