@@ -33,10 +33,10 @@ from rgbflow.clip import ClipWindow, FrameClip
 from rgbflow.device import has_fast_bf16
 from rgbflow.flow import make_estimator
 from rgbflow.learn.presets import LITE
-from rgbflow.networks.engine import load_networks
 from rgbflow.networks.export import to_onnx, to_openvino
 from rgbflow.networks.image import create_backbone
 from rgbflow.networks.stream_net import StreamNet
+from rgbflow.networks.torch_engine import load_networks
 from rgbflow.origin import describe_origin
 from rgbflow.stream import FlowSettings, Preparation, StreamSpec
 from rgbflow.transforms import read_snippets

@@ -211,9 +211,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     import torch
 
     from rgbflow.bundle import Bundle, load_bundle, save_stream
-    from rgbflow.networks.engine import load_networks
     from rgbflow.networks.export import export
     from rgbflow.networks.stream_net import StreamNet
+    from rgbflow.networks.torch_engine import load_networks
     from rgbflow.stream import FlowSettings, Preparation, StreamSpec
 
     folder = tmp_path_factory.mktemp("exported") / "bundle"

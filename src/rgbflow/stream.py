@@ -16,7 +16,7 @@ DisPreset = Literal["ultrafast", "fast", "medium"]
 OWN_REDUCTION = {"dis ultrafast": 4, "dis fast": 4, "dis medium": 2, "farneback": 2, "tvl1": 2}
 SMALLEST_FIELD = 48  # pixels of the shorter side; a smaller field is not reduced so far
 EngineName = Literal["auto", "torch", "openvino", "onnx"]  # what runs a network
-ComputesIn = Literal["auto", "fp32", "bf16"]  # what it computes in; auto: bf16 where the hardware is made for it
+EnginePrecision = Literal["auto", "fp32", "bf16"]  # what it computes in; auto: bf16 where the hardware is made for it
 Crops = Literal[1, 10]  # of each snippet at test time
 STACK_LENGTH = 10  # L of flow, unless a training says otherwise (Simonyan and Zisserman 2014, section 4.1)
 

@@ -28,15 +28,21 @@ class Toy(nn.Module):
         super().__init__()
         self.layer = nn.Linear(PLANES[spec.stream] * spec.stack_length, num_classes)
 
-    def embed(self, snippets: Tensor) -> Tensor:
-        return snippets.mean(dim=(-2, -1))
+    def logits_and_features(self, snippets: Tensor) -> tuple[Tensor, Tensor]:
+        features = snippets.mean(dim=(-2, -1))
+        return self.layer(features), features
 
     def forward(self, snippets: Tensor) -> Tensor:
-        return self.layer(self.embed(snippets))
+        return self.logits_and_features(snippets)[0]
 
 
 TOY = Family(
-    Toy, Toy.embed, lambda backbone: ((0.5,) * 3, (0.5,) * 3), frames=3, stride=2, defaults={"weights": "none"}
+    Toy,
+    Toy.logits_and_features,
+    lambda backbone: ((0.5,) * 3, (0.5,) * 3),
+    frames=3,
+    stride=2,
+    defaults={"weights": "none"},
 )
 
 
@@ -103,5 +109,7 @@ def test_a_family_reads_snippets_of_its_form(algorithm):
     spec = StreamSpec("rgb", backbone, 32, length, (0.5,) * 3, (0.5,) * 3, algorithm=algorithm, stride=family.stride)
     network = family.build(spec, 5).eval()
     snippets = torch.zeros(2, spec.channels, 32, 32)
-    assert network(snippets).shape == (2, 5)
-    assert family.embed(network, snippets).ndim == 2
+    logits, features = family.logits_and_features(network, snippets)
+    assert logits.shape == (2, 5)
+    assert features.ndim == 2
+    torch.testing.assert_close(logits, network(snippets))

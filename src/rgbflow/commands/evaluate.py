@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from rgbflow.commands.flags import Flag, Positional, check_positive
 from rgbflow.commands.printing import print_calibration, print_evaluation, print_figures, show
 from rgbflow.errors import InputError
-from rgbflow.stream import ComputesIn, Crops, EngineName
+from rgbflow.stream import Crops, EngineName, EnginePrecision
 
 
 def evaluate(
@@ -22,7 +22,7 @@ def evaluate(
     crops: Crops = 1,
     device: str = "auto",
     engine: EngineName = "torch",
-    precision: ComputesIn = "auto",
+    precision: EnginePrecision = "auto",
     json: bool = False,
 ) -> int:
     """Measure a bundle on one part of its split: each stream and the fusion, with intervals.
@@ -91,7 +91,7 @@ def calibrate(
     snippets: int = 25,
     crops: Crops = 1,
     device: str = "auto",
-    precision: ComputesIn = "auto",
+    precision: EnginePrecision = "auto",
     json: bool = False,
 ) -> int:
     """Fit fusion, temperature and the threshold of "unknown" on the val part, and put them into the bundle.

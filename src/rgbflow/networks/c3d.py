@@ -77,6 +77,11 @@ class C3D(nn.Module):
         """Class logits (N, K) of snippets, as `embed` takes them."""
         return self.fc8(self.dropout(self.embed(snippets)))
 
+    def logits_and_features(self, snippets: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, K) and features (N, D) of snippets, in evaluation."""
+        features = self.embed(snippets)
+        return self.fc8(features), features
+
     def conv5(self, x: Tensor) -> Tensor:
         """The last two convolutions, (N, 8 · width, 2, H, W) to the same.
 
@@ -99,7 +104,7 @@ def _build(spec: StreamSpec, num_classes: int) -> C3D:
 
 FAMILY = Family(
     build=_build,
-    embed=C3D.embed,
+    logits_and_features=C3D.logits_and_features,
     statistics=lambda backbone: ((0.5,) * 3, (0.5,) * 3),  # random weights expect no other
     frames=FRAMES,
     images=FRAMES,

@@ -33,7 +33,8 @@ class Family:
     Attributes:
         build: from a stream's record and the number of classes K to a backbone with random weights. The backbone maps
             snippets (N, C, H, W) float32 to logits (N, K).
-        embed: from a backbone and snippets to its features: the vectors (N, D) that the classifier reads.
+        logits_and_features: from a backbone in evaluation and its snippets to the logits (N, K) and the features: the
+            vectors (N, D) that the classifier reads.
         statistics: from a backbone's name to the mean and std that its published weights expect.
         frames: of a snippet, in both streams; None: one frame of rgb, `stack_length` fields of flow.
         stride: from one frame of a snippet to the next.
@@ -47,7 +48,7 @@ class Family:
     """
 
     build: Callable[[StreamSpec, int], nn.Module]
-    embed: Callable[[nn.Module, Tensor], Tensor]
+    logits_and_features: Callable[[nn.Module, Tensor], tuple[Tensor, Tensor]]
     statistics: Callable[[str], Statistics]
     frames: int | None = None
     stride: int = 1

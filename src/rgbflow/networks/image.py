@@ -41,15 +41,16 @@ def _build(spec: StreamSpec, num_classes: int) -> nn.Module:
     return create_backbone(spec.backbone, spec.channels, num_classes, spec.dropout)
 
 
-def _embed(backbone: nn.Module, images: Tensor) -> Tensor:
-    return backbone.forward_head(backbone.forward_features(images), pre_logits=True)
+def _logits_and_features(backbone: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    feature_map = backbone.forward_features(images)
+    return backbone.forward_head(feature_map), backbone.forward_head(feature_map, pre_logits=True)
 
 
 # Every network of timm gives its last feature map and goes on from it, so no layer is named here: for ResNet it is what
 # `layer4` puts out, for EfficientNet the output of the head's convolution.
 FAMILY = Family(
     build=_build,
-    embed=_embed,
+    logits_and_features=_logits_and_features,
     statistics=image_statistics,
     image_part=lambda backbone: backbone,
     feature_map=FeatureMap(

@@ -48,6 +48,11 @@ class LRCN(nn.Module):
         answers, _ = self.lstm(features)
         return answers
 
+    def logits_and_features(self, snippets: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, K) and features (N, D) of snippets, in evaluation."""
+        features = self.embed(snippets)
+        return self.classifier(features), features
+
 
 def _build(spec: StreamSpec, num_classes: int) -> LRCN:
     features = create_backbone(spec.backbone, PLANES[spec.stream], num_classes=0)
@@ -56,7 +61,7 @@ def _build(spec: StreamSpec, num_classes: int) -> LRCN:
 
 FAMILY = Family(
     build=_build,
-    embed=LRCN.embed,
+    logits_and_features=LRCN.logits_and_features,
     statistics=image_statistics,
     frames=FRAMES,
     images=FRAMES,

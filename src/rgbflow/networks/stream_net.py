@@ -48,7 +48,13 @@ class StreamNet(nn.Module):
         Returns:
             (B, S, D) float32.
         """
-        return self.family.embed(self.backbone, _as_images(snippets)).float().unflatten(0, snippets.shape[:2])
+        return self.logits_and_features(snippets)[1]
+
+    def logits_and_features(self, snippets: Tensor) -> tuple[Tensor, Tensor]:
+        """Both of each snippet in one pass: (B, S, K) and (B, S, D) float32, in evaluation."""
+        logits, features = self.family.logits_and_features(self.backbone, _as_images(snippets))
+        batch = snippets.shape[:2]
+        return logits.float().unflatten(0, batch), features.float().unflatten(0, batch)
 
 
 def _as_images(snippets: Tensor) -> Tensor:
