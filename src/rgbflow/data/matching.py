@@ -128,16 +128,17 @@ def listed_sources(
             _check_new(clips.setdefault(source.name, source), source, clip)
             written[source.name] = without_ending(clip.path)
     _check_once(list(clips.values()))
-    # A table may write a clip with its class, or with the folder in which it lies.
-    given = {
-        key: group
-        for keys in ({name: name for name in clips}, written)
-        for key, group in match_groups(
-            groups or {}, {keys[name]: clip.path for name, clip in clips.items()}, may_name_others=True
-        ).items()
-    }
-    found = {name: given.get(name, given.get(written[name])) for name in clips}
-    return [replace(clip, group=found[name] or clip.group) for name, clip in sorted(clips.items())], missing
+    given = _given_groups(groups or {}, clips, written)
+    return [replace(clip, group=given.get(name, clip.group)) for name, clip in sorted(clips.items())], missing
+
+
+def _given_groups(
+    groups: Mapping[str, str], clips: Mapping[str, SourceClip], written: Mapping[str, str]
+) -> dict[str, str]:
+    """Groups of a table that writes clips with their class, or as the lists do: with the folder they lie in."""
+    by_class = match_groups(groups, {name: clip.path for name, clip in clips.items()}, may_name_others=True)
+    by_list = match_groups(groups, {written[name]: clip.path for name, clip in clips.items()}, may_name_others=True)
+    return {name: by_list[path] for name, path in written.items() if path in by_list} | by_class
 
 
 def _with_folder_names(listed: Sequence[ListedClip]) -> list[ListedClip]:

@@ -152,6 +152,8 @@ def make_split(
     lists = [lists] if isinstance(lists, str | Path) else list(lists or ())
     _check_arguments(clips, protocol, seed, holdout, lists)
     _check_leave_out(clips, leave_out)
+    if list_number is not None and protocol != "lists":
+        raise InputError(f"list_number {list_number} is not for protocol {protocol}: use protocol lists")
     notes = _note_single_groups(clips)
     if protocol in OFFICIAL:
         train, test, unmatched = _match_lists(clips, lists[0], OFFICIAL.index(protocol) + 1)
