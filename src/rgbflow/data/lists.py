@@ -1,4 +1,4 @@
-"""Lists of clips as people have them: what each line says of a clip, in any of the usual forms.
+"""Lists of clips as people have them: what each line says, in any of the usual forms.
 
     Archery/v_Archery_g08_c01.avi 3       UCF101's: trainlist01.txt, testlist01.txt, classInd.txt
     April_09_brush_hair_u_nm_np1_0.avi 1  HMDB51's: brush_hair_test_split1.txt; 1 is train, 2 test, 0 neither
