@@ -157,6 +157,15 @@ def ucf101_lists() -> Path:
     return data / "ucf101-lists"
 
 
+@pytest.fixture(scope="session")
+def jhmdb11() -> Path:
+    """Folder of eleven actions of JHMDB, with lists and groups."""
+    data = Path(os.environ.get("RGBFLOW_DATA", Path(__file__).parents[1] / "../shared/data"))
+    if not (data / "jhmdb-11/classInd.txt").is_file():
+        pytest.skip("JHMDB's eleven actions are not there: set RGBFLOW_DATA")
+    return data / "jhmdb-11"
+
+
 @dataclass(frozen=True)
 class LongWorld:
     """A store of two classes, left and right, whose clips have frames enough for the networks that read 16, and its

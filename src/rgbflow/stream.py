@@ -18,6 +18,9 @@ SMALLEST_FIELD = 48  # pixels of the shorter side; a smaller field is not reduce
 EngineName = Literal["auto", "torch", "openvino", "onnx"]  # what runs a network
 EnginePrecision = Literal["auto", "fp32", "bf16"]  # what it computes in; auto: bf16 where the hardware is made for it
 Crops = Literal[1, 10]  # of each snippet at test time
+UnfittedFusion = Literal["average", "product"]  # needs no fitted numbers
+FusionMethod = Literal[UnfittedFusion, "weighted", "tempered", "stacking", "reliability"]
+DEFAULT_FUSION: UnfittedFusion = "average"  # of a new bundle; what is fitted replaces it where that is clearly better
 STACK_LENGTH = 10  # L of flow, unless a training says otherwise (Simonyan and Zisserman 2014, section 4.1)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from rgbflow.errors import InputError
-from rgbflow.stream import STACK_LENGTH, Stream
+from rgbflow.stream import DEFAULT_FUSION, STACK_LENGTH, Stream, UnfittedFusion
 
 Optimizer = Literal["sgd-momentum", "sgd", "asgd", "adam"]
 Schedule = Literal["cosine", "exponential", "constant"]
@@ -84,6 +84,8 @@ class TrainConfig:
     save_minutes: float = 10.0
     """Time between checkpoints inside an epoch; 0 makes them after whole epochs only."""
     seed: int = 0
+    fusion: UnfittedFusion = DEFAULT_FUSION
+    """Of the bundle until `calibrate` fits one: average of the streams' probabilities, as in the paper, or product."""
     licence: str = "not stated"
     """Of the trained weights, for the model card."""
 
@@ -113,7 +115,7 @@ class TrainConfig:
         for name in ("label_smoothing", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} ({getattr(self, name)}) must be in [0, 1): the default is {_default(name)}")
-        choices = {"optimizer": Optimizer, "schedule": Schedule, "precision": Precision}
+        choices = {"optimizer": Optimizer, "schedule": Schedule, "precision": Precision, "fusion": UnfittedFusion}
         for name, allowed in choices.items():
             if getattr(self, name) not in get_args(allowed):
                 raise InputError(f"{name} ({getattr(self, name)!r}) must be one of {', '.join(get_args(allowed))}")
@@ -121,7 +123,7 @@ class TrainConfig:
 
 # Fields that a stream does not use: changed, they change nothing of it.
 NOT_USED: dict[Stream, tuple[str, ...]] = {"rgb": ("stack_length", "subtract_mean_flow"), "flow": ("colour_jitter",)}
-RESULT_NEUTRAL = ("workers", "save_minutes", "device", "licence")  # fields that change nothing of the result
+RESULT_NEUTRAL = ("workers", "save_minutes", "device", "fusion", "licence")  # fields that change nothing of the result
 
 
 def with_algorithm(base: TrainConfig, algorithm: str) -> TrainConfig:

@@ -24,6 +24,7 @@ from rgbflow.data.jpegs import AnyStore
 from rgbflow.data.splits import Split, check_split
 from rgbflow.device import choose_device, has_fast_bf16
 from rgbflow.errors import InputError
+from rgbflow.fusion import Fusion
 from rgbflow.learn.callbacks import (
     LAST,
     CurveKeeper,
@@ -205,7 +206,13 @@ def make_bundle(store: AnyStore, split: Split, spec: StreamSpec, config: TrainCo
     rate = statistics.median(store.rows[clip.name].frames_per_second for clip in split.train)
     streams = {spec.stream: spec}
     return Bundle(
-        split.classes, store.preparation, streams, about, licence=config.licence, frames_per_second=round(rate, 3)
+        classes=split.classes,
+        preparation=store.preparation,
+        streams=streams,
+        split=about,
+        fusion=Fusion(config.fusion),
+        licence=config.licence,
+        frames_per_second=round(rate, 3),
     )
 
 

@@ -27,6 +27,7 @@ TABLE_I = TrainConfig(
     label_smoothing=0.0,
     dropout=0.0,
     gradient_clip=0.0,
+    fusion="average",
 )
 MOTION_BATCH_SIZE = 12
 SHOWN = (
