@@ -34,6 +34,7 @@ from gpu_sections import (
     read_record,
     write_record,
 )
+from pages import write_page
 
 from rgbflow.origin import describe_origin
 
@@ -72,19 +73,19 @@ def run_section(record_path: Path, name: str, seconds: float) -> None:
     command = [sys.executable, gpu_sections.__file__, str(record_path), name]
     # A group of its own, so that the processes that it has started are stopped too.
     process = subprocess.Popen(command, process_group=0)
+    ended = "cut off: the whole run was stopped"
     try:
-        code = process.wait(seconds)
-        ended = f"failed: its process ended with code {code}"
+        ended = f"failed: its process ended with code {process.wait(seconds)}"
     except subprocess.TimeoutExpired:
         ended = f"cut off after {seconds:.0f} s"
     finally:
         stop(process)
-    record = read_record(record_path)
-    found = record["sections"][name]
-    found["seconds"] = time.perf_counter() - began
-    if found["ended"] == "running":
-        found["ended"] = ended
-    write_record(record_path, record)
+        record = read_record(record_path)
+        found = record["sections"][name]
+        found["seconds"] = time.perf_counter() - began
+        if found["ended"] == "running":  # else the process itself has said how it ended
+            found["ended"] = ended
+        write_record(record_path, record)
 
 
 def stop(process: subprocess.Popen) -> None:
@@ -200,17 +201,18 @@ def main(arguments: Sequence[str]) -> int:
         }
         path = (folder / RECORD).resolve()
         write_record(path, record)
-        for name in parsed.sections:
-            left = parsed.seconds_budget - (time.perf_counter() - began)
-            run_section(path, name, min(SECTIONS[name].seconds, left))
-        record = read_record(path)
-        if on_gpu:
-            from pages import write_page
-
-            write_page(folder / PAGE, page(record))
-        print(page(record))
+        try:
+            for name in parsed.sections:
+                left = parsed.seconds_budget - (time.perf_counter() - began)
+                run_section(path, name, min(SECTIONS[name].seconds, left))
+        finally:  # a run that is stopped leaves a page too
+            record = read_record(path)
+            if on_gpu:
+                write_page(folder / PAGE, page(record))
+            print(page(record))
     return 0 if all(found["ended"] == "done" for found in record["sections"].values()) else 1
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the section's processes are stopped too
     sys.exit(main(sys.argv[1:]))

@@ -76,6 +76,24 @@ def test_a_try_on_the_cpu_leaves_a_record_and_no_page(gpu, tmp_path, capsys):
     assert f"| torch | {torch.__version__} |" in others
 
 
+def test_on_a_gpu_a_page_is_written_and_what_was_read_in_its_figures_is_kept(gpu, tmp_path, monkeypatch):
+    def measure(path, name, seconds):
+        found = gpu.read_record(path)
+        found["sections"][name] = {"ended": "done", "seconds": 1.0, "rows": {"GPU": {"found": "a card"}}}
+        gpu.write_record(path, found)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(gpu, "describe_origin", lambda: {"commit": "released", "machine": "a card", "date": "today"})
+    monkeypatch.setattr(gpu, "run_section", measure)
+    (tmp_path / "gpu.md").write_text("# Old\n\n## Reading\n\nIt is fast.\n")
+    assert gpu.main(["--sections", "machine", "--out", str(tmp_path), "--commit", "abc"]) == 0
+    page = (tmp_path / "gpu.md").read_text()
+    assert "| GPU | a card |" in page
+    assert "Commit abc; a card; today." in page
+    assert page.endswith("## Reading\n\nIt is fast.\n")
+    assert gpu.read_record(tmp_path / "gpu.json")["settings"]["size"] == "whole"
+
+
 def test_given_clips_are_prepared_and_divided(gpu, setup, tmp_path):
     rows = figures(gpu, "clips", replace(setup, work=tmp_path / "own"))
     assert rows["clips"] == {"found": 80, "unit": "of 4 classes"}
@@ -244,6 +262,28 @@ def test_a_section_that_takes_too_long_is_stopped_with_its_workers_and_leaves_it
     assert (section["ended"], section["rows"]) == ("cut off after 30 s", {"first": {"images/s": 3.0}})
     while is_running(int(worker.read_text())):  # killed, it may take a moment to go
         time.sleep(0.01)
+
+
+def test_a_run_that_is_stopped_leaves_what_it_has_and_no_process(gpu, tmp_path, monkeypatch, capsys):
+    started = []
+
+    class Interrupted(subprocess.Popen):
+        def wait(self, timeout=None):
+            if timeout is None:
+                return super().wait()
+            started.append(self)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        gpu.main(["--device", "cpu", "--sections", "machine,steps", "--out", str(tmp_path)])
+    (process,) = started
+    assert process.returncode == -9
+    sections = gpu.read_record(tmp_path / "gpu.json")["sections"]
+    assert {name: found["ended"] for name, found in sections.items()} == {
+        "machine": "cut off: the whole run was stopped"
+    }
+    assert "**Cut off: the whole run was stopped.**" in capsys.readouterr().out
 
 
 def is_running(process):
