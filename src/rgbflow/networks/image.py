@@ -2,12 +2,24 @@
 
 import difflib
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from rgbflow.errors import InputError
 from rgbflow.networks.family import Family, FeatureMap, Statistics
 from rgbflow.stream import StreamSpec
+
+if TYPE_CHECKING:
+
+    class TimmNetwork(nn.Module):
+        """What each network of timm has; their classes have no base that says so."""
+
+        num_features: int
+
+        def forward_features(self, images: Tensor) -> Tensor: ...
+
+        def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor: ...
 
 
 def load_timm() -> ModuleType:
@@ -17,7 +29,7 @@ def load_timm() -> ModuleType:
     return timm
 
 
-def create_backbone(name: str, channels: int, num_classes: int, dropout: float = 0.0) -> nn.Module:
+def create_backbone(name: str, channels: int, num_classes: int, dropout: float = 0.0) -> "TimmNetwork":
     """A timm model with random weights; without its classifier for 0 classes.
 
     Raises:
@@ -37,11 +49,11 @@ def image_statistics(backbone: str) -> Statistics:
     return (tuple(config.mean), tuple(config.std)) if config else ((0.5,) * 3, (0.5,) * 3)
 
 
-def _build(spec: StreamSpec, num_classes: int) -> nn.Module:
+def _build(spec: StreamSpec, num_classes: int) -> "TimmNetwork":
     return create_backbone(spec.backbone, spec.channels, num_classes, spec.dropout)
 
 
-def _logits_and_features(backbone: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+def _logits_and_features(backbone: "TimmNetwork", images: Tensor) -> tuple[Tensor, Tensor]:
     feature_map = backbone.forward_features(images)
     return backbone.forward_head(feature_map), backbone.forward_head(feature_map, pre_logits=True)
 

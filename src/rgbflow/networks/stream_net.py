@@ -1,5 +1,7 @@
 """The network of one stream: a backbone applied to each snippet, and the mean of its answers."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -61,7 +63,7 @@ def _as_images(snippets: Tensor) -> Tensor:
     return snippets.flatten(0, 1).contiguous(memory_format=torch.channels_last)
 
 
-def later_batch_norms(network: nn.Module) -> list[nn.Module]:
+def later_batch_norms(network: nn.Module) -> Sequence[nn.Module]:
     """All batch norms but the first, which alone must learn the new input (Wang et al. 2016, section 3.2: partial BN).
 
     Frozen, they keep the statistics of the starting weights: small batches of small data sets give poor ones.
