@@ -285,7 +285,8 @@ def _find_checkpoint(work: Path, about: dict, spec: StreamSpec, config: TrainCon
     A run goes on with the settings it was begun with only: `about` the data, the stream's and those of training.
     """
     changing = {name: value for name, value in asdict(config).items() if name not in RESULT_NEUTRAL}
-    form = {name: value for name, value in asdict(spec).items() if name != "mirrored"}  # which is config's flip
+    own = ("mirrored", "stride")  # config's flip, and the algorithm's: said there, and older runs say them there alone
+    form = {name: value for name, value in asdict(spec).items() if name not in own}
     settings = json.dumps({**about, "spec": form, "config": changing}, indent=2)
     path, last = work / "settings.json", work / LAST
     if last.is_file() and (not path.is_file() or path.read_text(encoding="utf-8") != settings):
