@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ON_ALL_CORES := --numprocesses auto --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test test-long busy weizmann paper-small strong ablation flow-methods stored-flow fusion unknown live-soak inference layers int8 clean
+.PHONY: demo test test-long busy weizmann paper-small strong ablation flow-methods stored-flow fusion unknown live-soak inference layers int8 gpu clean
 
 demo: $(VENV)/installed
 	$(BIN)/rgbflow demo --out demo
@@ -69,6 +69,10 @@ layers: $(VENV)/installed
 
 int8: $(VENV)/installed
 	$(BIN)/python benchmarks/int8.py
+
+# On a machine with an NVIDIA GPU, at most 8 minutes
+gpu: $(VENV)/installed
+	$(BIN)/python benchmarks/gpu.py
 
 clean:
 	rm -rf $(VENV) demo build dist

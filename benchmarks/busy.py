@@ -101,15 +101,14 @@ def print_update_milliseconds(folder: Path, engine: str) -> None:
     milliseconds = []
     for _ in range(UPDATES):
         began = time.perf_counter()
-        for stream, one in snippets.items():
-            recognizer.engine.logits(stream, one)
+        recognizer.engine.answers(snippets)
         milliseconds.append(1000 * (time.perf_counter() - began))
         time.sleep(0.02)  # as live does, which waits for the camera
     print(median(milliseconds))
 
 
 def measure(folder: Path) -> dict[str, dict[str, float]]:
-    """For each thing that is timed, the best of some rounds: waiting and company, such as "sleep busy", to its time."""
+    """For each thing that is timed, medians over some rounds: waiting and company, such as "sleep busy", to its time."""
     cores = os.cpu_count() or 1
     timed = {"training, s": lambda environment: time_training(folder, environment)}
     for engine in ENGINES:
