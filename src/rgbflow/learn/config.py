@@ -65,6 +65,9 @@ class TrainConfig:
     """Subtract from each flow field its mean, which a moving camera makes. Not used by rgb."""
     balanced: bool = False
     """Show every class equally often, however many clips it has."""
+    probe: bool = True
+    """Start from a classifier fitted on the features of the frozen starting weights, and keep these weights if no epoch
+    is better on the validation part. Not used where weights are none, and by c3d and lrcn."""
     freeze_batch_norms: bool = False
     """Keep all batch norms but the first as they came with the starting weights."""
     average_epochs: int = 0

@@ -11,6 +11,7 @@ from rgbflow.data.dataset import ClipDataset, DrawnBatch, DrawnDataset, EpochLoa
 from rgbflow.errors import InputError
 from rgbflow.learn.config import TrainConfig
 from rgbflow.learn.optimizers import learning_rate_factor, make_optimizer
+from rgbflow.learn.probe import validation_rank
 from rgbflow.networks.stream_net import StreamNet, later_batch_norms
 
 
@@ -130,8 +131,7 @@ class StreamTraining(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         if self.trainer.sanity_checking:
             return
-        # Small validation parts tie often; among equal top-1 the lower loss is the better epoch.
-        rank = self.top1["val_top1"].compute() - self.trainer.callback_metrics["val_loss"] / 1000
+        rank = validation_rank(100 * self.top1["val_top1"].compute(), self.trainer.callback_metrics["val_loss"])
         if self.current_epoch >= self.last_phase:
             rank += 2  # an early epoch is not to win by the luck of a small val part: averaging is there for that
         self.log("val_rank", rank, sync_dist=True)

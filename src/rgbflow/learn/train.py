@@ -35,6 +35,7 @@ from rgbflow.learn.callbacks import (
 )
 from rgbflow.learn.config import RESULT_NEUTRAL, TrainConfig
 from rgbflow.learn.curve import Curve
+from rgbflow.learn.probe import Probe, classifier_of, fit_probe, load_probe, put_head
 from rgbflow.learn.spec import make_spec
 from rgbflow.learn.stream_training import StreamTraining, validation_segments
 from rgbflow.networks.stream_net import StreamNet, check_input
@@ -44,6 +45,9 @@ from rgbflow.processes import is_first_process
 from rgbflow.stream import Stream, StreamSpec
 from rgbflow.transforms import Augmentation
 
+PROBE = "probe.safetensors"
+SNIPPETS = 5  # of each clip that the classifier of the frozen network is fitted on
+
 
 @dataclass(frozen=True)
 class TrainResult:
@@ -51,8 +55,11 @@ class TrainResult:
 
     Attributes:
         stream: which network.
-        best_epoch: counted from 1; the one whose weights the bundle holds, chosen on the validation part alone.
-        val_top1: percent, of that epoch.
+        best_epoch: counted from 1; the one whose weights the bundle holds, chosen on the validation part alone. 0 if
+            none was better than the probe, whose weights it holds then.
+        val_top1: percent, of these weights.
+        probe_top1: percent of the validation part, of a classifier fitted on the frozen starting weights; None if
+            there was no such start.
         curve: a row per epoch: epoch, learning_rate, and loss and top1 (percent) of each part: train_loss, train_top1,
             val_loss, ... The training part's are those of the epoch's steps, augmented, with dropout.
         seconds: of training, before a resume and after it.
@@ -62,6 +69,7 @@ class TrainResult:
     stream: Stream
     best_epoch: int
     val_top1: float
+    probe_top1: float | None
     curve: Curve
     seconds: float
     resumed_epoch: int
@@ -117,15 +125,28 @@ def train(
         checkpoint, resumed_epoch = _find_checkpoint(work, about, spec, config)
         if checkpoint:
             report(f"{stream}: going on in epoch {min(resumed_epoch + 1, config.epochs)} of {config.epochs}")
+        probe = _start_from_probe(module, split, work / PROBE, checkpoint is not None, report)
+        start = {name: value.clone() for name, value in module.network.state_dict().items()} if probe else {}
         curve, best_epoch, seconds = _fit(module, work, checkpoint, on_step)
         module.trainer.strategy.barrier()  # every process has read the best epoch
+        val_top1 = curve[best_epoch - 1]["val_top1"]
+        if probe and not probe.is_beaten_by(val_top1, curve[best_epoch - 1]["val_loss"]):
+            report(
+                f"{stream}: no epoch was better on val than the frozen network ({val_top1:.1f} against "
+                f"{probe.val_top1:.1f} %): the bundle keeps the frozen one and its fitted classifier"
+            )
+            module.network.load_state_dict(start)
+            best_epoch, val_top1 = 0, probe.val_top1
         if module.trainer.is_global_zero:
             origin = {**describe_origin(), "epoch": best_epoch, "seconds": round(seconds, 1), "config": asdict(config)}
+            if probe:
+                origin["probe_val_top1"] = probe.val_top1
             addition.origin[stream] = origin
             save_stream(folder, addition, stream, module.network.state_dict())
-            for name in ("best.ckpt", LAST):
+            for name in ("best.ckpt", LAST, PROBE):
                 (work / name).unlink(missing_ok=True)
-    return TrainResult(stream, best_epoch, curve[best_epoch - 1]["val_top1"], curve, seconds, resumed_epoch)
+    probe_top1 = probe.val_top1 if probe else None
+    return TrainResult(stream, best_epoch, val_top1, probe_top1, curve, seconds, resumed_epoch)
 
 
 @contextmanager
@@ -160,6 +181,46 @@ def _make_module(
         report(f"note: {', '.join(sided)} name a side, and a mirrored clip shows the other: consider --no-flip")
     check_input(network, spec)
     return StreamTraining(network.to(memory_format=network.memory_format).train(), config, parts)
+
+
+def _start_from_probe(
+    module: StreamTraining, split: Split, path: Path, resumes: bool, report: Callable[[str], None]
+) -> Probe | None:
+    """Give the network a classifier fitted on its frozen features; None where that isn't wanted or can't be.
+
+    Every process of many fits the same one. A run that goes on reads what it began with from `path`.
+    """
+    network, config, data = module.network, module.config, module.parts["train"]
+    stream = data.spec.stream
+    if not config.probe or config.weights == "none" or config.algorithm != "two-stream":
+        return None
+    if classifier_of(network) is None:
+        report(f"note: {config.backbone} has no single linear classifier: none is fitted on its frozen features")
+        return None
+    if resumes:
+        probe = load_probe(path)
+    else:
+        report(f"{stream}: fitting a classifier on the features of the frozen network")
+        clips = ClipDataset(
+            module.parts["train"].store, split.train, split.classes, module.parts["train"].spec, SNIPPETS
+        )
+        device = _own_device(config)
+        groups = [clip.group for clip in split.train]
+        network.to(device)
+        probe = fit_probe(network, clips, module.parts["val"], groups, network.num_classes, device, config.workers)
+        module.to("cpu").train()  # the module knows which of its layers stay frozen
+        if is_first_process():
+            probe.save(path)
+    put_head(network, probe.head)
+    report(f"{stream}: the frozen network with a fitted classifier has top-1 {probe.val_top1:.1f} % on val")
+    return probe
+
+
+def _own_device(config: TrainConfig) -> torch.device:
+    """The device of this process, as Lightning gives it one."""
+    device = choose_device(config.device)
+    several = device.type == "cuda" and device.index is None
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if several else device
 
 
 def _fit(
