@@ -10,6 +10,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from rgbflow.data.dataset import ClipDataset, DrawnBatch, DrawnDataset, EpochLoader, EpochSampler, collate_drawn, finish
 from rgbflow.errors import InputError
 from rgbflow.learn.config import TrainConfig
+from rgbflow.learn.depthwise import DepthwiseInFloat32
 from rgbflow.learn.optimizers import learning_rate_factor, make_optimizer
 from rgbflow.learn.probe import validation_rank
 from rgbflow.networks.stream_net import StreamNet, later_batch_norms
@@ -91,7 +92,8 @@ class StreamTraining(L.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         inputs, labels = batch
-        logits = self.network(inputs)
+        with DepthwiseInFloat32():
+            logits = self.network(inputs)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
         right = (logits.detach().argmax(1) == labels).sum()
         self.seen = self.seen.to(loss.device) + torch.stack(
