@@ -12,10 +12,18 @@ from rgbflow.data.splits import load_split
 from rgbflow.data.store import Store
 from rgbflow.errors import InputError
 from rgbflow.learn.config import TrainConfig
-from rgbflow.learn.probe import Head, Probe, clip_features, fit_head, load_probe, put_head
+from rgbflow.learn.probe import (
+    Head,
+    Probe,
+    clip_features,
+    fit_head,
+    load_probe,
+    put_head,
+    settle_first_batch_norm,
+)
 from rgbflow.learn.spec import make_spec
 from rgbflow.learn.train import train
-from rgbflow.networks.stream_net import StreamNet
+from rgbflow.networks.stream_net import StreamNet, batch_norms
 
 TINY = TrainConfig(
     backbone="test_resnet",
@@ -134,20 +142,44 @@ def test_a_head_of_another_size_is_refused(world):
         put_head(network, Head(np.zeros((2, 3), np.float32), np.zeros(2, np.float32), 0.1))
 
 
-def test_a_kept_probe_is_read_as_it_was(tmp_path):
-    probe = Probe(Head(np.eye(3, dtype=np.float32), np.arange(3, dtype=np.float32), 0.1, 55.5), 66.6, 1.25)
-    probe.save(tmp_path / "probe.safetensors")
-    again = load_probe(tmp_path / "probe.safetensors")
-    np.testing.assert_array_equal(again.head.weight, probe.head.weight)
-    np.testing.assert_array_equal(again.head.bias, probe.head.bias)
-    assert (again.head.strength, again.head.top1, again.val_top1, again.val_loss) == (0.1, 55.5, 66.6, 1.25)
+def test_a_kept_probe_is_read_as_it_was(world, tmp_path):
+    split, store = load_split(world.split), Store(world.store)
+    spec = make_spec(store, split.train, "rgb", TINY)
+    network, other = (StreamNet(spec, len(split.classes)) for _ in range(2))
+    probe = Probe(0.1, 55.5, 66.6, 1.25)
+    probe.save(network, tmp_path / "probe.safetensors")
+    assert load_probe(other, tmp_path / "probe.safetensors") == probe
+    for name, value in network.state_dict().items():
+        assert torch.equal(other.state_dict()[name], value)
+
+
+def test_a_settled_batch_norm_makes_unit_size_of_what_it_reads(world):
+    split, store = load_split(world.split), Store(world.store)
+    spec = make_spec(store, split.train, "flow", TINY)
+    network = StreamNet(spec, len(split.classes))
+    dataset = ClipDataset(store, split.train, split.classes, spec, num_segments=2)
+    first, *others = batch_norms(network)
+    before = [layer.running_mean.clone() for layer in others]
+    given = []
+    first.register_forward_hook(lambda layer, inputs, output: given.append(output.detach()))
+    with torch.no_grad():
+        first.weight.fill_(1), first.bias.zero_()
+        first.running_mean.fill_(5), first.running_var.fill_(0.1)
+    settle_first_batch_norm(network, dataset)
+    given.clear()
+    clip_features(network, dataset)
+    values = torch.cat(given)
+    assert values.mean(dim=(0, 2, 3)).abs().max() < 0.05
+    assert (values.std(dim=(0, 2, 3)) - 1).abs().max() < 0.1
+    assert all(torch.equal(layer.running_mean, was) for layer, was in zip(others, before, strict=True))
+    assert not any(layer.training for layer in (first, *others))
 
 
 @pytest.mark.parametrize(
     ("top1", "loss", "beaten"), [(51, 3.0, True), (50, 0.9, True), (50, 1.0, False), (50, 1.1, False), (49, 0.1, False)]
 )
 def test_a_probe_is_beaten_by_more_right_clips_or_by_a_lower_loss_of_as_many(top1, loss, beaten):
-    probe = Probe(Head(np.zeros((2, 3)), np.zeros(2), 0.1), val_top1=50, val_loss=1.0)
+    probe = Probe(0.1, 45.0, val_top1=50, val_loss=1.0)
     assert probe.is_beaten_by(top1, loss) == beaten
 
 

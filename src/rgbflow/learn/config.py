@@ -69,7 +69,7 @@ class TrainConfig:
     """Start from a classifier fitted on the features of the frozen starting weights, and keep these weights if no epoch
     is better on the validation part. Not used where weights are none, and by c3d and lrcn."""
     freeze_batch_norms: bool = False
-    """Keep all batch norms but the first as they came with the starting weights."""
+    """Keep all batch norms as they came with the starting weights; the first one learns where there is no probe."""
     average_epochs: int = 0
     """In this many last epochs the weights are the mean over the steps so far, and the best of them is kept, whatever
     the epochs before; 0 averages nothing."""

@@ -2,23 +2,24 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import safetensors
-import safetensors.numpy
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from rgbflow.atomic import write_atomically
 from rgbflow.data.dataset import ClipDataset, DrawnDataset, collate_drawn, finish
 from rgbflow.errors import InputError
-from rgbflow.networks.stream_net import StreamNet
+from rgbflow.learn.config import TrainConfig
+from rgbflow.networks.stream_net import StreamNet, batch_norms
 
 STRENGTHS = tuple(10.0 ** np.arange(-4, 0.1, 0.5))  # inverse of the penalty on squared weights, from firm to free
 USUAL_STRENGTH = 10.0**-1.5  # where no group can be held out; the middle of those chosen on three sets
@@ -152,10 +153,17 @@ def clip_features(
         (N, D) float32. A linear classifier's answer to the mean is the consensus of its answers to the snippets.
     """
     network.eval()
+    return np.concatenate(
+        [network.features(inputs).mean(1).cpu().numpy() for inputs in _batches(dataset, device, workers)]
+    )
+
+
+def _batches(dataset: ClipDataset, device: torch.device | str, workers: int) -> Iterator[Tensor]:
+    """All clips in their order, (B, S, C, H, W) each."""
     keys = [(0, index) for index in range(len(dataset))]
     loader = DataLoader(DrawnDataset(dataset), BATCH, sampler=keys, collate_fn=collate_drawn, num_workers=workers)
-    batches = (finish(batch, dataset.spec, torch.device(device))[0] for batch in loader)
-    return np.concatenate([network.features(inputs).mean(1).cpu().numpy() for inputs in batches])
+    for batch in loader:
+        yield finish(batch, dataset.spec, torch.device(device))[0]
 
 
 def put_head(network: StreamNet, head: Head) -> None:
@@ -180,17 +188,43 @@ def classifier_of(network: StreamNet) -> nn.Linear | None:
     return layer if isinstance(layer, nn.Linear) and layer.bias is not None else None
 
 
-@dataclass(frozen=True, eq=False)
+@torch.inference_mode()
+def settle_first_batch_norm(
+    network: StreamNet, dataset: ClipDataset, device: torch.device | str = "cpu", workers: int = 0
+) -> None:
+    """Measure the statistics of the network's first batch norm anew; nothing changes where it has none.
+
+    Of flow, the starting weights know nothing: what their first convolution gives is of another size than for images,
+    and all later layers expect what the first batch norm makes of images.
+    """
+    norms = [layer for layer in batch_norms(network)[:1] if layer.track_running_stats]
+    momenta = [layer.momentum for layer in norms]
+    network.eval()
+    for layer in norms:
+        layer.reset_running_stats()
+        layer.momentum = None  # the mean over all batches
+        layer.train()
+    if norms:
+        for inputs in _batches(dataset, device, workers):
+            network.features(inputs)
+    for layer, momentum in zip(norms, momenta, strict=True):
+        layer.momentum = momentum
+        layer.eval()
+
+
+@dataclass(frozen=True)
 class Probe:
-    """A head fitted on a frozen network's features of the train part, and its figures on the validation part.
+    """How a frozen network with a fitted head does.
 
     Attributes:
-        head: the classifier.
-        val_top1: percent.
-        val_loss: mean log loss.
+        strength: that of its head.
+        cross_validated_top1: percent of the train part, in held-out groups; NaN where none could be held out.
+        val_top1: percent of the validation part.
+        val_loss: its mean log loss.
     """
 
-    head: Head
+    strength: float
+    cross_validated_top1: float
     val_top1: float
     val_loss: float
 
@@ -198,20 +232,18 @@ class Probe:
         """Whether an epoch with these figures is better, by the rule that chooses among epochs."""
         return validation_rank(val_top1, val_loss) > validation_rank(self.val_top1, self.val_loss)
 
-    def save(self, path: Path) -> None:
-        """Keep it for a run that goes on."""
-        figures = {name: getattr(self, name) for name in ("val_top1", "val_loss")}
-        about = {**figures, "strength": self.head.strength, "top1": self.head.top1}
-        tensors = {"weight": self.head.weight, "bias": self.head.bias}
-        write_atomically(path, safetensors.numpy.save(tensors, {name: str(value) for name, value in about.items()}))
+    def save(self, network: StreamNet, path: Path) -> None:
+        """Keep the figures and the network as it is now."""
+        state = {name: value.contiguous() for name, value in network.state_dict().items()}
+        figures = {name: str(value) for name, value in asdict(self).items()}
+        write_atomically(path, safetensors.torch.save(state, figures))
 
 
-def load_probe(path: Path) -> Probe:
-    """Read what `Probe.save` wrote."""
-    with safetensors.safe_open(path, "numpy") as file:
-        about = {name: float(value) for name, value in file.metadata().items()}
-        weight, bias = file.get_tensor("weight"), file.get_tensor("bias")
-    return Probe(Head(weight, bias, about["strength"], about["top1"]), about["val_top1"], about["val_loss"])
+def load_probe(network: StreamNet, path: Path) -> Probe:
+    """Read what `Probe.save` wrote: the network gets the weights, and the figures are returned."""
+    with safetensors.safe_open(path, "pt") as file:
+        network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        return Probe(**{name: float(value) for name, value in file.metadata().items()})
 
 
 def fit_probe(
@@ -219,26 +251,33 @@ def fit_probe(
     train: ClipDataset,
     val: ClipDataset,
     groups: Sequence[str],
-    num_classes: int,
     device: torch.device | str = "cpu",
     workers: int = 0,
 ) -> Probe:
-    """Fit a head on the features that the network gives now, and measure it.
+    """Give a network with starting weights a head fitted on its features, and measure both.
 
     Args:
-        network: on the device, with its starting weights.
+        network: on the device; a flow network's first batch norm is settled.
         train: the clips to fit on, without variation.
         val: the clips to measure on, looked at as after each epoch.
         groups: of the train clips.
-        num_classes: K.
         device: where to compute.
         workers: processes that read clips.
     """
-    head = fit_head(clip_features(network, train, device, workers), train.labels, groups, num_classes)
+    if train.spec.stream == "flow":
+        settle_first_batch_norm(network, train, device, workers)
+    head = fit_head(clip_features(network, train, device, workers), train.labels, groups, network.num_classes)
+    put_head(network, head)
     logits = torch.from_numpy(head.logits(clip_features(network, val, device, workers)))
     labels = torch.tensor(val.labels)
     top1 = 100 * (logits.argmax(1) == labels).float().mean().item()
-    return Probe(head, top1, F.cross_entropy(logits, labels).item())
+    return Probe(head.strength, head.top1, top1, F.cross_entropy(logits, labels).item())
+
+
+def is_fitted(network: StreamNet, config: TrainConfig) -> bool:
+    """Whether a training of the network with these settings starts from a fitted head."""
+    learned = config.probe and config.weights != "none" and config.algorithm == "two-stream"
+    return learned and classifier_of(network) is not None
 
 
 def validation_rank(top1: float, loss: float) -> float:

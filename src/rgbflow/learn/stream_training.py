@@ -12,8 +12,8 @@ from rgbflow.errors import InputError
 from rgbflow.learn.config import TrainConfig
 from rgbflow.learn.depthwise import DepthwiseInFloat32
 from rgbflow.learn.optimizers import learning_rate_factor, make_optimizer
-from rgbflow.learn.probe import validation_rank
-from rgbflow.networks.stream_net import StreamNet, later_batch_norms
+from rgbflow.learn.probe import is_fitted, validation_rank
+from rgbflow.networks.stream_net import StreamNet, batch_norms
 
 
 class StreamTraining(L.LightningModule):
@@ -32,7 +32,9 @@ class StreamTraining(L.LightningModule):
         super().__init__()
         self.network, self.config, self.parts = network, config, parts
         self.last_phase = config.epochs - config.average_epochs
-        self.frozen = later_batch_norms(network) if config.freeze_batch_norms else []
+        # The first too where a classifier was fitted on what it gives: the statistics of each batch would shake that.
+        first = 0 if is_fitted(network, config) else 1
+        self.frozen = batch_norms(network)[first:] if config.freeze_batch_norms else []
         for layer in self.frozen:
             layer.requires_grad_(False).eval()
         self.top1 = nn.ModuleDict(

@@ -35,7 +35,7 @@ from rgbflow.learn.callbacks import (
 )
 from rgbflow.learn.config import RESULT_NEUTRAL, TrainConfig
 from rgbflow.learn.curve import Curve
-from rgbflow.learn.probe import Probe, classifier_of, fit_probe, load_probe, put_head
+from rgbflow.learn.probe import Probe, fit_probe, is_fitted, load_probe
 from rgbflow.learn.spec import make_spec
 from rgbflow.learn.stream_training import StreamTraining, validation_segments
 from rgbflow.networks.stream_net import StreamNet, check_input
@@ -126,7 +126,6 @@ def train(
         if checkpoint:
             report(f"{stream}: going on in epoch {min(resumed_epoch + 1, config.epochs)} of {config.epochs}")
         probe = _start_from_probe(module, split, work / PROBE, checkpoint is not None, report)
-        start = {name: value.clone() for name, value in module.network.state_dict().items()} if probe else {}
         curve, best_epoch, seconds = _fit(module, work, checkpoint, on_step)
         module.trainer.strategy.barrier()  # every process has read the best epoch
         val_top1 = curve[best_epoch - 1]["val_top1"]
@@ -135,7 +134,7 @@ def train(
                 f"{stream}: no epoch was better on val than the frozen network ({val_top1:.1f} against "
                 f"{probe.val_top1:.1f} %): the bundle keeps the frozen one and its fitted classifier"
             )
-            module.network.load_state_dict(start)
+            load_probe(module.network, work / PROBE)
             best_epoch, val_top1 = 0, probe.val_top1
         if module.trainer.is_global_zero:
             origin = {**describe_origin(), "epoch": best_epoch, "seconds": round(seconds, 1), "config": asdict(config)}
@@ -192,26 +191,18 @@ def _start_from_probe(
     """
     network, config, data = module.network, module.config, module.parts["train"]
     stream = data.spec.stream
-    if not config.probe or config.weights == "none" or config.algorithm != "two-stream":
-        return None
-    if classifier_of(network) is None:
-        report(f"note: {config.backbone} has no single linear classifier: none is fitted on its frozen features")
+    if not is_fitted(network, config):
         return None
     if resumes:
-        probe = load_probe(path)
+        probe = load_probe(network, path)
     else:
         report(f"{stream}: fitting a classifier on the features of the frozen network")
-        clips = ClipDataset(
-            module.parts["train"].store, split.train, split.classes, module.parts["train"].spec, SNIPPETS
-        )
-        device = _own_device(config)
-        groups = [clip.group for clip in split.train]
-        network.to(device)
-        probe = fit_probe(network, clips, module.parts["val"], groups, network.num_classes, device, config.workers)
+        clips = ClipDataset(data.store, split.train, split.classes, data.spec, SNIPPETS)
+        groups, device = [clip.group for clip in split.train], _own_device(config)
+        probe = fit_probe(network.to(device), clips, module.parts["val"], groups, device, config.workers)
         module.to("cpu").train()  # the module knows which of its layers stay frozen
         if is_first_process():
-            probe.save(path)
-    put_head(network, probe.head)
+            probe.save(network, path)
     report(f"{stream}: the frozen network with a fitted classifier has top-1 {probe.val_top1:.1f} % on val")
     return probe
 
