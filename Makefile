@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test weizmann paper-small strong ablation flow-methods stored-flow fusion unknown live-soak inference layers int8 clean
+.PHONY: demo test weizmann paper-small strong recipe ablation flow-methods stored-flow fusion unknown live-soak inference layers int8 clean
 
 demo: $(VENV)/installed
 	$(BIN)/rgbflow demo --out demo
@@ -30,6 +30,9 @@ paper-small: $(VENV)/installed
 
 strong: $(VENV)/installed
 	$(BIN)/python benchmarks/strong.py $(DATA)
+
+recipe: $(VENV)/installed
+	$(BIN)/python benchmarks/recipe.py $(DATA) $(RECIPE)
 
 ablation: $(VENV)/installed
 	$(BIN)/python benchmarks/ablation.py $(VIDEOS)

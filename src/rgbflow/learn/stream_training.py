@@ -1,5 +1,7 @@
 """A stream under training, as Lightning runs it."""
 
+from dataclasses import replace
+
 import lightning as L
 import torch
 import torch.nn.functional as F
@@ -25,6 +27,7 @@ class StreamTraining(L.LightningModule):
         parts: "train" and "val" data; also "test" for a curve of it, which decides nothing.
 
     Attributes:
+        is_gentle: whether it starts from a fitted classifier whose features are to be kept at first.
         last_phase: the epoch, counted from 0, from which weights are averaged; earlier where patience has run out.
     """
 
@@ -32,9 +35,10 @@ class StreamTraining(L.LightningModule):
         super().__init__()
         self.network, self.config, self.parts = network, config, parts
         self.last_phase = config.epochs - config.average_epochs
-        # The first too where a classifier was fitted on what it gives: the statistics of each batch would shake that.
-        first = 0 if is_fitted(network, config) else 1
-        self.frozen = batch_norms(network)[first:] if config.freeze_batch_norms else []
+        # Its features are good for frames already: the rate and the statistics of small batches would shake them.
+        self.is_gentle = is_fitted(network, config) and parts["train"].spec.stream == "rgb"
+        norms = batch_norms(network)
+        self.frozen = norms if self.is_gentle else norms[1:] if config.freeze_batch_norms else []
         for layer in self.frozen:
             layer.requires_grad_(False).eval()
         self.top1 = nn.ModuleDict(
@@ -142,7 +146,8 @@ class StreamTraining(L.LightningModule):
 
     def configure_optimizers(self) -> dict:
         config = self.config
-        optimizer = make_optimizer(self.parameters(), config)
+        rate = config.learning_rate * (config.probe_rate if self.is_gentle else 1)
+        optimizer = make_optimizer(self.parameters(), replace(config, learning_rate=rate))
         # Not the trainer's own estimate: for it, Lightning would take the loader before it has read the checkpoint.
         steps_per_epoch = len(self.train_dataloader())
 

@@ -125,7 +125,7 @@ def train(
         checkpoint, resumed_epoch = _find_checkpoint(work, about, spec, config)
         if checkpoint:
             report(f"{stream}: going on in epoch {min(resumed_epoch + 1, config.epochs)} of {config.epochs}")
-        probe = _start_from_probe(module, split, work / PROBE, checkpoint is not None, report)
+        probe = _probe(module, split, work / PROBE, checkpoint is not None, report)
         curve, best_epoch, seconds = _fit(module, work, checkpoint, on_step)
         module.trainer.strategy.barrier()  # every process has read the best epoch
         val_top1 = curve[best_epoch - 1]["val_top1"]
@@ -182,12 +182,13 @@ def _make_module(
     return StreamTraining(network.to(memory_format=network.memory_format).train(), config, parts)
 
 
-def _start_from_probe(
+def _probe(
     module: StreamTraining, split: Split, path: Path, resumes: bool, report: Callable[[str], None]
 ) -> Probe | None:
-    """Give the network a classifier fitted on its frozen features; None where that isn't wanted or can't be.
+    """Fit a classifier on the network's frozen features; None where that isn't wanted or can't be.
 
-    Every process of many fits the same one. A run that goes on reads what it began with from `path`.
+    An rgb stream's training starts from it. Flow's features must become others first: there it is only what must be
+    beaten. Every process of many fits the same one. A run that goes on reads what it began with from `path`.
     """
     network, config, data = module.network, module.config, module.parts["train"]
     stream = data.spec.stream
@@ -199,10 +200,13 @@ def _start_from_probe(
         report(f"{stream}: fitting a classifier on the features of the frozen network")
         clips = ClipDataset(data.store, split.train, split.classes, data.spec, SNIPPETS)
         groups, device = [clip.group for clip in split.train], _own_device(config)
+        start = {name: value.clone() for name, value in network.state_dict().items()}
         probe = fit_probe(network.to(device), clips, module.parts["val"], groups, device, config.workers)
         module.to("cpu").train()  # the module knows which of its layers stay frozen
         if is_first_process():
             probe.save(network, path)
+        if not module.is_gentle:
+            network.load_state_dict(start)
     report(f"{stream}: the frozen network with a fitted classifier has top-1 {probe.val_top1:.1f} % on val")
     return probe
 
