@@ -25,7 +25,7 @@ STRONG = TrainConfig(
     subtract_mean_flow=True,
     balanced=True,
     probe=True,
-    probe_rate=0.3,
+    probe_rate=0.1,
     freeze_batch_norms=True,
     average_epochs=10,
     patience=30,
@@ -40,7 +40,7 @@ LITE = replace(
     epochs=40,
     batch_size=8,
     learning_rate=0.01,
-    probe_rate=0.1,
+    probe_rate=0.03,
     freeze_batch_norms=False,
     average_epochs=5,
 )
