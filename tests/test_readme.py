@@ -65,21 +65,3 @@ def test_links_and_pictures_are_there():
             if not target.startswith("http"):
                 there = (page.parent / target).resolve()
                 assert there.exists() or (there / "README.md").exists(), f"{page.name}: {target}"
-
-
-def test_the_house_in_the_readme_is_the_house():
-    (house,) = blocks("")
-    drawn, folder = set(), ""
-    for line in house.splitlines()[1:]:
-        name = line.split()[0]
-        if name.endswith("/"):
-            folder = name
-        else:
-            drawn.add((folder if line.startswith("    ") else "") + name)
-            assert len(line.split()) > 2, f"{name} has no comment"
-    package = ROOT / "src" / "rgbflow"
-    assert drawn == {
-        str(path.relative_to(package))
-        for path in package.rglob("*.py")
-        if path.name not in ("__init__.py", "__main__.py")
-    }

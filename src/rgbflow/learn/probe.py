@@ -276,8 +276,7 @@ def fit_probe(
 
 def is_fitted(network: StreamNet, config: TrainConfig) -> bool:
     """Whether a training of the network with these settings starts from a fitted head."""
-    learned = config.probe and config.weights != "none" and config.algorithm == "two-stream"
-    return learned and classifier_of(network) is not None
+    return config.probe and config.weights != "none" and classifier_of(network) is not None
 
 
 def validation_rank(top1: float, loss: float) -> float:

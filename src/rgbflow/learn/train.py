@@ -24,6 +24,7 @@ from rgbflow.data.jpegs import AnyStore
 from rgbflow.data.splits import Split, check_split
 from rgbflow.device import choose_device, has_fast_bf16
 from rgbflow.errors import InputError
+from rgbflow.fusion import Fusion
 from rgbflow.learn.callbacks import (
     LAST,
     CurveKeeper,
@@ -37,7 +38,8 @@ from rgbflow.learn.config import RESULT_NEUTRAL, TrainConfig
 from rgbflow.learn.curve import Curve
 from rgbflow.learn.probe import Probe, fit_probe, is_fitted, load_probe
 from rgbflow.learn.spec import make_spec
-from rgbflow.learn.stream_training import StreamTraining, validation_segments
+from rgbflow.learn.stream_training import StreamTraining
+from rgbflow.networks.families import family_of
 from rgbflow.networks.stream_net import StreamNet, check_input
 from rgbflow.networks.weights import initialise
 from rgbflow.origin import describe_origin
@@ -134,9 +136,10 @@ def train(
                 f"{stream}: no epoch was better on val than the frozen network ({val_top1:.1f} against "
                 f"{probe.val_top1:.1f} %): the bundle keeps the frozen one and its fitted classifier"
             )
-            load_probe(module.network, work / PROBE)
             best_epoch, val_top1 = 0, probe.val_top1
         if module.trainer.is_global_zero:
+            if not best_epoch:
+                load_probe(module.network, work / PROBE)
             origin = {**describe_origin(), "epoch": best_epoch, "seconds": round(seconds, 1), "config": asdict(config)}
             if probe:
                 origin["probe_val_top1"] = probe.val_top1
@@ -172,7 +175,7 @@ def _make_module(
     parts = {"train": ClipDataset(store, split.train, split.classes, spec, config.num_segments, vary, config.seed)}
     for part in watched:
         clips = getattr(split, part)
-        parts[part] = ClipDataset(store, clips, split.classes, spec, validation_segments(config))
+        parts[part] = ClipDataset(store, clips, split.classes, spec, family_of(spec.algorithm).val_snippets)
     torch.manual_seed(config.seed)
     network = StreamNet(spec, len(split.classes))
     report(f"{spec.stream}: {config.backbone}, {initialise(network, spec, config.weights)}")
@@ -260,7 +263,13 @@ def make_bundle(store: AnyStore, split: Split, spec: StreamSpec, config: TrainCo
     rate = statistics.median(store.rows[clip.name].frames_per_second for clip in split.train)
     streams = {spec.stream: spec}
     return Bundle(
-        split.classes, store.preparation, streams, about, licence=config.licence, frames_per_second=round(rate, 3)
+        classes=split.classes,
+        preparation=store.preparation,
+        streams=streams,
+        split=about,
+        fusion=Fusion(config.fusion),
+        licence=config.licence,
+        frames_per_second=round(rate, 3),
     )
 
 
@@ -355,7 +364,13 @@ def _names_a_side(label: str) -> bool:
     return "left" in words or "right" in words
 
 
-_MEANT_SO = (".*does not have many workers.*", ".*exists and is not empty.*", ".*LeafSpec.*", ".*in eval mode at.*")
+_MEANT_SO = (
+    ".*does not have many workers.*",
+    ".*exists and is not empty.*",
+    ".*LeafSpec.*",
+    ".*in eval mode at.*",
+    "Detected call of `lr_scheduler.step",  # fp16 leaves out steps whose scaled gradient is infinite: often the first
+)
 
 
 @contextmanager

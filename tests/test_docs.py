@@ -1,0 +1,57 @@
+"""What docs/architecture.md draws is there: its tree is the package, and the names on its roads exist."""
+
+import importlib
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "rgbflow"
+PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+
+
+def section(title):
+    return PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def names_on_the_roads():
+    drawn = [
+        line.split()[0]
+        for block in re.findall(r"```\n(.*?)```", section("The road"), re.DOTALL)
+        for line in block.splitlines()
+    ]
+    return [*drawn, *re.findall(r"`([a-z_]+\.[A-Za-z_.]+)`", section("The road"))]
+
+
+def resolve(name):
+    """The object that a dotted name of this package stands for."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        if (PACKAGE / "/".join(parts[:length])).with_suffix(".py").is_file():
+            found = importlib.import_module(".".join(["rgbflow", *parts[:length]]))
+            for part in parts[length:]:
+                found = getattr(found, part)
+            return found
+    raise AttributeError(f"no module of this package begins {name}")
+
+
+@pytest.mark.parametrize("name", names_on_the_roads())
+def test_a_name_on_the_road_exists(name):
+    resolve(name)
+
+
+def test_a_name_that_does_not_exist_would_be_seen():
+    with pytest.raises(AttributeError):
+        resolve("recognizer.Recognizer.guess")
+    assert len(names_on_the_roads()) > 20
+
+
+def test_the_tree_is_the_package():
+    """`python docs/draw_house.py` draws it again."""
+    tree = runpy.run_path(str(ROOT / "docs" / "draw_house.py"))["draw"]()
+    assert f"```\n{tree}```" in section("The house")
+    for line in tree.splitlines():
+        assert len(line.split()) > 2, f"{line.split()[0]} has no sentence"
+        assert len(line) <= 140, line
