@@ -22,6 +22,7 @@ TABLE_I = TrainConfig(
     weight_decay=0.0,
     warmup_epochs=0.0,
     weights="imagenet",
+    probe=False,
     num_segments=1,
     flip=True,
     label_smoothing=0.0,
