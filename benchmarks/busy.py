@@ -108,7 +108,7 @@ def print_update_milliseconds(folder: Path, engine: str) -> None:
 
 
 def measure(folder: Path) -> dict[str, dict[str, float]]:
-    """For each thing that is timed, medians over some rounds: waiting and company, such as "sleep busy", to its time."""
+    """Medians over some rounds of each thing that is timed, by waiting and company, such as "sleep busy"."""
     cores = os.cpu_count() or 1
     timed = {"training, s": lambda environment: time_training(folder, environment)}
     for engine in ENGINES:
