@@ -108,7 +108,7 @@ def print_update_milliseconds(folder: Path, engine: str) -> None:
 
 
 def measure(folder: Path) -> dict[str, dict[str, float]]:
-    """Medians over some rounds for each thing that is timed: from waiting and company, "sleep busy", to its time."""
+    """Medians over some rounds of each thing that is timed, by waiting and company, such as "sleep busy"."""
     cores = os.cpu_count() or 1
     timed = {"training, s": lambda environment: time_training(folder, environment)}
     for engine in ENGINES:

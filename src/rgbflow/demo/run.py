@@ -2,6 +2,7 @@
 
 import importlib.util
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,17 +12,17 @@ from rgbflow.data.layouts import read_class_folders
 from rgbflow.data.splits import Split, make_split
 from rgbflow.data.store import Store, prepare
 from rgbflow.demo.synthetic import write_dataset
+from rgbflow.demo.training import Job, train_one_by_one, train_side_by_side
 from rgbflow.errors import InputError
 from rgbflow.learn.calibrate import calibrate, record_calibration
 from rgbflow.learn.config import TrainConfig
 from rgbflow.learn.evaluate import Evaluation, evaluate, make_report, record_figures
 from rgbflow.learn.report import write_report
-from rgbflow.learn.train import train
 from rgbflow.networks.weights import PACKAGED_WEIGHTS
 from rgbflow.prediction import Prediction
 from rgbflow.progress import track
 from rgbflow.recognizer import Recognizer
-from rgbflow.stream import STREAMS, FlowSettings, Preparation
+from rgbflow.stream import STREAMS, FlowSettings, Preparation, Stream
 from rgbflow.why import write_why
 
 PREPARATION = Preparation(short_side=128, flow=FlowSettings("dis", "medium", bound=10.0))
@@ -44,6 +45,7 @@ CONFIG = TrainConfig(
     crop_fraction=1.0,  # the things in the hands may be at the edge
     gradient_clip=5.0,
     flip=False,  # step_left mirrored is step_right
+    workers=0,
     licence="Apache-2.0",
 )
 # ImageNet's weights have learned to see already; the demo teaches them the actions.
@@ -119,18 +121,16 @@ def run_demo(folder: Path, workers: int, seed: int, plan: Plan) -> DemoResult:
 
     Args:
         folder: made if missing.
-        workers: processes for making and preparing the videos.
+        workers: processes that film and prepare; with more than one, both streams are trained at the same time.
         seed: of the data set, the split and the training.
         plan: from `choose_plan`.
     """
     bundle, report = folder / "bundle", folder / "report.html"
     _take_folder(folder, f"made by rgbflow demo, seed {seed}, {plan.config.backbone}\n", finished=report.exists())
-    config = replace(plan.config, seed=seed)
     store, split = _make_data(folder, plan, workers, seed)
-    for stream in STREAMS:
-        if not (bundle / RECORD).exists() or stream not in load_bundle(bundle).streams:
-            with track(f"training {stream}", None, "steps") as tracker:
-                train(store, split, stream, bundle, config, lambda line: None, on_step=tracker.set)
+    missing = [stream for stream in STREAMS if stream not in _trained_streams(bundle)]
+    job = Job(folder / "store", folder / "split.json", bundle, replace(plan.config, seed=seed))
+    (train_one_by_one if workers == 1 else train_side_by_side)(job, missing)
     with track("calibrating", len(split.val), "clips") as tracker:
         calibration = calibrate(
             Recognizer.load(bundle, engine="torch"),
@@ -153,6 +153,10 @@ def run_demo(folder: Path, workers: int, seed: int, plan: Plan) -> DemoResult:
     write_why(source, explanation, recognizer.bundle.preparation, overlay)
     write_report(report, make_report(evaluation, recognizer, bundle, store, title="rgbflow demo"))
     return DemoResult(evaluation, clip, explanation.prediction, report, overlay, bundle)
+
+
+def _trained_streams(bundle: Path) -> Collection[Stream]:
+    return load_bundle(bundle).streams if (bundle / RECORD).exists() else ()
 
 
 def _take_folder(folder: Path, mark: str, finished: bool) -> None:
