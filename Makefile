@@ -2,15 +2,20 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+ON_ALL_CORES := --numprocesses auto --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test weizmann paper-small strong ablation flow-methods stored-flow fusion unknown live-soak inference layers int8 gpu clean
+.PHONY: demo test test-long busy weizmann paper-small strong recipe ablation flow-methods stored-flow fusion unknown live-soak inference layers int8 gpu clean
 
 demo: $(VENV)/installed
 	$(BIN)/rgbflow demo --out demo
 
 test: $(VENV)/installed
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(ON_ALL_CORES)
+
+# What takes minutes, such as the whole demo
+test-long: $(VENV)/installed
+	$(BIN)/python -m pytest $(ON_ALL_CORES) -m long
 
 $(VENV)/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -31,6 +36,9 @@ paper-small: $(VENV)/installed
 strong: $(VENV)/installed
 	$(BIN)/python benchmarks/strong.py $(DATA)
 
+recipe: $(VENV)/installed
+	$(BIN)/python benchmarks/recipe.py $(DATA) $(RECIPE)
+
 ablation: $(VENV)/installed
 	$(BIN)/python benchmarks/ablation.py $(VIDEOS)
 
@@ -50,6 +58,9 @@ BUNDLE ?= runs/mine
 VIDEO ?= clip.mp4
 live-soak: $(VENV)/installed
 	$(BIN)/python benchmarks/live.py $(BUNDLE) $(VIDEO)
+
+busy: $(VENV)/installed
+	$(BIN)/python benchmarks/busy.py
 
 # Against other networks, on an idle machine; transformers is of one of these
 inference: $(VENV)/installed

@@ -257,12 +257,12 @@ class Trainee:
         import torch
 
         from rgbflow.learn.optimizers import make_optimizer
-        from rgbflow.networks.stream_net import StreamNet, later_batch_norms
+        from rgbflow.networks.stream_net import StreamNet, batch_norms
 
         self.config, self.spec, self.device = config, spec_of(stream, config), torch.device(device)
         network = StreamNet(self.spec, NUM_CLASSES)
         network.to(self.device, memory_format=network.memory_format).train()
-        for layer in later_batch_norms(network) if config.freeze_batch_norms else ():
+        for layer in batch_norms(network)[1:] if config.freeze_batch_norms else ():
             layer.requires_grad_(False).eval()
         self.parameters = [value for value in network.parameters() if value.requires_grad]
         self.optimizer = make_optimizer(self.parameters, config)

@@ -1,6 +1,7 @@
 """Videos whose motion is known; no video is kept in git."""
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import pytest
+from filelock import FileLock
 
 # What a user has set for himself does not reach the tests, and they compute the same on a machine of many cores.
 for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "HF_HUB_OFFLINE"):
@@ -16,7 +18,7 @@ for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "HF_HUB_OFFLINE
 for name in ("http_proxy", "https_proxy", "all_proxy"):
     os.environ.pop(name, None)
     os.environ.pop(name.upper(), None)
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # `make test` runs a process on each core
 
 if TYPE_CHECKING:
     from rgbflow.bundle import Bundle
@@ -87,6 +89,20 @@ def square_video(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
+def _made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that one of the processes of this run fills, while those that need it too wait for it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, made = shared / name, shared / f"{name}.made"
+    with FileLock(shared / f"{name}.lock"):
+        if not made.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a process that failed at it
+            folder.mkdir()
+            make(folder)
+            made.touch()
+    return folder
+
+
 @dataclass(frozen=True)
 class World:
     """A small data set with its store and split, and the bundle trained on it; nothing in it may be changed.
@@ -124,12 +140,19 @@ LOOKS = {
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """Film, prepare, split and train once for all tests, through the command line as a user would."""
+    """Film, prepare, split and train once for all tests."""
+    return _world_in(_made_once(tmp_path_factory, "world", lambda folder: _make_world(_world_in(folder))))
+
+
+def _world_in(folder: Path) -> World:
+    return World(*(folder / name for name in ("videos", "store", "split.json", "bundle", "config.toml")))
+
+
+def _make_world(made: World) -> None:
+    """Through the command line, as a user would."""
     from rgbflow.cli import main
     from rgbflow.video.writing import write_video
 
-    folder = tmp_path_factory.mktemp("world")
-    made = World(*(folder / name for name in ("videos", "store", "split.json", "bundle", "config.toml")))
     made.config.write_text(WORLD_CONFIG)
     groups = []
     for label, (motion, tint) in LOOKS.items():
@@ -145,7 +168,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     for stream in ("rgb", "flow"):
         options = ["--split", split, "--stream", stream, "--out", bundle, "--config", str(made.config)]
         assert main(["train", store, *options]) == 0
-    return made
 
 
 @pytest.fixture(scope="session")
@@ -178,19 +200,21 @@ class LongWorld:
 @pytest.fixture(scope="session")
 def long_world(tmp_path_factory: pytest.TempPathFactory) -> LongWorld:
     """Film, prepare and split once for all tests."""
+    folder = _made_once(tmp_path_factory, "long", _make_long_world)
+    return LongWorld(folder / "store", folder / "split.json")
+
+
+def _make_long_world(folder: Path) -> None:
     from rgbflow.cli import main
     from rgbflow.video.writing import write_video
 
-    folder = tmp_path_factory.mktemp("long")
     for label in ("left", "right"):
         for group in range(15):
             pixels = _moving_square(*LOOKS[label][0], frames=18, size=(48, 48), seed=group)
             write_video(folder / "videos" / label / f"v_{label}_g{group + 1:02d}_c01.mp4", pixels, 25)
-    made = LongWorld(folder / "store", folder / "split.json")
-    options = ["--short-side", "48", "--bound", "8", "--out", str(made.store)]
-    assert main(["prepare", str(folder / "videos"), *options]) == 0
-    assert main(["split", str(made.store), "--out", str(made.split)]) == 0
-    return made
+    store, split = str(folder / "store"), str(folder / "split.json")
+    assert main(["prepare", str(folder / "videos"), "--short-side", "48", "--bound", "8", "--out", store]) == 0
+    assert main(["split", store, "--out", split]) == 0
 
 
 @pytest.fixture(scope="session")
@@ -247,11 +271,14 @@ def save_random_bundle() -> "Callable[[Path], Bundle]":
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """Make and export it once for all tests: torch takes some seconds for each stream."""
+    from rgbflow.bundle import load_bundle
     from rgbflow.networks.export import export
     from rgbflow.networks.torch_engine import load_networks
 
-    folder = tmp_path_factory.mktemp("exported") / "bundle"
-    bundle = _save_random_bundle(folder)
-    export(folder, bundle, folder, "onnx")
+    def make(folder: Path) -> None:
+        export(folder, _save_random_bundle(folder), folder, "onnx")
+
+    folder = _made_once(tmp_path_factory, "exported", make)
+    bundle = load_bundle(folder)
     networks = {stream: network.eval() for stream, network in load_networks(folder, bundle).items()}
     return Exported(folder, bundle, networks)

@@ -9,11 +9,15 @@ Shapes are written with these letters everywhere:
 import importlib
 from typing import TYPE_CHECKING
 
+from rgbflow.threads import sleep_at_barriers
+
 if TYPE_CHECKING:
     from rgbflow.errors import InputError
     from rgbflow.prediction import Prediction
     from rgbflow.recognizer import Explanation, Recognizer
     from rgbflow.timeline import Timeline
+
+sleep_at_barriers()  # here, since every way into the package imports this file before torch
 
 __all__ = ["Explanation", "InputError", "Prediction", "Recognizer", "Timeline"]
 _HOMES = {

@@ -109,7 +109,7 @@ class Fusion:
         if self.method == "average":
             return average(scores)
         if self.method == "product":
-            return product(scores, {stream: row[0] for stream, row in self.weights.items()} or None)
+            return product(scores, {stream: self.weights[stream][0] for stream in scores} if self.weights else None)
         rows = {stream: np.array(self.weights[stream]) for stream in scores}
         if self.method == "tempered":
             return average({stream: sharpened(scores[stream], rows[stream]) for stream in scores})

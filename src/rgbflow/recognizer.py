@@ -170,7 +170,7 @@ class Recognizer:
             inputs = evaluation_input(clip, spec, starts, next(network.parameters()).device)
             values = class_activation_maps(network, inputs, int(prediction.scores.argmax()))
             square = self.bundle.preparation.square
-            maps[stream] = ActivationMaps(values, starts + spec.span // 2, spec.crop_fraction, square)
+            maps[stream] = ActivationMaps(values, starts + spec.middle, spec.crop_fraction, square)
             if stream == "flow":
                 fields = clip.read("flow", maps[stream].places)
                 full_scale = usual_speed(dequantise(fields, self.bundle.preparation.flow.bound))

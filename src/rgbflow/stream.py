@@ -128,6 +128,11 @@ class StreamSpec:
         """Frames or fields from the first of a snippet to its last, both counted: L where the stride is 1."""
         return (self.stack_length - 1) * self.stride + 1
 
+    @property
+    def middle(self) -> int:
+        """From the first frame or field of a snippet to its middle one, which is one of those that are read."""
+        return self.stack_length // 2 * self.stride
+
     def num_items(self, num_frames: int) -> int:
         """How many frames (rgb) or flow fields (flow) a clip of `num_frames` frames has."""
         return num_frames if self.stream == "rgb" else num_frames - 1

@@ -482,7 +482,7 @@ def test_fewer_clips_than_processes_are_refused(world, tmp_path, monkeypatch):
 def test_frozen_batch_norms_stay_as_they_came_and_the_first_one_learns(world, tmp_path):
     started = StreamNet(make_spec(Store(world.store), load_split(world.split).train, "flow", TINY), 4)
     save_file(started.backbone.state_dict(), tmp_path / "start.safetensors")
-    config = changed(freeze_batch_norms=True, weights=str(tmp_path / "start.safetensors"))
+    config = changed(freeze_batch_norms=True, probe=False, weights=str(tmp_path / "start.safetensors"))
     run(world, tmp_path / "out", "flow", config)
     trained = load_file(tmp_path / "out" / "flow.safetensors")
     norms = [name for name, module in started.named_modules() if isinstance(module, nn.BatchNorm2d)]

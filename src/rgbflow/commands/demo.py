@@ -1,5 +1,6 @@
 """The command that shows the whole road in minutes."""
 
+import sys
 from pathlib import Path
 
 from rgbflow.commands.printing import print_evaluation, show
@@ -14,10 +15,13 @@ def demo(out: Path = Path("demo"), workers: int = 0, seed: int = 0, json: bool =
         seed: of the data set, the split and the training.
         json: print the figures as JSON.
     """
-    from rgbflow.demo.run import run_demo
+    from rgbflow.demo.run import choose_plan, run_demo
     from rgbflow.processes import usable_cores
 
-    result = run_demo(out, workers or usable_cores(), seed)
+    plan = choose_plan()
+    if plan.note:
+        print(f"rgbflow: {plan.note}", file=sys.stderr)
+    result = run_demo(out, workers or usable_cores(), seed, plan)
     if json:
         show(result.as_dict(), True)
     else:

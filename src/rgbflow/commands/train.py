@@ -49,18 +49,20 @@ def train(
     data, parts = open_store(store), load_split(split)
     with track(f"training {stream}", None, "steps") as tracker:
         result = train(data, parts, stream, out, settings, tell, tracker.set, replace)
+    best = f"epoch {result.best_epoch} was best" if result.best_epoch else "the frozen network was best"
     show(
         {
             "bundle": str(out),
             "stream": stream,
             "best_epoch": result.best_epoch,
             "val_top1": result.val_top1,
+            "probe_top1": result.probe_top1,
             "seconds": result.seconds,
             "resumed_epoch": result.resumed_epoch,
             "curve": result.curve,
         },
         json,
-        "{bundle}: {stream} trained in {seconds:.0f} s; epoch {best_epoch} was best, top-1 {val_top1:.1f} % on val",
+        "{bundle}: {stream} trained in {seconds:.0f} s; " + best + ", top-1 {val_top1:.1f} % on val",
     )
     return 0
 

@@ -119,7 +119,7 @@ def listed_sources(
     found = [_find_video(clip, folder, videos_in) for clip, folder in zip(listed, roots, strict=True)]
     missing = list(dict.fromkeys(clip.path for clip, path in zip(listed, found, strict=True) if path is None))
     if not any(found):
-        raise InputError(f"no video of the lists is in {roots[0]}, not {missing[0]} either: pass --root FOLDER")
+        raise InputError(f"none of {len(missing)} videos, such as {missing[0]}, is in {roots[0]}: pass --root FOLDER")
     clips: dict[str, SourceClip] = {}
     written: dict[str, str] = {}
     for clip, path in zip(listed, found, strict=True):

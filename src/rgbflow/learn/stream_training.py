@@ -1,5 +1,7 @@
 """A stream under training, as Lightning runs it."""
 
+from dataclasses import replace
+
 import lightning as L
 import torch
 import torch.nn.functional as F
@@ -10,8 +12,10 @@ from torchmetrics.classification import MulticlassAccuracy
 from rgbflow.data.dataset import ClipDataset, DrawnBatch, DrawnDataset, EpochLoader, EpochSampler, collate_drawn, finish
 from rgbflow.errors import InputError
 from rgbflow.learn.config import TrainConfig
+from rgbflow.learn.depthwise import DepthwiseInFloat32
 from rgbflow.learn.optimizers import learning_rate_factor, make_optimizer
-from rgbflow.networks.stream_net import StreamNet, later_batch_norms
+from rgbflow.learn.probe import is_fitted, validation_rank
+from rgbflow.networks.stream_net import StreamNet, batch_norms
 
 
 class StreamTraining(L.LightningModule):
@@ -23,6 +27,7 @@ class StreamTraining(L.LightningModule):
         parts: "train" and "val" data; also "test" for a curve of it, which decides nothing.
 
     Attributes:
+        is_gentle: whether it starts from a fitted classifier whose features are to be kept at first.
         last_phase: the epoch, counted from 0, from which weights are averaged; earlier where patience has run out.
     """
 
@@ -30,7 +35,10 @@ class StreamTraining(L.LightningModule):
         super().__init__()
         self.network, self.config, self.parts = network, config, parts
         self.last_phase = config.epochs - config.average_epochs
-        self.frozen = later_batch_norms(network) if config.freeze_batch_norms else []
+        # Its features are good for frames already: the rate and the statistics of small batches would shake them.
+        self.is_gentle = is_fitted(network, config) and parts["train"].spec.stream == "rgb"
+        norms = batch_norms(network)
+        self.frozen = norms if self.is_gentle else norms[1:] if config.freeze_batch_norms else []
         for layer in self.frozen:
             layer.requires_grad_(False).eval()
         self.top1 = nn.ModuleDict(
@@ -90,7 +98,8 @@ class StreamTraining(L.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         inputs, labels = batch
-        logits = self.network(inputs)
+        with DepthwiseInFloat32():
+            logits = self.network(inputs)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
         right = (logits.detach().argmax(1) == labels).sum()
         self.seen = self.seen.to(loss.device) + torch.stack(
@@ -130,15 +139,15 @@ class StreamTraining(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         if self.trainer.sanity_checking:
             return
-        # Small validation parts tie often; among equal top-1 the lower loss is the better epoch.
-        rank = self.top1["val_top1"].compute() - self.trainer.callback_metrics["val_loss"] / 1000
+        rank = validation_rank(100 * self.top1["val_top1"].compute(), self.trainer.callback_metrics["val_loss"])
         if self.current_epoch >= self.last_phase:
             rank += 2  # an early epoch is not to win by the luck of a small val part: averaging is there for that
         self.log("val_rank", rank, sync_dist=True)
 
     def configure_optimizers(self) -> dict:
         config = self.config
-        optimizer = make_optimizer(self.parameters(), config)
+        rate = config.learning_rate * (config.probe_rate if self.is_gentle else 1)
+        optimizer = make_optimizer(self.parameters(), replace(config, learning_rate=rate))
         # Not the trainer's own estimate: for it, Lightning would take the loader before it has read the checkpoint.
         steps_per_epoch = len(self.train_dataloader())
 

@@ -25,6 +25,7 @@ from rgbflow.recognizer import Recognizer
 from rgbflow.stream import Stream
 
 SCORES = "scores.npz"
+OF_OLDER = {"probe": False}  # what bundles were trained with that don't say it, where that is not the default
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Training:
         bundle = _bundle_at(self.folder)
         if not bundle or self.stream not in bundle.streams:
             return False
-        trained = {**asdict(TrainConfig()), **bundle.origin[self.stream]["config"]}  # older ones had fewer settings
+        trained = {**asdict(TrainConfig()), **OF_OLDER, **bundle.origin[self.stream]["config"]}
         wanted = asdict(self.config)
         same = (*RESULT_NEUTRAL, *NOT_USED[self.stream])
         other = [name for name in wanted if name not in same and trained.get(name) != wanted[name]]

@@ -36,6 +36,7 @@ from rgbflow.learn.callbacks import (
 )
 from rgbflow.learn.config import RESULT_NEUTRAL, TrainConfig
 from rgbflow.learn.curve import Curve
+from rgbflow.learn.probe import Probe, fit_probe, is_fitted, load_probe
 from rgbflow.learn.spec import make_spec
 from rgbflow.learn.stream_training import StreamTraining
 from rgbflow.networks.families import family_of
@@ -46,6 +47,9 @@ from rgbflow.processes import is_first_process
 from rgbflow.stream import Stream, StreamSpec
 from rgbflow.transforms import Augmentation
 
+PROBE = "probe.safetensors"
+SNIPPETS = 5  # of each clip that the classifier of the frozen network is fitted on
+
 
 @dataclass(frozen=True)
 class TrainResult:
@@ -53,8 +57,11 @@ class TrainResult:
 
     Attributes:
         stream: which network.
-        best_epoch: counted from 1; the one whose weights the bundle holds, chosen on the validation part alone.
-        val_top1: percent, of that epoch.
+        best_epoch: counted from 1; the one whose weights the bundle holds, chosen on the validation part alone. 0 if
+            none was better than the probe, whose weights it holds then.
+        val_top1: percent, of these weights.
+        probe_top1: percent of the validation part, of a classifier fitted on the frozen starting weights; None if
+            there was no such start.
         curve: a row per epoch: epoch, learning_rate, and loss and top1 (percent) of each part: train_loss, train_top1,
             val_loss, ... The training part's are those of the epoch's steps, augmented, with dropout.
         seconds: of training, before a resume and after it.
@@ -64,6 +71,7 @@ class TrainResult:
     stream: Stream
     best_epoch: int
     val_top1: float
+    probe_top1: float | None
     curve: Curve
     seconds: float
     resumed_epoch: int
@@ -119,15 +127,28 @@ def train(
         checkpoint, resumed_epoch = _find_checkpoint(work, about, spec, config)
         if checkpoint:
             report(f"{stream}: going on in epoch {min(resumed_epoch + 1, config.epochs)} of {config.epochs}")
+        probe = _probe(module, split, work / PROBE, checkpoint is not None, report)
         curve, best_epoch, seconds = _fit(module, work, checkpoint, on_step)
         module.trainer.strategy.barrier()  # every process has read the best epoch
+        val_top1 = curve[best_epoch - 1]["val_top1"]
+        if probe and not probe.is_beaten_by(val_top1, curve[best_epoch - 1]["val_loss"]):
+            report(
+                f"{stream}: no epoch was better on val than the frozen network ({val_top1:.1f} against "
+                f"{probe.val_top1:.1f} %): the bundle keeps the frozen one and its fitted classifier"
+            )
+            best_epoch, val_top1 = 0, probe.val_top1
         if module.trainer.is_global_zero:
+            if not best_epoch:
+                load_probe(module.network, work / PROBE)
             origin = {**describe_origin(), "epoch": best_epoch, "seconds": round(seconds, 1), "config": asdict(config)}
+            if probe:
+                origin["probe_val_top1"] = probe.val_top1
             addition.origin[stream] = origin
             save_stream(folder, addition, stream, module.network.state_dict())
-            for name in ("best.ckpt", LAST):
+            for name in ("best.ckpt", LAST, PROBE):
                 (work / name).unlink(missing_ok=True)
-    return TrainResult(stream, best_epoch, curve[best_epoch - 1]["val_top1"], curve, seconds, resumed_epoch)
+    probe_top1 = probe.val_top1 if probe else None
+    return TrainResult(stream, best_epoch, val_top1, probe_top1, curve, seconds, resumed_epoch)
 
 
 @contextmanager
@@ -162,6 +183,42 @@ def _make_module(
         report(f"note: {', '.join(sided)} name a side, and a mirrored clip shows the other: consider --no-flip")
     check_input(network, spec)
     return StreamTraining(network.to(memory_format=network.memory_format).train(), config, parts)
+
+
+def _probe(
+    module: StreamTraining, split: Split, path: Path, resumes: bool, report: Callable[[str], None]
+) -> Probe | None:
+    """Fit a classifier on the network's frozen features; None where that isn't wanted or can't be.
+
+    An rgb stream's training starts from it. Flow's features must become others first: there it is only what must be
+    beaten. Every process of many fits the same one. A run that goes on reads what it began with from `path`.
+    """
+    network, config, data = module.network, module.config, module.parts["train"]
+    stream = data.spec.stream
+    if not is_fitted(network, config):
+        return None
+    if resumes:
+        probe = load_probe(network, path)
+    else:
+        report(f"{stream}: fitting a classifier on the features of the frozen network")
+        clips = ClipDataset(data.store, split.train, split.classes, data.spec, SNIPPETS)
+        groups, device = [clip.group for clip in split.train], _own_device(config)
+        start = {name: value.clone() for name, value in network.state_dict().items()}
+        probe = fit_probe(network.to(device), clips, module.parts["val"], groups, device, config.workers)
+        module.to("cpu").train()  # the module knows which of its layers stay frozen
+        if is_first_process():
+            probe.save(network, path)
+        if not module.is_gentle:
+            network.load_state_dict(start)
+    report(f"{stream}: the frozen network with a fitted classifier has top-1 {probe.val_top1:.1f} % on val")
+    return probe
+
+
+def _own_device(config: TrainConfig) -> torch.device:
+    """The device of this process, as Lightning gives it one."""
+    device = choose_device(config.device)
+    several = device.type == "cuda" and device.index is None
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if several else device
 
 
 def _fit(
@@ -285,7 +342,8 @@ def _find_checkpoint(work: Path, about: dict, spec: StreamSpec, config: TrainCon
     A run goes on with the settings it was begun with only: `about` the data, the stream's and those of training.
     """
     changing = {name: value for name, value in asdict(config).items() if name not in RESULT_NEUTRAL}
-    form = {name: value for name, value in asdict(spec).items() if name != "mirrored"}  # which is config's flip
+    own = ("mirrored", "stride")  # config's flip, and the algorithm's: said there, and older runs say them there alone
+    form = {name: value for name, value in asdict(spec).items() if name not in own}
     settings = json.dumps({**about, "spec": form, "config": changing}, indent=2)
     path, last = work / "settings.json", work / LAST
     if last.is_file() and (not path.is_file() or path.read_text(encoding="utf-8") != settings):

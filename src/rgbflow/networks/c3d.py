@@ -108,7 +108,6 @@ FAMILY = Family(
     logits_and_features=C3D.logits_and_features,
     statistics=lambda backbone: ((0.5,) * 3, (0.5,) * 3),  # random weights expect no other
     frames=FRAMES,
-    images=FRAMES,
     memory_format=torch.channels_last_3d,
     val_snippets=1,
     # Tran et al. 2015, section 3

@@ -20,7 +20,7 @@ def family_of(algorithm: str) -> Family[Any]:
     Raises:
         InputError: if there is none.
     """
-    if algorithm not in FAMILIES:
+    if algorithm not in [*FAMILIES]:  # in a damaged record it may be a list, which no dictionary looks up
         raise InputError(f"algorithm {algorithm!r} is unknown to this rgbflow: use one of {', '.join(FAMILIES)}")
     return FAMILIES[algorithm]
 
