@@ -234,10 +234,11 @@ def _fusion_line(bundle: Bundle) -> str:
         return named + "Its probabilities are not calibrated: `rgbflow calibrate` does it."
     line = f"Fusion: {fusion.method}, temperature {fusion.temperature:.2f}, fitted on the val part."
     if fusion.threshold is not None:
-        line += (
-            f" A clip whose highest probability is not above {fusion.threshold:.3f} is called unknown; it was "
-            f"fitted to give a name to at most {100 * fusion.false_alarm_rate:.3g} % of the clips of unseen classes."
-        )
+        line += f" A clip whose highest probability is not above {fusion.threshold:.3f} is called unknown"
+        if fusion.false_alarm_rate is None:  # the threshold was set by hand
+            return line + "."
+        share = f"{100 * fusion.false_alarm_rate:.3g} %"
+        line += f"; it was fitted to give a name to at most {share} of the clips of unseen classes."
     return line
 
 

@@ -45,12 +45,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if name not in COMMANDS:
             return print_usage(arguments)
-        command, summary = COMMANDS[name], COMMANDS[name].__doc__.splitlines()[0]
+        command, summary = COMMANDS[name], _summary(COMMANDS[name])
         if name in ("train", "ablate"):
             command = partial(command, settings=config_from(arguments, None if name == "train" else "strong"))
         return tyro.cli(command, prog=f"rgbflow {name}", description=summary, args=arguments[1:])
     except SystemExit as stop:  # the parser's own way out of --help and of wrong usage
-        return stop.code or 0
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except InputError as error:
         print(f"rgbflow: {error}", file=sys.stderr)
         return EXIT_FAILED
@@ -76,6 +76,10 @@ def end_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _summary(command: Callable[..., int]) -> str:
+    return (command.__doc__ or "").partition("\n")[0]
+
+
 def print_usage(arguments: list[str]) -> int:
     """Print the table of commands; the exit code is 0 if it was asked for, 2 for an unknown command."""
     if arguments == ["--version"]:
@@ -84,7 +88,7 @@ def print_usage(arguments: list[str]) -> int:
         print(version("rgbflow"))
         return 0
     asked_for = arguments in ([], ["-h"], ["--help"])
-    lines = [f"  {name:<10} {command.__doc__.splitlines()[0]}" for name, command in COMMANDS.items()]
+    lines = [f"  {name:<10} {_summary(command)}" for name, command in COMMANDS.items()]
     text = "\n".join(["usage: rgbflow COMMAND ... (rgbflow COMMAND --help tells more)", "", *lines])
     if asked_for:
         print(text)

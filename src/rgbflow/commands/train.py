@@ -113,7 +113,9 @@ def ablate(
 
 def preset_config(preset: PresetName | None, stream: Stream) -> TrainConfig:
     """The settings of a preset for one stream; the defaults for None."""
-    return {"paper": table_i(stream), "strong": STRONG, "lite": LITE}.get(preset, TrainConfig())
+    if preset is None:
+        return TrainConfig()
+    return {"paper": table_i(stream), "strong": STRONG, "lite": LITE}[preset]
 
 
 def config_from(arguments: list[str], preset: PresetName | None = None) -> TrainConfig:

@@ -180,7 +180,7 @@ def _read_class_index(folder: Path) -> dict[str, str]:
     return {number: name.strip() for number, name in pairs}
 
 
-def _with_class_name(clip: ListedClip, by_number: Mapping[str, str]) -> ListedClip:
+def _with_class_name(clip: ListedClip, by_number: dict[str, str]) -> ListedClip:
     if not by_number or clip.label is None or not clip.label.isdigit():
         return clip
     if clip.label not in by_number:
@@ -189,12 +189,14 @@ def _with_class_name(clip: ListedClip, by_number: Mapping[str, str]) -> ListedCl
     return replace(clip, label=by_number[clip.label])
 
 
-def _clip(path: str, place: str, **told: str | None) -> ListedClip:
+def _clip(
+    path: str, place: str, label: str | None = None, group: str | None = None, part: Part | None = None
+) -> ListedClip:
     path = path.strip().replace("\\", "/").removeprefix("./").rstrip("/")
     name = without_ending(path.rpartition("/")[2])
     if not name:
         raise InputError(f"{place} names no clip: write its path first")
-    return ListedClip(path, place, names=(name,), **told)
+    return ListedClip(path, place, label, group, part, names=(name,))
 
 
 def _parse_hmdb51(line: str, label: str, place: str) -> Iterator[ListedClip]:

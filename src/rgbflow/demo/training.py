@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import Literal
 
 from rgbflow.data.splits import load_split
 from rgbflow.data.store import Store
@@ -81,7 +82,9 @@ def _show(news: dict[Stream, Connection]) -> None:
     Raises:
         InputError: if one fails, or ends before its end.
     """
-    steps, notes, note, waiting = {}, {}, "", dict(news)
+    steps: dict[Stream, tuple[int, int]] = {}
+    notes: dict[Stream, str] = {}
+    note, waiting = "", dict(news)
     with track("training", None, "steps") as tracker:
         while waiting:
             for stream in [stream for stream, end in waiting.items() if end in wait(waiting.values())]:
@@ -93,10 +96,11 @@ def _show(news: dict[Stream, Connection]) -> None:
                 steps[stream] = done, total
                 if notes.get(stream) != told:
                     notes[stream], note = told, f"{stream} {told}"
-                tracker.set(*map(sum, zip(*steps.values(), strict=True)), note)
+                done, total = map(sum, zip(*steps.values(), strict=True))
+                tracker.set(done, total, note)
 
 
-def _receive(stream: Stream, news: Connection) -> tuple[int, int, str] | bool:
+def _receive(stream: Stream, news: Connection) -> tuple[int, int, str] | Literal[True]:
     try:
         message = news.recv()
     except EOFError as error:

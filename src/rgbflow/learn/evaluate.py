@@ -161,7 +161,8 @@ def evaluate(
         scores["fused"] = np.stack([prediction.scores for prediction in predictions])
     unknown_scores = None
     if getattr(split, f"unknown_{part}"):
-        unknown = label_clips(recognizer, store, split, f"unknown_{part}", num_snippets, crops, on_clip)
+        unknown_part: AnyPart = "unknown_test" if part == "test" else "unknown_val"
+        unknown = label_clips(recognizer, store, split, unknown_part, num_snippets, crops, on_clip)
         unknown_scores = np.stack([prediction.scores for prediction in unknown])
     candidates = recognizer.bundle.calibration.get("candidates", {})
     return Evaluation(

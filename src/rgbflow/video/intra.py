@@ -133,7 +133,7 @@ class IntraReader:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def read(self, indices: Sequence[int]) -> np.ndarray:
+    def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return the frames with these indices, in this order.
 
         Args:
