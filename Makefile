@@ -11,6 +11,7 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 	$(BIN)/python -m pytest $(ON_ALL_CORES)
 
 # What takes minutes, such as the whole demo

@@ -59,6 +59,15 @@ def test_an_unknown_command_is_wrong_usage(rgbflow_command):
     assert "'predcit' is no command" in error
 
 
+@pytest.mark.parametrize(("stop", "code"), [(None, 0), (0, 0), (2, 2), ("it can't go on", 1)])
+def test_a_stop_of_the_parser_becomes_a_number(monkeypatch, stop, code):
+    def parser(*_, **__):
+        raise SystemExit(stop)
+
+    monkeypatch.setattr(cli.tyro, "cli", parser)
+    assert cli.main(["check"]) == code
+
+
 def test_a_missing_argument_is_wrong_usage(rgbflow_command):
     assert rgbflow_command("prepare")[0] == 2
     assert rgbflow_command("evaluate", "somewhere", "--part", "train")[0] == 2
