@@ -91,7 +91,7 @@ def _show(news: dict[Stream, Connection]) -> None:
                     continue
                 done, total, told = message
                 steps[stream] = done, total
-                if notes.get(stream) != told:
+                if notes.get(stream, "") != told:
                     notes[stream], note = told, f"{stream} {told}"
                 tracker.set(*map(sum, zip(*steps.values(), strict=True)), note)
 
