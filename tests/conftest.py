@@ -190,9 +190,11 @@ def evaluation(world: World):
     from rgbflow import Recognizer
     from rgbflow.data.splits import load_split
     from rgbflow.data.store import Store
-    from rgbflow.learn.evaluate import evaluate
+    from rgbflow.learn.evaluate import evaluate_recognizer
 
-    return evaluate(Recognizer.load(world.bundle), Store(world.store), load_split(world.split), num_snippets=3)
+    return evaluate_recognizer(
+        Recognizer.load(world.bundle), Store(world.store), load_split(world.split), num_snippets=3
+    )
 
 
 @dataclass(frozen=True)
@@ -212,7 +214,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 
     from rgbflow.bundle import Bundle, load_bundle, save_stream
     from rgbflow.networks.engine import load_networks
-    from rgbflow.networks.export import export
+    from rgbflow.networks.export import export_bundle
     from rgbflow.networks.stream_net import StreamNet
     from rgbflow.stream import FlowSettings, Preparation, StreamSpec
 
@@ -231,6 +233,6 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
             addition = Bundle(tuple("abcde"), preparation, {stream: spec}, split)
             save_stream(folder, addition, stream, network.state_dict())
     bundle = load_bundle(folder)
-    export(folder, bundle, folder, "onnx")
+    export_bundle(folder, bundle, folder, "onnx")
     networks = {stream: network.eval() for stream, network in load_networks(folder, bundle).items()}
     return Exported(folder, bundle, networks)

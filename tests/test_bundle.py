@@ -55,7 +55,7 @@ def test_the_frame_rate_is_kept_and_assumed_where_an_older_bundle_has_none(tmp_p
         save_bundle(folder, bundle_of(RGB, preparation=Preparation(48, frame_rate=resampled), frames_per_second=told))
         loaded = load_bundle(folder)
         assert (loaded.frames_per_second, loaded.frame_rate) == (told, rate)
-        assert loaded.tells_frame_rate == (told is not None or resampled is not None)
+        assert loaded.knows_frame_rate == (told is not None or resampled is not None)
         assert ("frames_per_second" in json.loads((folder / RECORD).read_text())) == (told is not None)
 
 

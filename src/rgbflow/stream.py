@@ -12,7 +12,7 @@ PLANES = {"rgb": 3, "flow": 2}  # red, green, blue; u, v
 FlowMethod = Literal["dis", "farneback", "tvl1"]
 DisPreset = Literal["ultrafast", "fast", "medium"]
 # A field is kept at 1/reduction of the working size. DIS works at this size and scales its result up; of the others
-# half the size tells as much as JPEG does (docs/data.md).
+# half the size keeps as much as JPEG does (docs/data.md).
 OWN_REDUCTION = {"dis ultrafast": 4, "dis fast": 4, "dis medium": 2, "farneback": 2, "tvl1": 2}
 SMALLEST_FIELD = 48  # pixels of the shorter side; a smaller field is not reduced so far
 # The paper's network of one stream sees single frames or short stacks; the networks it compares with see 16 frames.
@@ -20,6 +20,7 @@ Algorithm = Literal["two-stream", "c3d", "lrcn"]
 EngineName = Literal["auto", "torch", "openvino", "onnx"]  # what runs a network
 ComputesIn = Literal["auto", "fp32", "bf16"]  # what it computes in; auto: bf16 where the hardware is made for it
 Crops = Literal[1, 10]  # of each snippet at test time
+NUM_SNIPPETS = 25  # of a clip at test time (Simonyan and Zisserman 2014, section 6)
 SNIPPET_FRAMES = 16  # of c3d and lrcn (Tran et al. 2015, section 3.2; Donahue et al. 2015, section 4.1)
 STACK_LENGTH = 10  # L of flow, unless a training says otherwise (Simonyan and Zisserman 2014, section 4.1)
 

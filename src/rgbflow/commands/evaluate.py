@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 from rgbflow.commands.flags import Flag, Positional, check_positive
 from rgbflow.commands.printing import print_calibration, print_evaluation, print_figures, show
+from rgbflow.commands.terminal import track
 from rgbflow.errors import InputError
-from rgbflow.stream import ComputesIn, Crops, EngineName
+from rgbflow.stream import NUM_SNIPPETS, ComputesIn, Crops, EngineName
 
 
 def evaluate(
@@ -18,7 +19,7 @@ def evaluate(
     part: Literal["test", "val"] = "test",
     scores: Annotated[Path | None, Flag(metavar="PATH")] = None,
     report: Annotated[Path | None, Flag(metavar="PATH")] = None,
-    snippets: int = 25,
+    snippets: int = NUM_SNIPPETS,
     crops: Crops = 1,
     device: str = "auto",
     engine: EngineName = "torch",
@@ -44,9 +45,8 @@ def evaluate(
     from rgbflow.bundle import RECORD, fetch_bundle, weights_file
     from rgbflow.data.jpegs import open_store
     from rgbflow.data.splits import load_split
-    from rgbflow.learn.evaluate import evaluate, make_report, record_figures
+    from rgbflow.learn.evaluate import evaluate_recognizer, make_report, record_figures
     from rgbflow.learn.report import write_report
-    from rgbflow.progress import track
     from rgbflow.recognizer import Recognizer
 
     check_positive(snippets=snippets)
@@ -54,11 +54,8 @@ def evaluate(
     recognizer = Recognizer.load(folder, device, engine, partial(print, file=sys.stderr), precision)
     data, parts = open_store(store), load_split(split)
     print(f"engine: {recognizer.engine.name}", file=sys.stderr)
-    clips = len(getattr(parts, part)) + len(getattr(parts, f"unknown_{part}"))
-    with track("evaluating", clips, "clips") as tracker:
-        evaluation = evaluate(
-            recognizer, data, parts, part, snippets, crops, on_clip=lambda prediction: tracker.advance()
-        )
+    with track("evaluating", "clips") as progress:
+        evaluation = evaluate_recognizer(recognizer, data, parts, part, snippets, crops, progress)
     written = {}
     if scores:
         evaluation.save_scores(scores)
@@ -88,7 +85,7 @@ def calibrate(
     split: Path,
     fusion: Literal["auto", "average", "weighted", "tempered", "stacking", "reliability"] = "auto",
     false_alarm_rate: Annotated[float | None, Flag(metavar="SHARE")] = None,
-    snippets: int = 25,
+    snippets: int = NUM_SNIPPETS,
     crops: Crops = 1,
     device: str = "auto",
     precision: ComputesIn = "auto",
@@ -111,8 +108,7 @@ def calibrate(
     from rgbflow.bundle import RECORD, load_bundle
     from rgbflow.data.jpegs import open_store
     from rgbflow.data.splits import load_split
-    from rgbflow.learn.calibrate import calibrate, record_calibration
-    from rgbflow.progress import track
+    from rgbflow.learn.calibrate import calibrate_fusion, record_calibration
     from rgbflow.recognizer import Recognizer
 
     check_positive(snippets=snippets)
@@ -121,11 +117,8 @@ def calibrate(
     data, parts = open_store(store), load_split(split)
     if parts.unknown_val and false_alarm_rate is None:
         print("note: the split leaves classes out; --false-alarm-rate 0.05 would fit a threshold", file=sys.stderr)
-    clips = len(parts.val) + (len(parts.unknown_val) if false_alarm_rate is not None else 0)
-    with track("calibrating", clips, "clips") as tracker:
-        made = calibrate(
-            recognizer, data, parts, fusion, false_alarm_rate, snippets, crops, lambda prediction: tracker.advance()
-        )
+    with track("calibrating", "clips") as progress:
+        made = calibrate_fusion(recognizer, data, parts, fusion, false_alarm_rate, snippets, crops, progress)
     record_calibration(bundle, made)
     if json:
         show({"bundle": str(bundle), **made.as_dict()}, True)

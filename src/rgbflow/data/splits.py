@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from itertools import permutations
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -18,7 +19,9 @@ from rgbflow.errors import InputError
 
 OFFICIAL = ("official-1", "official-2", "official-3")
 PROTOCOLS = ("group", "paper", *OFFICIAL)
-PARTS = ("train", "val", "test")
+Part = Literal["train", "val", "test"]
+HeldOut = Literal["val", "test"]  # the parts that are not trained on
+PARTS: tuple[Part, ...] = get_args(Part)
 UNKNOWN_PARTS = ("unknown_val", "unknown_test")
 FORMAT_VERSION = 1
 
@@ -69,7 +72,7 @@ class Split:
     unknown_test: tuple[SplitClip, ...] = ()
 
     def __post_init__(self):
-        if len({clip.name for clip in self.clips}) < len(self.clips):
+        if len({clip.name for clip in self.all_clips}) < len(self.all_clips):
             raise ValueError("a clip stands in it twice")
         known = self.train + self.val + self.test
         if self.classes != tuple(sorted({*self.classes, *_labels(known)})):
@@ -78,15 +81,26 @@ class Split:
         if {*self.classes} & (unknown_val | unknown_test) or unknown_val & unknown_test:
             raise ValueError("an unknown class is also a known one, or in both unknown parts")
 
-    @property
-    def clips(self) -> tuple[SplitClip, ...]:
-        """All clips: train, then val, then test, then the unknown ones."""
-        return self.train + self.val + self.test + self.unknown_val + self.unknown_test
+    def clips(self, part: Part) -> tuple[SplitClip, ...]:
+        """The clips of one part."""
+        return {"train": self.train, "val": self.val, "test": self.test}[part]
+
+    def unknown(self, part: HeldOut) -> tuple[SplitClip, ...]:
+        """The clips of classes left out that go with a part; none where no class was left out."""
+        return {"val": self.unknown_val, "test": self.unknown_test}[part]
 
     @property
-    def parts(self) -> tuple[str, ...]:
-        """Names of the parts that it has: the unknown ones only where classes were left out."""
-        return PARTS + UNKNOWN_PARTS if self.unknown_val or self.unknown_test else PARTS
+    def parts(self) -> dict[str, tuple[SplitClip, ...]]:
+        """The parts by name, as a file holds them: the unknown ones only where classes were left out."""
+        known = {part: self.clips(part) for part in PARTS}
+        if not (self.unknown_val or self.unknown_test):
+            return known
+        return {**known, **dict(zip(UNKNOWN_PARTS, (self.unknown_val, self.unknown_test), strict=True))}
+
+    @property
+    def all_clips(self) -> tuple[SplitClip, ...]:
+        """All clips: train, then val, then test, then the unknown ones."""
+        return self.train + self.val + self.test + self.unknown_val + self.unknown_test
 
     @property
     def leak_percent(self) -> float:
@@ -96,7 +110,7 @@ class Split:
     @property
     def sha256(self) -> str:
         """Hexadecimal SHA-256 of the lists of clips; seed, notes and the order of clips do not matter."""
-        lists = [sorted([c.name, c.label, c.group] for c in getattr(self, part)) for part in self.parts]
+        lists = [sorted([c.name, c.label, c.group] for c in clips) for clips in self.parts.values()]
         return hashlib.sha256(json.dumps(lists).encode()).hexdigest()
 
     def save(self, path: str | Path) -> None:
@@ -183,10 +197,10 @@ def check_split(split: Split, names: Collection[str]) -> None:
         InputError: if clips of the split are not among them.
     """
     held = set(names)
-    missing = [clip.name for clip in split.clips if clip.name not in held]
+    missing = [clip.name for clip in split.all_clips if clip.name not in held]
     if missing:
         raise InputError(
-            f"the split is for another store: {len(missing)} of its {len(split.clips)} clips are not in this "
+            f"the split is for another store: {len(missing)} of its {len(split.all_clips)} clips are not in this "
             f"one, such as {missing[0]}: make a split of this store with rgbflow split"
         )
 
@@ -284,9 +298,9 @@ def _to_json(split: Split) -> str:
         "classes": split.classes,
     }
     lines = [f'"{key}": {json.dumps(value, ensure_ascii=False)}' for key, value in head.items()]
-    for part in split.parts:
-        clips = [json.dumps(asdict(clip), ensure_ascii=False) for clip in getattr(split, part)]
-        lines.append(f'"{part}": [\n  ' + ",\n  ".join(clips) + "\n ]")
+    for part, clips in split.parts.items():
+        entries = [json.dumps(asdict(clip), ensure_ascii=False) for clip in clips]
+        lines.append(f'"{part}": [\n  ' + ",\n  ".join(entries) + "\n ]")
     return "{\n " + ",\n ".join(lines) + "\n}\n"
 
 

@@ -19,6 +19,7 @@ from rgbflow.learn.stream_training import validation_segments
 from rgbflow.learn.tasks import Evaluating, Training, free_devices
 from rgbflow.networks.stream_net import StreamNet
 from rgbflow.origin import describe_machine
+from rgbflow.progress import SILENT, Progress, counted
 from rgbflow.stream import StreamSpec
 from rgbflow.transforms import Augmentation
 
@@ -102,7 +103,12 @@ class _Speed:
     weight_bytes: int
 
 
-def make_plan(trainings: Sequence[Training], evaluations: Sequence[Evaluating], device: str = "auto") -> Plan:
+def make_plan(
+    trainings: Sequence[Training],
+    evaluations: Sequence[Evaluating],
+    device: str = "auto",
+    progress: Progress = SILENT,
+) -> Plan:
     """Estimate what the trainings and evaluations cost, by a few steps with random pixels and, if there are clips, by
     reading some.
 
@@ -110,11 +116,12 @@ def make_plan(trainings: Sequence[Training], evaluations: Sequence[Evaluating], 
         trainings: all of them, done or not.
         evaluations: of their bundles.
         device: where they will run.
+        progress: a step is a training; networks of one kind are measured once.
     """
     speeds: dict[StreamSpec, _Speed] = {}
     snippets = {task.folder: task.snippets for task in evaluations}
     costs = []
-    for task in trainings:
+    for task in counted(trainings, len(trainings), progress):
         split, spec = load_split(task.split), form_of_input(task.stream, task.config)
         if spec not in speeds:
             speeds[spec] = _measure(task, split, spec, choose_device(device))
