@@ -31,9 +31,9 @@ def test_an_item_counts_when_the_next_one_is_asked_for():
 
 def test_an_item_whose_work_failed_does_not_count():
     steps = []
+    items = counted([1, 0, 2], 3, SimpleNamespace(update=lambda *step: steps.append(step), report=None))
     with pytest.raises(ZeroDivisionError):
-        for item in counted([1, 0, 2], 3, SimpleNamespace(update=lambda *step: steps.append(step), report=None)):
-            _ = 1 / item
+        _ = [1 / item for item in items]
     assert steps == [(0, 3), (1, 3)]
 
 

@@ -31,7 +31,7 @@ class Bundle:
         preparation: working size and flow settings, shared by the streams.
         streams: the streams that are there, one or two.
         split: protocol, seed, leak_percent and sha256 of the split it was trained on.
-        fusion: how the streams' scores become one; the plain average, the paper's, until `calibrate` fits another.
+        fusion: how the streams' scores become one; average (the paper's) or product until `calibrate` fits one.
         calibration: what `calibrate` compared and measured on val, see `rgbflow.learn.calibrate`; empty before.
         measured: per part, protocol, leak and figures, written by `evaluate`.
         origin: per stream, what made it: command, commit, machine, date, epoch, starting weights.
@@ -230,8 +230,10 @@ print(recognizer.predict("clip.mp4").top(5))
 def _fusion_line(bundle: Bundle) -> str:
     fusion = bundle.fusion
     line = f"Fusion: {fusion.method}, temperature {fusion.temperature:.2f}, fitted on the val part."
-    if replace(fusion, threshold=None, false_alarm_rate=None) == Fusion():
-        line = "Its probabilities are not calibrated: `rgbflow calibrate` does it."
+    named = replace(fusion, threshold=None, false_alarm_rate=None)  # with its temperature and weights alone
+    if not named.is_fitted:
+        line = "" if named == Fusion() else f"Fusion: {fusion.method}. "
+        line += "Its probabilities are not calibrated: `rgbflow calibrate` does it."
     if fusion.threshold is None:
         return line
     line += f" A clip whose highest probability is not above {fusion.threshold:.3f} is called unknown; "

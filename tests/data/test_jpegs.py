@@ -385,7 +385,7 @@ def test_split_train_and_evaluate_work_on_jpegs(tmp_path, moving_square):
         backbone="test_resnet", weights="none", input_size=32, stack_length=2, epochs=1, batch_size=2, workers=0
     )
     for stream in ("rgb", "flow"):
-        train_stream(store, split, stream, tmp_path / "bundle", config, report=lambda line: None)
+        train_stream(store, split, stream, tmp_path / "bundle", config)
     recognizer = Recognizer.load(tmp_path / "bundle", "cpu")
     assert recognizer.bundle.preparation == Preparation(32, FlowSettings("tvl1", reduction=1), jpeg_quality=None)
     evaluation = evaluate_recognizer(recognizer, store, split, num_snippets=2)

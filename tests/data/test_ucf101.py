@@ -273,7 +273,7 @@ def test_a_missing_list_is_named(home, tmp_path):
 
 
 def test_a_home_that_is_no_web_address_is_refused(tmp_path):
-    message = message_of(fetch, tmp_path, "file:///etc/")
+    message = message_of(fetch_ucf101, tmp_path, "file:///etc/")
     assert message == "home file:///etc/ can't be fetched from: give an address that begins with https:// or http://"
 
 

@@ -18,16 +18,18 @@ from torch import nn
 
 from rgbflow.bundle import load_bundle
 from rgbflow.data.dataset import balanced_order
-from rgbflow.data.splits import load_split
+from rgbflow.data.splits import Split, SplitClip, load_split
 from rgbflow.data.store import Store
 from rgbflow.errors import InputError
+from rgbflow.fusion import Fusion
 from rgbflow.learn.config import TrainConfig, load_config
 from rgbflow.learn.evaluate import evaluate_recognizer
 from rgbflow.learn.spec import flow_spread, make_spec
 from rgbflow.learn.stream_training import StreamTraining
-from rgbflow.learn.train import launched_processes, train_stream
+from rgbflow.learn.train import launched_processes, make_bundle, train_stream
 from rgbflow.networks.stream_net import StreamNet
 from rgbflow.recognizer import Recognizer
+from rgbflow.stream import Preparation, StreamSpec
 
 TINY = TrainConfig(
     backbone="test_resnet",
@@ -169,6 +171,39 @@ def test_logs_and_record_are_left_and_checkpoints_are_not(world, tmp_path):
     assert result.best_epoch == best["epoch"]
 
 
+def test_what_is_worth_knowing_and_each_epoch_is_a_line_and_nothing_is_printed(world, tmp_path, capsys):
+    lines, notes = [], []
+
+    def stop(done, total, note):
+        if done == 4:
+            raise ZeroDivisionError
+
+    store, split = Store(world.store), load_split(world.split)
+    progress = SimpleNamespace(update=stop, report=lines.append)
+    with pytest.raises(ZeroDivisionError):
+        train_stream(store, split, "rgb", tmp_path, TINY, progress)
+    progress = SimpleNamespace(update=lambda done, total, note: notes.append(note), report=lines.append)
+    curve = train_stream(store, split, "rgb", tmp_path, TINY, progress).curve
+    epochs = [
+        f"epoch {row['epoch']}: loss {row['train_loss']:.3f}, top-1 {row['val_top1']:.1f} % on val" for row in curve
+    ]
+    begin = f"{TINY.backbone}, random weights"
+    assert lines == [begin, epochs[0], begin, "going on in epoch 2 of 3", *epochs[1:]]
+    assert set(notes) == set(epochs)
+    assert capsys.readouterr() == ("", "")
+    lines.clear()
+    with pytest.raises(ZeroDivisionError):
+        train_stream(
+            store,
+            split,
+            "rgb",
+            tmp_path / "mirrored",
+            changed(flip=True),
+            SimpleNamespace(update=stop, report=lines.append),
+        )
+    assert lines[1] == "note: left, right name a side, and a mirrored clip shows the other: consider --no-flip"
+
+
 def test_a_trained_stream_is_not_overwritten(world):
     with pytest.raises(InputError, match="already holds a trained rgb stream"):
         run(world, world.bundle)
@@ -238,7 +273,7 @@ def test_a_damaged_checkpoint_says_what_to_delete(world, tmp_path):
 
 def test_empty_parts_and_a_single_class_are_refused(world, tmp_path):
     split = load_split(world.split)
-    red = {part: tuple(c for c in getattr(split, part) if c.label == "red") for part in ("train", "val", "test")}
+    red = {part: tuple(c for c in split.clips(part) if c.label == "red") for part in ("train", "val", "test")}
     cases = {
         "the train part of the split is empty": dataclasses.replace(split, train=()),
         "the val part of the split is empty": dataclasses.replace(split, val=()),
@@ -292,6 +327,7 @@ def test_a_split_for_another_store_is_refused(world, tmp_path):
         ("epochs = 0", r"epochs \(0\) must be above 0: the default is 50"),
         ("dropout = 1.0", r"dropout \(1.0\) must be in \[0, 1\)"),
         ('schedule = "step"', "schedule \\('step'\\) must be one of cosine, exponential, constant"),
+        ('fusion = "stacking"', "fusion \\('stacking'\\) must be one of average, product"),
         ("epochs = = 3", "is no TOML"),
         ("learning_rate = nan", r"learning_rate \(nan\) must be a finite number"),
         ("seed = 9999999999", r"seed \(9999999999\) must be below"),
@@ -314,9 +350,7 @@ def test_toml_sets_what_it_names_and_leaves_the_rest(tmp_path):
 def train_rival(long_world, folder, algorithm, stream="rgb", **values):
     backbone = {"backbone": "c3d_quarter"} if algorithm == "c3d" else {}
     config = changed(algorithm=algorithm, **backbone, **values)
-    return train_stream(
-        Store(long_world.store), load_split(long_world.split), stream, folder, config, lambda line: None
-    )
+    return train_stream(Store(long_world.store), load_split(long_world.split), stream, folder, config)
 
 
 @pytest.mark.parametrize("algorithm", ["c3d", "lrcn"])
@@ -361,7 +395,7 @@ def test_the_test_part_is_never_read(world, tmp_path, stream):
     weights = []
     for name, store in (("plain", world.store), ("poisoned", tmp_path / "store")):
         config = changed(epochs=1, subtract_mean_flow=True)
-        train_stream(Store(store), load_split(world.split), stream, tmp_path / name, config, lambda line: None)
+        train_stream(Store(store), load_split(world.split), stream, tmp_path / name, config)
         weights.append(load_file(tmp_path / name / f"{stream}.safetensors"))
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
@@ -619,3 +653,14 @@ def test_flows_scale_is_taken_after_the_mean_is_subtracted(world):
     still = flow_spread(store, clips, make_spec(store, clips, "flow", TINY))
     moved = flow_spread(store, clips, make_spec(store, clips, "flow", changed(subtract_mean_flow=True)))
     assert moved < still
+
+
+@pytest.mark.parametrize("method", ["average", "product"])
+def test_a_new_bundle_fuses_as_the_settings_say(method):
+    rates = SimpleNamespace(rows={"a/1": SimpleNamespace(frames_per_second=25.0)}, preparation=Preparation(48))
+    clip = SplitClip("a/1", "a", "g")
+    split = Split("group", 0, ("a",), (clip,), (), ())
+    spec = StreamSpec("rgb", "test_resnet", 32, 1, (0.5,) * 3, (0.2,) * 3)
+    bundle = make_bundle(rates, split, spec, TrainConfig(fusion=method))
+    assert bundle.fusion == Fusion(method)
+    assert not bundle.fusion.is_fitted

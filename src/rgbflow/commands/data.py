@@ -105,24 +105,20 @@ class PreparationFlags:
     jpeg_quality: Annotated[int | None, Flag(metavar="1…100|None")] = Preparation.jpeg_quality
     """Of the stored frames and flow; None loses nothing and takes half as much space again."""
 
-    def preparation(self, sources: Sequence[SourceClip], folder: Path) -> Preparation:
-        """These settings, with a bound that suits the data set where none is given."""
-        from rgbflow.data.bound import usual_bound
-
+    def preparation(self) -> Preparation:
+        """The same settings as the store keeps them; the bound is the usual one where none is given."""
         if self.flow != "dis" and self.preset != FlowSettings.preset:
             raise InputError(f"--preset {self.preset} is for --flow dis, not {self.flow}: leave it out")
         bound = FlowSettings.bound if self.bound is None else self.bound
         settings = FlowSettings(self.flow, self.preset, bound, self.flow_reduction)
-        made = Preparation(self.short_side, settings, self.jpeg_quality, self.frame_rate, self.square)
-        if self.bound is not None:
-            return made
-        return replace(made, flow=replace(settings, bound=usual_bound(sources, made, folder)))
+        return Preparation(self.short_side, settings, self.jpeg_quality, self.frame_rate, self.square)
 
 
 def prepare(
-    videos: Annotated[Path, Positional, Flag(metavar="VIDEOS")],
+    videos: Annotated[tuple[Path, ...], Positional, Flag(metavar="VIDEOS|LIST ...")],
     out: Path,
     settings: Annotated[PreparationFlags, Flag(name="")],
+    root: Annotated[Path | None, Flag(metavar="FOLDER")] = None,
     groups: Annotated[Path | None, Flag(metavar="PATH")] = None,
     workers: int = 0,
     verify: bool = False,
@@ -133,28 +129,31 @@ def prepare(
     """Prepare a folder of videos for training: frames and optical flow, once.
 
     Args:
-        videos: folder of class folders, VIDEOS/<Class>/<clip>.avi.
+        videos: folder of class folders, VIDEOS/<Class>/<clip>.avi, or lists of videos with their classes: docs/data.md.
         out: folder of the prepared data set; what is there already and still right is kept.
         settings: every field of PreparationFlags.
-        groups: table of groups, Class/clip.avi<TAB>group; VIDEOS/groups.tsv is found by itself.
+        root: folder that the paths of lists are relative to; each list's own folder by default.
+        groups: table of groups, Class/clip.avi<TAB>group; groups.tsv in VIDEOS or --root is found by itself.
         workers: processes; 0 is one per core.
         verify: prepare every clip twice and compare what is read back; what differs is written again.
         plan: measure a few clips, print what the whole takes in core-hours and gigabytes, and write nothing.
         cluster: Ray cluster that does the work: auto, host:6379 or ray://host:10001; it sees the same paths.
         json: print the result as JSON.
     """
-    from rgbflow.data.layouts import read_class_folders, read_groups
+    from rgbflow.data.bound import usual_bound
     from rgbflow.data.store import prepare_store
     from rgbflow.processes import usable_cores
 
     _check_workplace(workers, verify, plan, cluster)
-    sources = read_class_folders(videos, read_groups(groups) if groups else None)
-    preparation = settings.preparation(sources, out)
+    preparation = settings.preparation()
+    sources, missing = _sources(videos, root, groups)
+    if settings.bound is None:
+        preparation = replace(preparation, flow=replace(preparation.flow, bound=usual_bound(sources, preparation, out)))
     if plan:
         return _print_plan(sources, preparation, json)
     with track("preparing", "clips") as progress:
         rows = prepare_store(sources, out, preparation, workers or usable_cores(), progress, verify, cluster)
-    return _print_prepared(out, preparation, rows, json)
+    return _print_prepared(out, preparation, rows, missing, json)
 
 
 def _check_workplace(workers: int, verify: bool, plan: bool, cluster: str | None) -> None:
@@ -183,8 +182,10 @@ def _print_plan(sources: Sequence[SourceClip], preparation: Preparation, as_json
     return 0
 
 
-def _print_prepared(out: Path, preparation: Preparation, rows: Sequence[Row], as_json: bool) -> int:
-    """Print what was prepared and which clips were set aside."""
+def _print_prepared(
+    out: Path, preparation: Preparation, rows: Sequence[Row], missing: Sequence[str], as_json: bool
+) -> int:
+    """Print what was prepared and which clips were set aside; `missing` are videos of lists that are not there."""
     from rgbflow.data.store import OK
 
     failed = [row for row in rows if row.status != OK]
@@ -196,21 +197,23 @@ def _print_prepared(out: Path, preparation: Preparation, rows: Sequence[Row], as
         "groups": len({row.group for row in rows}),
         "bound": preparation.flow.bound,
         "failed": {row.clip: row.status for row in failed},
+        "missing": [*missing],
     }
     show(result, as_json, "{store}: {clips} clips of {classes} classes and {groups} groups, {frames} frames")
     for row in failed:
         print(f"set aside: {row.status}", file=sys.stderr)
-    return exit_code(len(failed), len(rows))
+    return exit_code(len(failed) + len(missing), len(rows) + len(missing))
 
 
 def split(
     store: Annotated[Path, Positional, Flag(metavar="STORE")],
     out: Path,
-    protocol: Literal["group", "paper", "official-1", "official-2", "official-3"] = "group",
+    protocol: Literal["group", "paper", "official-1", "official-2", "official-3", "lists"] = "group",
     seed: int = 0,
     groups: Annotated[Path | None, Flag(metavar="PATH")] = None,
     holdout: Annotated[tuple[str, ...], Flag(metavar="NAME ...")] = (),
-    lists: Annotated[Path | None, Flag(metavar="PATH")] = None,
+    lists: Annotated[tuple[Path, ...], Flag(metavar="PATH ...")] = (),
+    list_number: Annotated[int | None, Flag(metavar="N")] = None,
     leave_out: Annotated[tuple[str, ...], Flag(metavar="CLASS ...")] = (),
     json: bool = False,
 ) -> int:
@@ -219,11 +222,12 @@ def split(
     Args:
         store: prepared data set, a folder in a published JPEG layout, or a folder of UCF101's lists.
         out: file to write, split.json.
-        protocol: group: 6:2:2, no group on two sides. paper: 6:2:2 over clips. official-N: UCF101's lists.
+        protocol: group: 6:2:2, no group on two sides. paper: 6:2:2 over clips. official-N: UCF101's lists. lists: any.
         seed: of the draw.
         groups: table of groups, Class/clip.avi<TAB>group, instead of the store's.
         holdout: groups that make up the test part; with protocol group.
-        lists: folder of UCF101's lists; for official-N.
+        lists: folder of UCF101's lists, for official-N; for lists the files or folders of train, val and test.
+        list_number: which of the several splits in a folder of lists, the first by default; with protocol lists.
         leave_out: classes that are not to be known, two or more; to fit and test "unknown" with.
         json: print the result as JSON.
     """
@@ -233,7 +237,7 @@ def split(
     if lists_alone and groups:
         raise InputError(f"--groups {groups} is for a prepared data set: UCF101's names give their groups themselves")
     clips = read_lists(store) if lists_alone else _clips_of_store(store, groups)
-    made = make_split(clips, protocol, seed, holdout, store if lists_alone else lists, leave_out)
+    made = make_split(clips, protocol, seed, holdout, lists or ([store] if lists_alone else ()), leave_out, list_number)
     made.save(out)
     for note in made.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -254,6 +258,29 @@ def split(
         line += "; of classes left out {unknown_val} for val, {unknown_test} for test"
     show(result, json, line)
     return 0
+
+
+def _sources(videos: tuple[Path, ...], root: Path | None, groups: Path | None) -> tuple[list, list[str]]:
+    """The clips to prepare, and the videos of lists that are not there, which are said on standard error."""
+    from rgbflow.data.layouts import GROUPS_FILE, read_class_folders, read_groups
+    from rgbflow.data.lists import LIST_ENDINGS
+    from rgbflow.data.matching import listed_sources, note_clips
+
+    if not videos:
+        raise InputError("no VIDEOS given: name a folder of class folders, or lists of videos")
+    are_lists = [path.suffix.lower() in LIST_ENDINGS and not path.is_dir() for path in videos]
+    if not all(are_lists) and len(videos) > 1:
+        folder = videos[are_lists.index(False)]
+        raise InputError(f"{folder} is no list (.txt, .csv, .tsv, .json): give one folder of class folders, or lists")
+    if root and not all(are_lists):
+        raise InputError(f"--root {root} is for lists of videos, {videos[0]} is none: leave it out")
+    if not all(are_lists):
+        return read_class_folders(videos[0], read_groups(groups) if groups else None), []
+    table = groups or (root or videos[0].parent) / GROUPS_FILE
+    sources, missing = listed_sources(videos, root, read_groups(table) if groups or table.is_file() else None)
+    if missing:
+        print("note: " + note_clips("{} videos of the lists are not there", missing), file=sys.stderr)
+    return sources, missing
 
 
 def _clips_of_store(store: Path, groups: Path | None) -> list:

@@ -24,6 +24,7 @@ from rgbflow.data.jpegs import AnyStore
 from rgbflow.data.splits import HeldOut, Part, Split, check_split
 from rgbflow.device import choose_device, has_fast_bf16
 from rgbflow.errors import InputError
+from rgbflow.fusion import Fusion
 from rgbflow.learn.callbacks import (
     LAST,
     CurveKeeper,
@@ -36,7 +37,8 @@ from rgbflow.learn.callbacks import (
 from rgbflow.learn.config import RESULT_NEUTRAL, TrainConfig
 from rgbflow.learn.curve import Curve
 from rgbflow.learn.spec import make_spec
-from rgbflow.learn.stream_training import StreamTraining, validation_segments
+from rgbflow.learn.stream_training import StreamTraining
+from rgbflow.networks.families import family_of
 from rgbflow.networks.stream_net import StreamNet, check_input
 from rgbflow.networks.weights import initialise
 from rgbflow.origin import describe_origin
@@ -149,8 +151,8 @@ def _make_module(
     """The network with its starting weights, and its data."""
     augmentation = Augmentation(config.flip, config.multi_scale, config.corner_crops, config.colour_jitter)
     training = ClipDataset(store, split.train, split.classes, spec, config.num_segments, augmentation, config.seed)
-    segments = validation_segments(config)
-    measured = {part: ClipDataset(store, split.clips(part), split.classes, spec, segments) for part in watched}
+    snippets = family_of(spec.algorithm).val_snippets
+    measured = {part: ClipDataset(store, split.clips(part), split.classes, spec, snippets) for part in watched}
     torch.manual_seed(config.seed)
     network = StreamNet(spec, len(split.classes))
     progress.report(f"{config.backbone}, {initialise(network, spec, config.weights)}")
@@ -203,7 +205,13 @@ def make_bundle(store: AnyStore, split: Split, spec: StreamSpec, config: TrainCo
     rate = statistics.median(store.rows[clip.name].frames_per_second for clip in split.train)
     streams = {spec.stream: spec}
     return Bundle(
-        split.classes, store.preparation, streams, about, licence=config.licence, frames_per_second=round(rate, 3)
+        classes=split.classes,
+        preparation=store.preparation,
+        streams=streams,
+        split=about,
+        fusion=Fusion(config.fusion),
+        licence=config.licence,
+        frames_per_second=round(rate, 3),
     )
 
 
@@ -267,7 +275,7 @@ def _check_parts(split: Split, parts: tuple[Part, ...]) -> None:
         if clips < processes:
             raise InputError(f"the {part} part has {clips} clips for {processes} processes: start fewer")
     if len(split.classes) < 2:
-        raise InputError(f"the split has one class ({split.classes[0]}): training needs two or more")
+        raise InputError(f"the split has one class ({split.classes[0]}): there is nothing to tell apart")
 
 
 def _find_checkpoint(work: Path, about: dict, spec: StreamSpec, config: TrainConfig) -> tuple[Path | None, int]:
@@ -304,6 +312,7 @@ _EXPECTED_WARNINGS = (
     ".*exists and is not empty.*",
     ".*LeafSpec.*",
     ".*in eval mode at.*",
+    "Detected call of `lr_scheduler.step",  # fp16 leaves out steps whose scaled gradient is infinite: often the first
 )
 
 

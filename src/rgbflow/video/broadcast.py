@@ -61,7 +61,7 @@ class Broadcast:
     def packets(self) -> Iterator[av.Packet]:
         """The coded pictures as they come, in any thread; the last one is empty (`size` 0)."""
         newest = time.monotonic()
-        with self._telling():
+        with self._as_video_errors():
             for packet in self._container.demux():  # sound too, so that it can't hide that no pictures come
                 if packet.stream.index == self._stream.index:
                     yield packet
@@ -77,14 +77,14 @@ class Broadcast:
 
     def frames(self, packet: av.Packet) -> Iterator[tuple[np.ndarray, float | None]]:
         """The whole pictures that a packet completes: (H, W, 3) uint8 RGB and the second, None where they have none."""
-        with self._telling():
+        with self._as_video_errors():
             for picture in self._whole_pictures(packet):
                 seconds = float(picture.pts * self._stream.time_base) if self.has_times else None
                 yield self._to_rgb(picture), seconds
 
     def pass_over(self, packet: av.Packet) -> int:
         """Decode a packet for the sake of those after it, which costs less; returns how many pictures it completes."""
-        with self._telling():
+        with self._as_video_errors():
             return len(self._whole_pictures(packet))
 
     def jump(self) -> None:
@@ -99,7 +99,7 @@ class Broadcast:
         return [one for one in pictures if not one.is_corrupt and not (self.has_times and one.pts is None)]
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _as_video_errors(self) -> Iterator[None]:
         try:
             yield
         except (av.FFmpegError, OSError) as error:
