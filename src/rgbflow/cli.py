@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         summary = COMMANDS[name].__doc__.splitlines()[0]
         return tyro.cli(COMMANDS[name], prog=f"rgbflow {name}", description=summary, args=arguments[1:])
     except SystemExit as stop:  # the parser's own way out of --help and of wrong usage
-        return stop.code or 0
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except InputError as error:
         print(f"rgbflow: {error}", file=sys.stderr)
         return EXIT_FAILED
@@ -71,6 +71,10 @@ def end_output() -> None:
             sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _summary(command: Callable[..., int]) -> str:
+    return (command.__doc__ or "").partition("\n")[0]
 
 
 def print_usage(arguments: list[str]) -> int:

@@ -14,7 +14,7 @@ from rgbflow.errors import InputError
 from rgbflow.flow import dequantise, usual_speed
 from rgbflow.live.events import EventRules
 from rgbflow.live.session import LiveRecognizer
-from rgbflow.networks.engine import Engine
+from rgbflow.networks.engine import Engine, StreamAnswer
 from rgbflow.networks.loading import load_engine
 from rgbflow.prediction import Prediction, conclude
 from rgbflow.sampling import segment_starts, snippet_indices
@@ -120,7 +120,7 @@ class Recognizer:
         clip, _ = self._open(video, num_snippets)
         snippets = {stream: self._read(clip, stream, num_snippets) for stream in self.bundle.streams}
         answers = self.engine.answers(snippets, crops, with_features=True)
-        return {stream: answer.features for stream, answer in answers.items()}
+        return {stream: _features_of(answer) for stream, answer in answers.items()}
 
     def live(
         self,
@@ -247,3 +247,9 @@ class Recognizer:
         spec = self.bundle.streams[stream]
         spec.require_frames(num_frames, name)
         return segment_starts(spec.num_items(num_frames), num_snippets, spec.span)
+
+
+def _features_of(answer: StreamAnswer) -> np.ndarray:
+    if answer.features is None:
+        raise RuntimeError("the engine was asked for features and gave none")
+    return answer.features

@@ -226,5 +226,6 @@ def snippets_to_input(snippets: torch.Tensor, spec: StreamSpec, crops: Crops = 1
     Returns:
         (N · looks, C, input_size, input_size) float32, all snippets of a look in a row; there are 1, 10 or 5 looks.
     """
-    places = evaluation_crops(*snippets.shape[-2:], spec.crop_fraction, crops, spec.mirrored)
+    height, width = snippets.shape[-2:]
+    places = evaluation_crops(height, width, spec.crop_fraction, crops, spec.mirrored)
     return torch.cat([to_input(snippets, crop, spec) for crop in places])

@@ -51,12 +51,12 @@ def live(
     from rgbflow.live.dashboard import Dashboard, Lines
     from rgbflow.live.events import EventRules
     from rgbflow.live.feed import Feed
-    from rgbflow.live.outlets import JsonLines, Osc
+    from rgbflow.live.outlets import JsonLines, Osc, Outlet
     from rgbflow.live.watch import watch
     from rgbflow.recognizer import Recognizer
 
     with ExitStack() as stack:
-        outlets = [Osc(osc)] if osc else []
+        outlets: list[Outlet] = [Osc(osc)] if osc else []
         outlets += [JsonLines(jsonl)] if jsonl else []
         for outlet in outlets:
             stack.callback(outlet.close)

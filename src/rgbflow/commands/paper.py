@@ -40,7 +40,7 @@ def paper(
         plan: train nothing; measure a few steps on this machine and print images, hours and gigabytes.
         json: print the result as JSON.
     """
-    from rgbflow.learn.tasks import free_devices, run_tasks
+    from rgbflow.learn.tasks import Evaluating, free_devices, run_tasks
     from rgbflow.paper.fig4 import fig4_tasks, read_fig4
     from rgbflow.paper.plan import make_plan
     from rgbflow.paper.table2 import read_table2, table2_tasks
@@ -51,8 +51,9 @@ def paper(
     if what == "fig4" and (snippets or scale.c3d_backbone or scale.c3d_input_size):
         raise InputError("--snippets, --c3d-backbone and --c3d-input-size are for table2: leave them out")
     streams = STREAMS if stream == "both" else (stream,)
+    evaluations: list[Evaluating] = []
     if what == "fig4":
-        trainings, evaluations = fig4_tasks(store, split, seeds, out, scale, streams), []
+        trainings = fig4_tasks(store, split, seeds, out, scale, streams)
     else:
         trainings, evaluations = table2_tasks(store, split, seeds, out, scale, snippets or NUM_SNIPPETS)
     if plan:
@@ -64,9 +65,11 @@ def paper(
     run_tasks(trainings, devices, track)
     run_tasks(evaluations, devices, track)
     if what == "fig4":
-        result, print_result = read_fig4(out, split, seeds, scale, streams), print_fig4
+        figure4 = read_fig4(out, split, seeds, scale, streams)
+        figure4.save(out)
+        show(asdict(figure4), True) if json else print_fig4(figure4, out)
     else:
-        result, print_result = read_table2(out, split, seeds, scale, snippets or NUM_SNIPPETS), print_table2
-    result.save(out)
-    show(asdict(result), True) if json else print_result(result, out)
+        table2 = read_table2(out, split, seeds, scale, snippets or NUM_SNIPPETS)
+        table2.save(out)
+        show(asdict(table2), True) if json else print_table2(table2, out)
     return 0

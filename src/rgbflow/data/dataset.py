@@ -69,7 +69,8 @@ class ClipDataset(Dataset):
         num_items, length = self.spec.num_items(clip.num_frames), self.spec.span
         if self.augmentation is None:
             snippets = read_snippets(clip, self.spec, segment_starts(num_items, self.num_segments, length))
-            return snippets, centre_crop(*snippets.shape[-2:], self.spec.crop_fraction), self.labels[index]
+            height, width = snippets.shape[-2:]
+            return snippets, centre_crop(height, width, self.spec.crop_fraction), self.labels[index]
         rng = np.random.default_rng((self.seed, *key))
         starts = segment_starts(num_items, self.num_segments, length, rng.random(self.num_segments))
         snippets = read_snippets(clip, self.spec, starts)
@@ -139,6 +140,8 @@ class EpochSampler(DistributedSampler):
         skip: clips of this process that the next pass leaves out, since an earlier run was through with them.
     """
 
+    dataset: ClipDataset
+
     def __init__(
         self, dataset: ClipDataset, shuffle: bool, seed: int, replicas: int = 1, rank: int = 0, balanced: bool = False
     ):
@@ -148,9 +151,9 @@ class EpochSampler(DistributedSampler):
 
     def __iter__(self) -> Iterator[tuple[int, ...]]:
         order = super().__iter__() if self.shuffle else self._own()
-        keys = [(index,) for index in range(len(self.dataset))]
+        keys: list[tuple[int, ...]] = [(index,) for index in range(len(self.dataset))]
         if self.balanced:
-            keys, times = [], Counter()
+            keys, times = [], Counter[int]()
             for index in balanced_order(self.dataset.labels, np.random.default_rng((self.seed, self.epoch))):
                 keys.append((index, times[index]) if times[index] else (index,))
                 times[index] += 1
@@ -169,11 +172,11 @@ def balanced_order(labels: Sequence[int], rng: np.random.Generator) -> list[int]
 
     A class with few clips repeats each equally often, once more or less; of a class with many some are left out.
     """
-    labels = np.asarray(labels)
-    turns = -(-len(labels) // len(np.unique(labels)))  # of each class, rounded up
+    classes = np.asarray(labels)
+    turns = -(-len(labels) // len(np.unique(classes)))  # of each class, rounded up
     columns = []
-    for label in np.unique(labels):
-        own = np.flatnonzero(labels == label)
+    for label in np.unique(classes):
+        own = np.flatnonzero(classes == label)
         rounds = -(-turns // len(own))
         columns.append(np.concatenate([rng.permutation(own) for _ in range(rounds)])[:turns])
     by_turns = np.stack([rng.permutation(row) for row in np.stack(columns, axis=1)])
@@ -187,9 +190,11 @@ class EpochLoader(DataLoader):
         given: batches of this epoch so far, those of an earlier run included.
     """
 
+    sampler: EpochSampler
+    batch_size: int
     given = 0
 
-    def __iter__(self) -> Iterator[tuple]:
+    def __iter__(self) -> Iterator[tuple]:  # type: ignore[override]  # torch's stub wants a private class of its own
         self.given = self.sampler.skip // self.batch_size
         for batch in super().__iter__():
             self.given += 1

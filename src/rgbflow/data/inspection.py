@@ -43,7 +43,7 @@ def check_store(folder: Path, progress: Progress = SILENT) -> Diagnosis:
         findings += _check_jpegs(store.clip(row.clip)) if isinstance(store, JpegStore) else _check_clip(store, row)
     rows = store.rows.values()
     return Diagnosis(
-        files=sum(map(_num_files, map(store.clip, store.rows))),
+        files=sum(_num_files(store.clip(name)) for name in store.rows),
         frames=sum(row.frames for row in rows),
         seconds=sum(row.frames / row.frames_per_second for row in rows),
         classes=len({row.label for row in rows}),
@@ -112,7 +112,8 @@ def _find_twins(rows: list[Row]) -> Iterator[Finding]:
 
 def _check_jpegs(clip: JpegClip) -> Iterator[Finding]:
     """The pictures of a clip that can't be decoded, the first of each stream."""
-    for stream, folder in (("rgb", clip.frames.folder), ("flow", clip.u.folder)):
+    folders: dict[Stream, Path] = {"rgb": clip.frames.folder, "flow": clip.u.folder}
+    for stream, folder in folders.items():
         try:
             for index in range(clip.num_frames - (stream == "flow")):
                 clip.read(stream, np.array([index]))

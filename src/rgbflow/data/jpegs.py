@@ -23,8 +23,7 @@ from PIL import Image
 from rgbflow.data.layouts import GROUPS_FILE, list_visible, match_groups, read_groups, ucf101_group
 from rgbflow.data.store import MANIFEST, OK, Row, Store
 from rgbflow.errors import InputError
-from rgbflow.flow import FlowSettings
-from rgbflow.stream import Preparation, Stream
+from rgbflow.stream import FlowSettings, Preparation, Stream
 
 SETTINGS_FILE = "rgbflow.json"
 USUAL_FLOW = FlowSettings(method="tvl1", bound=20.0, reduction=1)  # what the published sets were made with
@@ -298,7 +297,7 @@ def _read_jpeg(path: Path, flags: int, size: tuple[int, int]) -> np.ndarray:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise _unreadable(path, error.strerror) from None
+        raise _unreadable(path, error.strerror or "it can't be read") from None
     # The end is looked for since OpenCV 4 fills up a picture that breaks off.
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if _END_OF_IMAGE in content else None
     if pixels is None:

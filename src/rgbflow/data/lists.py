@@ -180,7 +180,7 @@ def _read_class_index(folder: Path) -> dict[str, str]:
     return {number: name.strip() for number, name in pairs}
 
 
-def _with_class_name(clip: ListedClip, by_number: Mapping[str, str]) -> ListedClip:
+def _with_class_name(clip: ListedClip, by_number: dict[str, str]) -> ListedClip:
     if not by_number or clip.label is None or not clip.label.isdigit():
         return clip
     if clip.label not in by_number:

@@ -43,16 +43,18 @@ def match_lists(listed: Sequence[ListedClip], labels: Mapping[str, str]) -> Matc
     by_stem: dict[str, list[str]] = defaultdict(list)
     for name in labels:
         by_stem[name.rpartition("/")[2]].append(name)
-    found, missing, repeated = {}, [], 0
+    found: dict[str, ListedClip] = {}
+    missing: list[ListedClip] = []
+    repeated = 0
     for clip in listed:
-        name = _only_one(clip, next((by_stem[one] for one in clip.names if one in by_stem), []), labels)
-        if name is None:
+        match = _only_one(clip, next((by_stem[one] for one in clip.names if one in by_stem), []), labels)
+        if match is None:
             missing.append(clip)
-        elif name in found:
-            _check_same(found[name], clip)
+        elif match in found:
+            _check_same(found[match], clip)
             repeated += 1
         else:
-            found[name] = clip
+            found[match] = clip
     _check_classes(found, labels)
     return Matched(found, missing, repeated)
 
@@ -148,7 +150,7 @@ def _with_folder_names(listed: Sequence[ListedClip]) -> list[ListedClip]:
     if "" in folders or not len(numbers) == len(folders) == len(pairs):
         return list(listed)
     names = dict(pairs)
-    return [replace(clip, label=names.get(clip.label, clip.label)) for clip in listed]
+    return [replace(clip, label=names[clip.label]) if clip.label in names else clip for clip in listed]
 
 
 def _find_video(clip: ListedClip, root: Path, videos_in: Callable[[Path], dict[str, Path]]) -> Path | None:

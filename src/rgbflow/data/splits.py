@@ -28,6 +28,19 @@ FORMAT_VERSION = 1
 _DRAWS = 20  # seeds tried until every class is in every part
 
 
+class NamedClip(Protocol):
+    """A clip of which name, class and group are known."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def group(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class SplitClip:
     """A clip as a split names it.
@@ -123,7 +136,7 @@ class Split:
 
 
 def make_split(
-    clips: Sequence[SplitClip],
+    clips: Sequence[NamedClip],
     protocol: str,
     seed: int = 0,
     holdout: Sequence[str] = (),
@@ -180,9 +193,9 @@ def make_split(
     else:
         parts = _cut_by_holdout(clips, holdout, seed) if holdout else _cut_by_group(clips, seed)
     parts, unknown = _take_out(parts, list(dict.fromkeys(leave_out)))
-    train, val, test = map(tuple, map(_by_name, parts))
-    classes = tuple(sorted(_labels(train + val + test)))
-    return Split(protocol, seed, classes, train, val, test, notes + _note_missing(parts, classes), *unknown)
+    for_train, for_val, for_test = (tuple(_by_name(part)) for part in parts)
+    classes = tuple(sorted(_labels(for_train + for_val + for_test)))
+    return Split(protocol, seed, classes, for_train, for_val, for_test, notes + _note_missing(parts, classes), *unknown)
 
 
 def leak_percent(train: Iterable[SplitClip], test: Iterable[SplitClip]) -> float:

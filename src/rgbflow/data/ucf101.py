@@ -21,7 +21,7 @@ from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path, PureWindowsPath
 from subprocess import DEVNULL, PIPE, Popen
-from typing import BinaryIO
+from typing import IO, cast
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -301,12 +301,12 @@ def _connect(url: str, part: Path) -> HTTPResponse:
             raise InputError(f"{url} can't be downloaded ({reason}): {_by_hand(part)}") from None
         raise _TransferError(reason) from None
     except (OSError, HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        if isinstance(reason, ssl.SSLCertVerificationError):
+        cause: object = getattr(error, "reason", error)
+        if isinstance(cause, ssl.SSLCertVerificationError):
             raise InputError(
-                f"{url} can't be trusted (its certificate: {reason.verify_message}): {_by_hand(part)}"
+                f"{url} can't be trusted (its certificate: {cause.verify_message}): {_by_hand(part)}"
             ) from None
-        raise _TransferError(reason) from None
+        raise _TransferError(cause) from None
 
 
 def _start(response: HTTPResponse, part: Path, num_bytes: int) -> int:
@@ -454,7 +454,7 @@ def _write_members(path: Path, members: Sequence[_Member], folder: Path, progres
 
 
 @contextmanager
-def _contents(path: Path) -> Iterator[Callable[[_Member], AbstractContextManager[BinaryIO]]]:
+def _contents(path: Path) -> Iterator[Callable[[_Member], AbstractContextManager[IO[bytes]]]]:
     """A function that gives the stream to read a member from; to be called in the archive's order."""
     if path.suffix == ".rar":
         with _unrar(path) as stream:
@@ -465,7 +465,7 @@ def _contents(path: Path) -> Iterator[Callable[[_Member], AbstractContextManager
 
 
 @contextmanager
-def _unrar(path: Path) -> Iterator[BinaryIO]:
+def _unrar(path: Path) -> Iterator[IO[bytes]]:
     """The files of a RAR archive, one directly after the other.
 
     rarfile starts a process for each file, which in a solid archive decompresses all files before it once more: days
@@ -475,8 +475,9 @@ def _unrar(path: Path) -> Iterator[BinaryIO]:
     command = find_unrar(path).open_cmdline(None, str(path))
     with Popen(command, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL) as process:
         try:
-            yield process.stdout
-            if process.stdout.read(1):
+            stream = cast(IO[bytes], process.stdout)  # not None with PIPE
+            yield stream
+            if stream.read(1):
                 raise rarfile.BadRarFile("it holds more than it announces")
             process.wait()
         finally:
@@ -485,7 +486,7 @@ def _unrar(path: Path) -> Iterator[BinaryIO]:
         raise rarfile.BadRarFile(f"{command[0]} ended with {process.returncode}")
 
 
-def _copy(stream: BinaryIO, target: Path, member: _Member) -> None:
+def _copy(stream: IO[bytes], target: Path, member: _Member) -> None:
     left, crc = member.num_bytes, 0
     with target.open("xb") as file:
         while left:

@@ -18,7 +18,7 @@ from rgbflow.learn.calibrate import calibrate_fusion, record_calibration
 from rgbflow.learn.config import TrainConfig
 from rgbflow.learn.evaluate import Evaluation, evaluate_recognizer, make_report, record_figures
 from rgbflow.learn.report import write_report
-from rgbflow.networks.weights import PACKAGED_WEIGHTS
+from rgbflow.networks.image import PACKAGED_WEIGHTS
 from rgbflow.prediction import Prediction
 from rgbflow.progress import Track, untracked
 from rgbflow.recognizer import Recognizer

@@ -10,7 +10,7 @@ al. 2005 (threshold).
 """
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from rgbflow.bundle import load_bundle, save_bundle
 from rgbflow.data.jpegs import AnyStore
 from rgbflow.data.splits import Split
 from rgbflow.errors import InputError
-from rgbflow.fusion import METHODS, Fusion, Method, log_scores
+from rgbflow.fusion import METHODS, Fusion, log_scores
 from rgbflow.learn.evaluate import label_clips, stream_scores
 from rgbflow.learn.metrics import calibration_error
 from rgbflow.origin import describe_origin
@@ -47,7 +47,7 @@ class ScoredClips:
         groups: (N,) names; clips of one group are alike.
     """
 
-    scores: Mapping[Stream, np.ndarray]
+    scores: Mapping[str, np.ndarray]
     labels: np.ndarray
     groups: np.ndarray
 
@@ -176,7 +176,7 @@ def fit_calibration(clips: ScoredClips, choice: Choice = "auto") -> Calibration:
     return Calibration(fusion, candidates, len(clips), len(set(clips.groups)), uncalibrated)
 
 
-def _check_choice(choice: Choice, streams: list[Stream]) -> None:
+def _check_choice(choice: Choice, streams: Sequence[str]) -> None:
     if len(streams) == 1 and choice not in ("auto", "average"):
         raise InputError(f"fusion {choice} needs two streams, the bundle has {streams[0]} only: use average")
 
@@ -385,7 +385,7 @@ def check_rate(rate: float, unknown_clips: int) -> None:
         )
 
 
-def with_threshold(fusion: Fusion, unknown: Mapping[Stream, np.ndarray], rate: float) -> Fusion:
+def with_threshold(fusion: Fusion, unknown: Mapping[str, np.ndarray], rate: float) -> Fusion:
     """The fusion with the lowest threshold that keeps the promise: at most `rate` of unseen clips get a name.
 
     If another unseen clip is drawn as the M were, each place among them is equally likely for it: it comes above the

@@ -4,9 +4,10 @@ import dataclasses
 import difflib
 import math
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from rgbflow.errors import InputError
 from rgbflow.stream import DEFAULT_FUSION, STACK_LENGTH, Stream, UnfittedFusion
@@ -145,6 +146,12 @@ NOT_USED: dict[Stream, tuple[str, ...]] = {
 RESULT_NEUTRAL = ("workers", "save_minutes", "device", "fusion", "licence")  # fields that change nothing of the result
 
 
+def changed(base: TrainConfig, changes: Mapping[str, object]) -> TrainConfig:
+    """The base with other values of the fields that are named; `TrainConfig` checks them."""
+    given: dict[str, Any] = dict(changes)  # which field a name means is known when it runs
+    return replace(base, **given)
+
+
 def with_algorithm(base: TrainConfig, algorithm: str) -> TrainConfig:
     """The base, changed to what networks of this family are usually trained with.
 
@@ -155,7 +162,7 @@ def with_algorithm(base: TrainConfig, algorithm: str) -> TrainConfig:
         return base
     from rgbflow.networks.families import family_of  # imports torch, which the command line's help can't wait for
 
-    return replace(base, algorithm=algorithm, **family_of(algorithm).defaults)
+    return changed(base, {"algorithm": algorithm, **family_of(algorithm).defaults})
 
 
 def load_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
 from rgbflow.errors import InputError
 
+Clip = TypeVar("Clip")  # what a clip is called
 CONFIDENCE = 0.95
 CALIBRATION_BINS = 15  # Guo et al. 2017, section 2
 DECISIONS = ("both", "rgb", "flow", "fusion", "wrong")
@@ -85,7 +87,7 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     return 100 * float(interval.low), 100 * float(interval.high)
 
 
-def group_interval(values: Mapping[str, float], groups: Mapping[str, str]) -> tuple[float, float]:
+def group_interval(values: Mapping[Clip, float], groups: Mapping[Clip, str]) -> tuple[float, float]:
     """The 95 % interval of the mean of values, in percent, with groups as what was drawn: delete-one jackknife, t.
 
     Clips of one group (a person, a scene) are alike and count as one observation; with a single group nothing can be

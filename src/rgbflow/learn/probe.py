@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import safetensors
@@ -27,6 +28,7 @@ FOLDS = 5
 MANY_CLIPS = 2000  # above it one fold tells the strength as well as five
 SMALLEST_SPREAD = 1e-3  # of a feature, so that one that hardly varies is not blown up
 BATCH = 8  # clips whose features are computed at a time
+Number = TypeVar("Number", float, Tensor)
 NEVER = -30.0  # bias of a class without a clip
 
 
@@ -55,7 +57,7 @@ class Head:
 def fit_head(
     features: np.ndarray,
     labels: Sequence[int] | np.ndarray,
-    groups: Sequence[str],
+    groups: Sequence[str] | np.ndarray,
     num_classes: int | None = None,
     strengths: Sequence[float] = STRENGTHS,
 ) -> Head:
@@ -174,7 +176,7 @@ def put_head(network: StreamNet, head: Head) -> None:
     """
     layer = classifier_of(network)
     shape = layer and tuple(layer.weight.shape)
-    if shape != head.weight.shape:
+    if layer is None or shape != head.weight.shape:
         raise InputError(f"a head of {head.weight.shape} weights does not fit the network's classifier ({shape})")
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(head.weight))
@@ -279,7 +281,7 @@ def is_fitted(network: StreamNet, config: TrainConfig) -> bool:
     return config.probe and config.weights != "none" and classifier_of(network) is not None
 
 
-def validation_rank(top1: float, loss: float) -> float:
+def validation_rank(top1: Number, loss: Number) -> Number:
     """What the best epoch has most of: its top-1 (percent); among equals the lower loss is better.
 
     Small validation parts tie often.

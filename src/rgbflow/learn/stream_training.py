@@ -1,10 +1,13 @@
 """A stream under training, as Lightning runs it."""
 
 from dataclasses import replace
+from functools import partial
+from typing import cast
 
 import lightning as L
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchmetrics.classification import MulticlassAccuracy
@@ -114,7 +117,8 @@ class StreamTraining(L.LightningModule):
         self.seen = torch.zeros(3)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        checkpoint["seen"] = self.all_gather(self.seen.to(self.device)).reshape(-1, 3)
+        gathered = cast(Tensor, self.all_gather(self.seen.to(self.device)))  # of a tensor, one tensor
+        checkpoint["seen"] = gathered.reshape(-1, 3)
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         seen, processes = checkpoint["seen"], self.trainer.world_size
@@ -130,21 +134,24 @@ class StreamTraining(L.LightningModule):
 
     def _log(self, part: str, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Keep loss and top-1 of a part for its mean over the epoch and over all processes."""
-        top1 = self.top1[f"{part}_top1"]
+        top1 = self._top1_of(part)
         top1.update(logits.detach(), labels)
-        options = {"on_step": False, "on_epoch": True, "batch_size": len(labels), "add_dataloader_idx": False}
-        self.log(f"{part}_loss", loss.detach(), sync_dist=True, **options)
-        self.log(f"{part}_top1", top1, **options)
+        log = partial(self.log, on_step=False, on_epoch=True, batch_size=len(labels), add_dataloader_idx=False)
+        log(f"{part}_loss", loss.detach(), sync_dist=True)
+        log(f"{part}_top1", top1)
+
+    def _top1_of(self, part: str) -> MulticlassAccuracy:
+        return cast(MulticlassAccuracy, self.top1[f"{part}_top1"])  # ModuleDict does not say what it holds
 
     def on_validation_epoch_end(self) -> None:
         if self.trainer.sanity_checking:
             return
-        rank = validation_rank(100 * self.top1["val_top1"].compute(), self.trainer.callback_metrics["val_loss"])
+        rank = validation_rank(100 * self._top1_of("val").compute(), self.trainer.callback_metrics["val_loss"])
         if self.current_epoch >= self.last_phase:
             rank += 2  # an early epoch is not to win by the luck of a small val part: averaging is there for that
         self.log("val_rank", rank, sync_dist=True)
 
-    def configure_optimizers(self) -> dict:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         config = self.config
         rate = config.learning_rate * (config.probe_rate if self.is_gentle else 1)
         optimizer = make_optimizer(self.parameters(), replace(config, learning_rate=rate))

@@ -171,8 +171,10 @@ def _run_as_child(task: Task, device: str, track: Track, threads: int) -> None:
     """Run a task in a process that ends with its parent, even if that one is killed."""
 
     def end_with_parent() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)

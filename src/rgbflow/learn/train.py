@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import lightning as L
 import torch
 from filelock import FileLock, Timeout
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.plugins.environments import SLURMEnvironment
 
 from rgbflow.atomic import write_atomically
 from rgbflow.bundle import RECORD, Bundle, load_bundle, save_stream, with_stream
@@ -48,6 +49,12 @@ from rgbflow.progress import SILENT, Progress
 from rgbflow.stream import Stream, StreamSpec
 from rgbflow.transforms import Augmentation
 
+# What Lightning calls an arithmetic
+PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
+    "fp32": "32-true",
+    "bf16": "bf16-mixed",
+    "fp16": "16-mixed",
+}
 PROBE = "probe.safetensors"
 SNIPPETS = 5  # of each clip that the classifier of the frozen network is fitted on
 
@@ -235,8 +242,8 @@ def _fit(module: StreamTraining, work: Path, checkpoint: Path | None, progress: 
         try:
             trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
         except InputError as error:  # from a loader's process it comes with the traceback as text
-            last = str(error).strip().splitlines()[-1]
-            raise InputError(re.sub(r"^rgbflow\.[\w.]+Error: ", "", last)) from error
+            line = str(error).strip().splitlines()[-1]
+            raise InputError(re.sub(r"^rgbflow\.[\w.]+Error: ", "", line)) from error
         except OSError as error:
             raise InputError(
                 f"{work} can't be written ({error.strerror}): free space; the same command goes on"
@@ -276,14 +283,15 @@ def _make_trainer(config: TrainConfig, work: Path, callbacks: list[L.Callback]) 
         precision = "bf16" if has_fast_bf16(device) else "fp32"
     if precision == "fp16" and device.type == "cpu":
         raise InputError("precision fp16 needs a GPU: use bf16, fp32 or auto")
-    devices, nodes = launched_processes()
+    launched, nodes = launched_processes()
+    devices: int | list[int] | str | None = launched
     if devices is None:
         devices = 1 if device.type != "cuda" else "auto" if device.index is None else [device.index]
     return L.Trainer(
         accelerator="gpu" if device.type == "cuda" else device.type,
         devices=devices,
         num_nodes=nodes,
-        precision={"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[precision],
+        precision=PRECISIONS[precision],
         max_epochs=config.epochs,
         gradient_clip_val=config.gradient_clip or None,
         logger=TensorBoardLogger(work, name="", version="tensorboard"),

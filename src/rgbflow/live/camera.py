@@ -202,8 +202,9 @@ class _Packets:
     def _arrival(self, packet: Packet, read: float) -> float:
         """When a packet came: those of the burst at the opening had come before they could be read."""
         seconds = self._broadcast.seconds_of(packet)
-        is_of_burst = read - self._opened < BURST_SECONDS and seconds is not None
-        return min(read, seconds + self._burst_lead) if is_of_burst else read
+        if seconds is None or read - self._opened >= BURST_SECONDS:
+            return read
+        return min(read, seconds + self._burst_lead)
 
     def _run(self) -> None:
         try:

@@ -52,7 +52,8 @@ class C3D(nn.Module):
         for layer in self.modules():
             if isinstance(layer, nn.Conv3d | nn.Linear):  # without batch norm, torch's own start lets the signal fade
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                nn.init.zeros_(layer.bias)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
 
     def embed(self, snippets: Tensor) -> Tensor:
         """What the classifier reads: the answers of fc7.

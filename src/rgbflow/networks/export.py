@@ -7,7 +7,7 @@ import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 import torch
@@ -51,6 +51,11 @@ class StreamGraph(nn.Module):
         preparation: the size of the snippets and the bound of their flow.
         float_input: take frames as float32 0…255 and flow as float32 displacements in pixels per frame step.
     """
+
+    indices: Tensor
+    scaling: Tensor | None
+    offset: Tensor
+    factor: Tensor
 
     def __init__(self, network: StreamNet, spec: StreamSpec, preparation: Preparation, float_input: bool = False):
         super().__init__()
@@ -126,7 +131,7 @@ def to_onnx(
         raise InputError(
             f"{spec.backbone} of {spec.stream} can't be exported: {first_line(error.__cause__ or error)}"
         ) from error
-    return program.model_proto
+    return cast(torch.onnx.ONNXProgram, program).model_proto  # with dynamo=True torch always gives one
 
 
 def with_opset(model: "onnx.ModelProto", opset: int) -> "onnx.ModelProto":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +14,11 @@ from rgbflow.stream import StreamSpec
 
 Weights = dict[str, Tensor]  # a state dict
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std of RGB values in 0…1, three numbers each
+Backbone = TypeVar("Backbone", bound=nn.Module)  # the class of a family's networks
 
 
 @dataclass(frozen=True)
-class FeatureMap:
+class FeatureMap(Generic[Backbone]):
     """Where a network has a feature map that class activation maps are made of.
 
     Attributes:
@@ -25,8 +27,8 @@ class FeatureMap:
         read: from the backbone and the map to the logits (N, K).
     """
 
-    make: Callable[[nn.Module, Tensor], Tensor]
-    read: Callable[[nn.Module, Tensor], Tensor]
+    make: Callable[[Backbone, Tensor], Tensor]
+    read: Callable[[Backbone, Tensor], Tensor]
 
 
 def no_feature_map(backbone: nn.Module) -> InputError:
@@ -42,7 +44,7 @@ def _whole(backbone: nn.Module) -> nn.Module:
 
 
 @dataclass(frozen=True)
-class Family:
+class Family(Generic[Backbone]):
     """A kind of network for a stream. A further kind is one file with such a record, and one line in `families.py`.
 
     Attributes:
@@ -64,14 +66,14 @@ class Family:
         title: how tables show a backbone of this family.
     """
 
-    build: Callable[[StreamSpec, int], nn.Module]
-    logits_and_features: Callable[[nn.Module, Tensor], tuple[Tensor, Tensor]]
+    build: Callable[[StreamSpec, int], Backbone]
+    logits_and_features: Callable[[Backbone, Tensor], tuple[Tensor, Tensor]]
     statistics: Callable[[str], Statistics]
     frames: int | None = None
     stride: int = 1
     published: Mapping[str, Callable[[str], tuple[Weights, str]]] = field(default_factory=dict)
-    loaded_part: Callable[[nn.Module], nn.Module] = _whole
-    feature_map: FeatureMap | None = None
+    loaded_part: Callable[[Backbone], nn.Module] = _whole
+    feature_map: FeatureMap[Backbone] | None = None
     memory_format: torch.memory_format = torch.channels_last
     val_snippets: int = 3
     defaults: Mapping[str, object] = field(default_factory=dict)

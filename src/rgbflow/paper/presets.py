@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
-from rgbflow.learn.config import RESULT_NEUTRAL, TrainConfig, with_algorithm
+from rgbflow.learn.config import RESULT_NEUTRAL, TrainConfig, changed, with_algorithm
 from rgbflow.stream import Stream
 
 # Table I, and below the line what the paper leaves open: docs/paper.md gives the reason for each.
@@ -92,7 +92,7 @@ def scaled(stream: Stream, algorithm: str, scale: Scale, seed: int) -> TrainConf
         "learning_rate": scale.learning_rate,
     }
     given = {name: value for name, value in changes.items() if value is not None}
-    return replace(base, **given, flip=scale.flip, device=scale.device, workers=scale.workers, seed=seed)
+    return replace(changed(base, given), flip=scale.flip, device=scale.device, workers=scale.workers, seed=seed)
 
 
 def settings_table(scale: Scale, networks: Mapping[str, tuple[Stream, str]], paper_scale: Scale) -> list[dict]:

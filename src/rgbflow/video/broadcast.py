@@ -8,7 +8,7 @@ import av
 import numpy as np
 
 from rgbflow.video.reading import VideoError, video_stream
-from rgbflow.video.rgb import RgbConverter
+from rgbflow.video.rgb import RgbConverter, time_base_of
 
 Packet = av.Packet
 # Formats whose pictures bring no times: FFmpeg invents 25 a second. mpjpeg is what network cameras send by HTTP.
@@ -50,7 +50,7 @@ class Broadcast:
         has_size = self._container.size > 0 and self._container.format.name not in PLAYLISTS
         self.is_recording = (self._container.duration or 0) > 0 or has_size
         self.has_times = self.is_recording or self._container.format.name not in UNTIMED_FORMATS
-        self._to_rgb = RgbConverter(self._stream)
+        self._to_rgb, self._time_base = RgbConverter(self._stream), time_base_of(self._stream)
 
     def __enter__(self) -> "Broadcast":
         return self
@@ -73,13 +73,14 @@ class Broadcast:
 
     def seconds_of(self, packet: av.Packet) -> float | None:
         """When the picture of a packet is shown, as far as FFmpeg knows."""
-        return None if packet.pts is None else float(packet.pts * self._stream.time_base)
+        return None if packet.pts is None else float(packet.pts * self._time_base)
 
     def frames(self, packet: av.Packet) -> Iterator[tuple[np.ndarray, float | None]]:
         """The whole pictures that a packet completes: (H, W, 3) uint8 RGB and the second, None where they have none."""
         with self._as_video_errors():
             for picture in self._whole_pictures(packet):
-                seconds = float(picture.pts * self._stream.time_base) if self.has_times else None
+                pts = picture.pts if self.has_times else None
+                seconds = None if pts is None else float(pts * self._time_base)
                 yield self._to_rgb(picture), seconds
 
     def pass_over(self, packet: av.Packet) -> int:

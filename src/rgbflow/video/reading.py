@@ -16,7 +16,7 @@ from av.stream import Disposition
 
 from rgbflow.errors import InputError
 from rgbflow.video.matroska import size_at
-from rgbflow.video.rgb import RgbConverter, orientation_of
+from rgbflow.video.rgb import RgbConverter, orientation_of, time_base_of
 
 Picture = TypeVar("Picture")
 SAME_TIME = 1e-6  # seconds; times closer than this differ by rounding only
@@ -191,7 +191,7 @@ def _why_not_opened(path: Path, error: av.FFmpegError) -> str:
     return f"video ({path}) is not a readable video ({error.strerror}): give a video file or copy it again"
 
 
-def video_stream(path: Path, container: av.container.InputContainer) -> av.VideoStream:
+def video_stream(path: str | os.PathLike, container: av.container.InputContainer) -> av.VideoStream:
     """The first stream of moving pictures, set to decode in this thread."""
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     # FFmpeg plays a text file with certain endings as a film of a terminal ("tty").
@@ -210,13 +210,14 @@ def _timed_pictures(
 ) -> Iterator[tuple[av.VideoFrame, float]]:
     """Yield decoded pictures with strictly increasing seconds; raise VideoError where the video breaks."""
     start, step = (container.start_time or 0) / av.time_base, float(1 / _rate(stream))
-    count, seconds = 0, -step
+    time_base, count, seconds = time_base_of(stream), 0, -step
     try:
         for picture in _pictures(path, container, stream):
-            stored = None if picture.pts is None else float(picture.pts * stream.time_base) - start
+            stored = None if picture.pts is None else float(picture.pts * time_base) - start
             # Packed B-frames in AVI give two frames almost the same time.
-            usable = stored is not None and (count == 0 or stored > seconds + step / 10)
-            seconds = stored if usable else seconds + step
+            if stored is None or (count > 0 and stored <= seconds + step / 10):
+                stored = seconds + step
+            seconds = stored
             count += 1
             yield picture, seconds
     except (av.FFmpegError, _DamageError) as error:
@@ -281,5 +282,5 @@ def _rate(stream: av.VideoStream) -> Fraction:
 
 def _duration_seconds(container: av.container.InputContainer, stream: av.VideoStream) -> float | None:
     if stream.duration is not None:
-        return float(stream.duration * stream.time_base)
+        return float(stream.duration * time_base_of(stream))
     return None if container.duration is None else container.duration / av.time_base
