@@ -16,6 +16,8 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from itertools import product
 from pathlib import Path
 from statistics import median
 
@@ -25,6 +27,7 @@ from rgbflow.origin import describe_origin
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "busy.md"
 WAITING = {"spin": {"GOMP_SPINCOUNT": "300000"}, "sleep": {}}  # libgomp's own number of turns; what rgbflow sets
+COMPANY = {"alone": 0, "busy": os.cpu_count() or 1}  # endless loops
 ENGINES = ("torch", "onnx", "openvino")
 BACKBONE, INPUT_SIZE, EPOCHS, ROUNDS, UPDATES = "resnet18", 96, 3, 3, 200
 
@@ -75,15 +78,16 @@ def train(folder: Path, stream: str, out: Path, environment: dict[str, str], epo
     return json.loads((out / "recognizer.json").read_text())["origin"][stream]["seconds"]
 
 
-def time_training(folder: Path, environment: dict[str, str]) -> float:
-    """Seconds of a short training of rgb from its start."""
+def time_training(folder: Path, environment: dict[str, str]) -> dict[str, float]:
+    """A short training of rgb from its start."""
     shutil.rmtree(folder / "trained", ignore_errors=True)
-    return train(folder, "rgb", folder / "trained", environment)
+    return {"training, s": train(folder, "rgb", folder / "trained", environment)}
 
 
-def time_updates(folder: Path, engine: str, environment: dict[str, str]) -> float:
-    """Median milliseconds of an update: one snippet of each stream through its network."""
-    return float(run([__file__, "--updates", engine, "--runs", folder], environment))
+def time_updates(folder: Path, engine: str, environment: dict[str, str]) -> dict[str, float]:
+    """An update, one snippet of each stream through its network: median milliseconds, mean ones of the processor."""
+    taken, used = map(float, run([__file__, "--updates", engine, "--runs", folder], environment).split())
+    return {f"update by {engine}, ms": taken, f"update by {engine}, processor ms": used}
 
 
 def print_update_milliseconds(folder: Path, engine: str) -> None:
@@ -98,29 +102,25 @@ def print_update_milliseconds(folder: Path, engine: str) -> None:
     for stream, spec in recognizer.bundle.streams.items():
         side = sides.side_of(stream)
         snippets[stream] = rng.integers(0, 256, (1, spec.channels, side, side * 5 // 4), dtype=np.uint8)
-    milliseconds = []
+    recognizer.engine.answers(snippets)  # the first one prepares
+    milliseconds, used = [], time.process_time()
     for _ in range(UPDATES):
         began = time.perf_counter()
         recognizer.engine.answers(snippets)
         milliseconds.append(1000 * (time.perf_counter() - began))
-        time.sleep(0.02)  # as live does, which waits for the camera
-    print(median(milliseconds))
+        time.sleep(0.02)  # as live, which waits for the camera
+    print(median(milliseconds), 1000 * (time.process_time() - used) / UPDATES)
 
 
 def measure(folder: Path) -> dict[str, dict[str, float]]:
     """Medians over some rounds of each thing that is timed, by waiting and company, such as "sleep busy"."""
-    cores = os.cpu_count() or 1
-    timed = {"training, s": lambda environment: time_training(folder, environment)}
-    for engine in ENGINES:
-        timed[f"update by {engine}, ms"] = lambda environment, engine=engine: time_updates(folder, engine, environment)
-    times: dict[str, dict[str, list[float]]] = {name: {} for name in timed}
-    for _ in range(ROUNDS):
-        for name, take in timed.items():
-            for company, count in {"alone": 0, "busy": cores}.items():
-                for waiting, environment in WAITING.items():
-                    with busy_processes(count):
-                        times[name].setdefault(f"{waiting} {company}", []).append(take(environment))
-                    print(name, waiting, company, times[name][f"{waiting} {company}"][-1], file=sys.stderr, flush=True)
+    takes = [time_training, *(partial(time_updates, engine=engine) for engine in ENGINES)]
+    times: dict[str, dict[str, list[float]]] = {}
+    for take, (company, loops), (waiting, environment) in product(ROUNDS * takes, COMPANY.items(), WAITING.items()):
+        with busy_processes(loops):
+            for name, value in take(folder, environment=environment).items():
+                print(name, waiting, company, value, file=sys.stderr, flush=True)
+                times.setdefault(name, {}).setdefault(f"{waiting} {company}", []).append(value)
     return {name: {case: median(values) for case, values in cases.items()} for name, cases in times.items()}
 
 
@@ -137,10 +137,11 @@ def page(figures: dict[str, dict[str, float]], idle: bool) -> str:
     return f"""\
 # Beside busy processes
 
-A short training (rgb, {BACKBONE} at {INPUT_SIZE}×{INPUT_SIZE}, {EPOCHS} epochs) and an update (one snippet of each
-stream, {UPDATES} times, median) alone, and beside {os.cpu_count()} endless loops on {os.cpu_count()} cores. Medians of
-{ROUNDS} rounds. OpenMP's threads spin at a barrier for some milliseconds before they sleep; rgbflow lets them sleep at
-once (`OMP_WAIT_POLICY=PASSIVE`), unless the environment sets `OMP_WAIT_POLICY`, `GOMP_SPINCOUNT` or `KMP_BLOCKTIME`.
+A short training (rgb, {BACKBONE} at {INPUT_SIZE}×{INPUT_SIZE}, {EPOCHS} epochs) and {UPDATES} updates (one snippet of
+each stream, 20 ms between two) alone, and beside {COMPANY["busy"]} endless loops on as many cores. Medians of {ROUNDS}
+rounds. OpenMP's threads spin at a barrier for some milliseconds before they sleep; rgbflow lets them sleep at
+once (`OMP_WAIT_POLICY=PASSIVE`), unless the environment sets `OMP_WAIT_POLICY`, `GOMP_SPINCOUNT`, `KMP_BLOCKTIME` or
+`KMP_LIBRARY`. The columns differ in torch's waiting only; ONNX Runtime's and OpenVINO's threads are set by the engines.
 
 | timed | spin: alone | beside them | times | sleep: alone | beside them | times |
 |---|---|---|---|---|---|---|

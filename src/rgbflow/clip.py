@@ -37,11 +37,6 @@ class Clip(Protocol):
         """When its last frame has been shown."""
         ...
 
-    @property
-    def flow_seconds(self) -> float:
-        """Time that was spent to compute its flow; 0 where the flow was there."""
-        ...
-
     def read(self, stream: Stream, indices: np.ndarray) -> np.ndarray:
         """Frames (N, 3, H, W) uint8 RGB or flow fields (N, 2, h, w) uint8 (u, v); field i leads from frame i to i+1.
 
@@ -131,6 +126,7 @@ class FrameClip:
 
     @property
     def flow_seconds(self) -> float:
+        """Time spent on flow so far."""
         return self._preparer.flow_seconds
 
     def push(self, pixels: np.ndarray, pts_seconds: float) -> None:
@@ -174,7 +170,6 @@ class ClipWindow:
     num_frames: int
     start_seconds: float
     end_seconds: float
-    flow_seconds: float = 0.0  # counted by the clip, whose flow serves several windows
 
     @property
     def name(self) -> str:

@@ -32,6 +32,7 @@ class OnnxEngine(ExportedEngine):
             raise InputError("onnx computes in fp32, not in bf16: use openvino or torch")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # see `rgbflow.threads`
         self._sessions = {
             stream: onnxruntime.InferenceSession(folder / f"{stream}{self.suffix}", options, ["CPUExecutionProvider"])
             for stream in bundle.streams
