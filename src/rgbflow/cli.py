@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if name not in COMMANDS:
             return print_usage(arguments)
-        summary = COMMANDS[name].__doc__.splitlines()[0]
+        summary = _summary(COMMANDS[name])
         return tyro.cli(COMMANDS[name], prog=f"rgbflow {name}", description=summary, args=arguments[1:])
     except SystemExit as stop:  # the parser's own way out of --help and of wrong usage
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
@@ -85,7 +85,7 @@ def print_usage(arguments: list[str]) -> int:
         print(version("rgbflow"))
         return 0
     asked_for = arguments in ([], ["-h"], ["--help"])
-    lines = [f"  {name:<10} {command.__doc__.splitlines()[0]}" for name, command in COMMANDS.items()]
+    lines = [f"  {name:<10} {_summary(command)}" for name, command in COMMANDS.items()]
     text = "\n".join(["usage: rgbflow COMMAND ... (rgbflow COMMAND --help lists its options)", "", *lines])
     if asked_for:
         print(text)

@@ -58,7 +58,7 @@ def paper(
         trainings, evaluations = table2_tasks(store, split, seeds, out, scale, snippets or NUM_SNIPPETS)
     if plan:
         with track("measuring", "trainings") as progress:
-            made = make_plan(trainings, evaluations, scale.device, progress)
+            made = make_plan(trainings, evaluations, scale.device, progress=progress)
         show(made.as_dict(), True) if json else print_plan(made)
         return 0
     devices = free_devices(scale.device)

@@ -18,7 +18,9 @@ Given = Mapping[str, Any]  # the settings that the command line names, and no ot
 
 def preset_config(preset: PresetName | None, stream: Stream) -> TrainConfig:
     """The settings of a preset for one stream; the defaults for None."""
-    return {"paper": table_i(stream), "strong": STRONG, "lite": LITE}.get(preset, TrainConfig())
+    if preset is None:
+        return TrainConfig()
+    return {"paper": table_i(stream), "strong": STRONG, "lite": LITE}[preset]
 
 
 def settings_flags(default: TrainConfig, presets: Sequence[PresetName]) -> Any:
@@ -39,7 +41,8 @@ def settings_flags(default: TrainConfig, presets: Sequence[PresetName]) -> Any:
         ]
         for field in fields(TrainConfig)
     }
-    return Annotated[Given, Flag(name="", constructor=TypedDict("Given", flags, total=False))]
+    made = TypedDict("Given", flags, total=False)  # type: ignore[misc]  # mypy knows none that is made at run time
+    return Annotated[Given, Flag(name="", constructor=made)]
 
 
 def _values(field: str, default: TrainConfig, presets: Sequence[PresetName]) -> str:

@@ -47,9 +47,9 @@ class TerminalProgress:
 
     def _time_left(self, now: float, done: int, total: int) -> str:
         """By the pace since the count began: an earlier run may have done the steps before it."""
-        began, before, _ = self._first
-        if done == before:
+        if self._first is None or done == self._first[1]:
             return ""
+        began, before, _ = self._first
         return f"{timedelta(seconds=round((now - began) * (total - done) / (done - before)))} left"
 
 

@@ -74,7 +74,8 @@ class ClipDataset(Dataset):
         rng = np.random.default_rng((self.seed, *key))
         starts = segment_starts(num_items, self.num_segments, length, rng.random(self.num_segments))
         snippets = read_snippets(clip, self.spec, starts)
-        crop = random_crop(*snippets.shape[-2:], self.spec.crop_fraction, self.augmentation, rng)
+        height, width = snippets.shape[-2:]
+        crop = random_crop(height, width, self.spec.crop_fraction, self.augmentation, rng)
         return snippets, crop, self.labels[index]
 
 

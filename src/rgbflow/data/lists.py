@@ -189,12 +189,14 @@ def _with_class_name(clip: ListedClip, by_number: dict[str, str]) -> ListedClip:
     return replace(clip, label=by_number[clip.label])
 
 
-def _clip(path: str, place: str, **given: str | None) -> ListedClip:
+def _clip(
+    path: str, place: str, label: str | None = None, group: str | None = None, part: Part | None = None
+) -> ListedClip:
     path = path.strip().replace("\\", "/").removeprefix("./").rstrip("/")
     name = without_ending(path.rpartition("/")[2])
     if not name:
         raise InputError(f"{place} names no clip: write its path first")
-    return ListedClip(path, place, names=(name,), **given)
+    return ListedClip(path, place, label, group, part, names=(name,))
 
 
 def _parse_hmdb51(line: str, label: str, place: str) -> Iterator[ListedClip]:

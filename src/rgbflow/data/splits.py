@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from itertools import permutations
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -105,7 +105,7 @@ class Split:
     @property
     def parts(self) -> dict[str, tuple[SplitClip, ...]]:
         """The parts by name, as a file holds them: the unknown ones only where classes were left out."""
-        known = {part: self.clips(part) for part in PARTS}
+        known: dict[str, tuple[SplitClip, ...]] = {part: self.clips(part) for part in PARTS}
         if not (self.unknown_val or self.unknown_test):
             return known
         return {**known, **dict(zip(UNKNOWN_PARTS, (self.unknown_val, self.unknown_test), strict=True))}

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Literal
 
 from rgbflow.data.splits import load_split
 from rgbflow.data.store import Store

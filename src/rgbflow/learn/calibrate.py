@@ -30,7 +30,8 @@ from rgbflow.learn.metrics import calibration_error
 from rgbflow.origin import describe_origin
 from rgbflow.progress import SILENT, Progress
 from rgbflow.recognizer import Recognizer
-from rgbflow.stream import DEFAULT_FUSION, NUM_SNIPPETS, Crops, Stream
+from rgbflow.stream import DEFAULT_FUSION, NUM_SNIPPETS, Crops
+from rgbflow.stream import FusionMethod as Method
 
 FEWEST_CLIPS = 5
 MOST_FOLDS = 10

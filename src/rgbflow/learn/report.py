@@ -468,7 +468,7 @@ def _unknown(figures: UnknownFigures | None) -> str:
         f"the classes above. By the highest probability they are told apart with an area under the ROC curve of "
         f"{figures.auroc:.1f}&nbsp;% ({interval_text(figures.auroc_interval)})."
     )
-    if figures.false_alarms is not None:
+    if figures.false_alarms_interval is not None and figures.rejected_interval is not None:
         promise = "no share" if figures.promised is None else f"{figures.promised:.3g}&nbsp;%"
         note += (
             f" {figures.false_alarms:.1f}&nbsp;% of them ({interval_text(figures.false_alarms_interval)}) are given a "

@@ -159,7 +159,8 @@ def _read(path: Path, kind: Kind | None, frames: float | None) -> ScoreFile:
     stated = kind or (str(content["kind"]) if "kind" in content else None)
     guessed, counted = guess_kind(next(iter(streams.values())))
     chosen = stated or guessed
-    if chosen not in ("logits", "scores", "sums"):
+    known = next((one for one in get_args(Kind) if one == chosen), None)
+    if known is None:
         raise InputError(f"score file {path}: kind {chosen!r} must be logits, scores or sums")
     over = float(content.get("frames", counted if chosen == "sums" else 1)) if frames is None else frames
     if not over > 0:

@@ -22,7 +22,8 @@ from rgbflow.atomic import write_atomically
 from rgbflow.bundle import RECORD, Bundle, load_bundle, save_stream, with_stream
 from rgbflow.data.dataset import ClipDataset
 from rgbflow.data.jpegs import AnyStore
-from rgbflow.data.splits import HeldOut, Part, Split, check_split
+from rgbflow.data.lists import Part
+from rgbflow.data.splits import HeldOut, Split, check_split
 from rgbflow.device import choose_device, has_fast_bf16
 from rgbflow.errors import InputError
 from rgbflow.fusion import Fusion
@@ -180,7 +181,9 @@ def _make_module(
     augmentation = Augmentation(config.flip, config.multi_scale, config.corner_crops, config.colour_jitter)
     training = ClipDataset(store, split.train, split.classes, spec, config.num_segments, augmentation, config.seed)
     snippets = family_of(spec.algorithm).val_snippets
-    measured = {part: ClipDataset(store, split.clips(part), split.classes, spec, snippets) for part in watched}
+    measured: dict[str, ClipDataset] = {
+        part: ClipDataset(store, split.clips(part), split.classes, spec, snippets) for part in watched
+    }
     torch.manual_seed(config.seed)
     network = StreamNet(spec, len(split.classes))
     progress.report(f"{config.backbone}, {initialise(network, spec, config.weights)}")
