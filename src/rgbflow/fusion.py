@@ -39,7 +39,7 @@ class Fusion:
         temperature: the fused logits are divided by it (Guo et al. 2017); 1 leaves them alone.
         threshold: a clip whose highest probability is not above it is "unknown"; None names every clip.
         false_alarm_rate: the share of clips of unseen classes, 0 to 1, that are given a name: what was promised when
-            the threshold was fitted.
+            the threshold was fitted; None for a threshold that somebody chose.
 
     Raises:
         InputError: if the numbers don't fit the method.
@@ -57,6 +57,12 @@ class Fusion:
             raise InputError(f"fusion {self.method!r} is unknown to this rgbflow: upgrade rgbflow")
         numbers = [self.temperature, *self.bias, *(number for row in self.weights.values() for number in row)]
         is_sound = all(map(math.isfinite, numbers)) and self.temperature > 0
+        shares = [number for number in (self.threshold, self.false_alarm_rate) if number is not None]
+        if not all(0 <= number <= 1 for number in shares) or self.threshold is None is not self.false_alarm_rate:
+            raise InputError(
+                f"fusion threshold ({self.threshold}) and false_alarm_rate ({self.false_alarm_rate}) must be in "
+                "[0, 1], and a rate needs its threshold: run `rgbflow calibrate` again"
+            )
         has = bool(self.weights), bool(self.bias)
         fits = has == (self.method != "average", self.method == "stacking")
         if not is_sound or not (fits or (self.method in UNFITTED and has == (False, False))):

@@ -64,9 +64,9 @@ def live(
         known = len(recognizer.bundle.classes), recognizer.bundle.fusion.threshold
         rules = EventRules.suited_to(*known, start_score, end_score, min_seconds)
         session = recognizer.live(window, updates_per_second, rules)
-        if not recognizer.bundle.tells_frame_rate:
+        if not recognizer.bundle.knows_frame_rate:
             rate = recognizer.bundle.frame_rate
-            _note(f"{bundle} does not tell the frame rate it was trained at: {rate:g} frames a second are assumed")
+            _note(f"{bundle} does not say which frame rate it was trained at: {rate:g} frames a second are assumed")
         console = Console()
         may_return = is_device(source) or is_address(source)
         feed = stack.enter_context(Feed(lambda: capture(source), may_return, report=_note))

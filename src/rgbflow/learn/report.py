@@ -96,7 +96,7 @@ class Report:
         whys: clips to explain, or a line that says why none can be explained.
         calibration_errors: of the plain average and of the answers, percent; None if unknown.
         comparison: of the fusions fitted on val.
-        unknown: how well clips of classes left out are told from these.
+        unknown: how well clips of classes left out are told apart from these.
 
     Raises:
         ValueError: if the arrays or the keys do not fit together.
@@ -242,7 +242,7 @@ def _leak_warning(report: Report) -> str:
 def _examples(examples: list[Example]) -> str:
     if not examples:
         return ""
-    note = "Each frame above its flow: the colour tells the direction of the motion, its strength the speed."
+    note = "Each frame above its flow: the colour is the direction of the motion, its strength the speed."
     body = f'<div class="examples">\n{"".join(map(_example, examples))}</div>\n'
     return section("Frames and their flow", note, body)
 
@@ -467,9 +467,10 @@ def _unknown(figures: UnknownFigures | None) -> str:
         f"{figures.auroc:.1f}&nbsp;% ({interval_text(figures.auroc_interval)})."
     )
     if figures.false_alarms is not None:
+        promise = "no share" if figures.promised is None else f"{figures.promised:.3g}&nbsp;%"
         note += (
             f" {figures.false_alarms:.1f}&nbsp;% of them ({interval_text(figures.false_alarms_interval)}) are given a "
-            f"name all the same; {figures.promised:.3g}&nbsp;% was promised. {figures.rejected:.1f}&nbsp;% "
+            f"name all the same; {promise} was promised. {figures.rejected:.1f}&nbsp;% "
             f"({interval_text(figures.rejected_interval)}) of the known clips are called unknown."
         )
     return section("Unknown classes", note, "")
