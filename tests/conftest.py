@@ -199,9 +199,11 @@ def evaluation(world: World):
     from rgbflow import Recognizer
     from rgbflow.data.splits import load_split
     from rgbflow.data.store import Store
-    from rgbflow.learn.evaluate import evaluate
+    from rgbflow.learn.evaluate import evaluate_recognizer
 
-    return evaluate(Recognizer.load(world.bundle), Store(world.store), load_split(world.split), num_snippets=3)
+    return evaluate_recognizer(
+        Recognizer.load(world.bundle), Store(world.store), load_split(world.split), num_snippets=3
+    )
 
 
 @dataclass(frozen=True)
@@ -247,11 +249,11 @@ def save_random_bundle() -> "Callable[[Path], Bundle]":
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """Make and export it once for all tests: torch takes some seconds for each stream."""
-    from rgbflow.networks.export import export
+    from rgbflow.networks.export import export_bundle
     from rgbflow.networks.torch_engine import load_networks
 
     folder = tmp_path_factory.mktemp("exported") / "bundle"
     bundle = _save_random_bundle(folder)
-    export(folder, bundle, folder, "onnx")
+    export_bundle(folder, bundle, folder, "onnx")
     networks = {stream: network.eval() for stream, network in load_networks(folder, bundle).items()}
     return Exported(folder, bundle, networks)

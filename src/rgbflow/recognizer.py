@@ -18,12 +18,10 @@ from rgbflow.networks.engine import Engine
 from rgbflow.networks.loading import load_engine
 from rgbflow.prediction import Prediction, conclude
 from rgbflow.sampling import segment_starts, snippet_indices
-from rgbflow.stream import STREAMS, Crops, EngineName, EnginePrecision, Stream
+from rgbflow.stream import NUM_SNIPPETS, STREAMS, Crops, EngineName, EnginePrecision, Stream
 from rgbflow.timeline import Timeline, merge_windows, sliding_windows
 from rgbflow.transforms import evaluation_input, read_snippets
 from rgbflow.video.reading import count_frames, decode
-
-NUM_SNIPPETS = 25  # of a clip at test time (Simonyan and Zisserman 2014, section 6)
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def test_every_command_explains_itself(rgbflow_command):
 def test_an_unknown_command_is_wrong_usage(rgbflow_command):
     code, out, error = rgbflow_command("predcit")
     assert (code, out) == (2, "")
-    assert "'predcit' is no command" in error
+    assert "'predcit' is not a command" in error
 
 
 def test_a_missing_argument_is_wrong_usage(rgbflow_command):
@@ -218,7 +218,7 @@ def test_prepare_sets_broken_clips_aside_and_says_so(rgbflow_command, tmp_path, 
     assert "set aside" in error
 
 
-def test_a_plan_tells_hours_and_gigabytes_and_writes_nothing(rgbflow_command, tmp_path, moving_square):
+def test_a_plan_prints_hours_and_gigabytes_and_writes_nothing(rgbflow_command, tmp_path, moving_square):
     from rgbflow.video.writing import write_video
 
     for clip in range(3):
@@ -353,7 +353,7 @@ def test_bad_input_gets_one_line_and_leaves_nothing(world, tmp_path, rgbflow_com
     arguments = BAD_INPUT[name](world, tmp_path)
     code, _, error = rgbflow_command(*arguments)
     assert code == 1
-    said = [line for line in error.splitlines() if not line.startswith(("flow: ", "note: "))]
+    said = [line for line in error.splitlines() if not line.startswith(("training flow: ", "note: "))]
     assert len(said) == 1, error
     assert said[0].startswith("rgbflow: ")
     assert "Traceback" not in error

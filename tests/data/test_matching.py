@@ -93,7 +93,7 @@ def test_what_only_one_side_knows_is_counted_and_some_are_named(tmp_path):
     )
     missing = [clip.name for clip in clips[22:26]]
     assert note_clips("{} clips of the data are in no part of the lists and left out", missing) in split.notes
-    assert names(split.clips) == names(clips) - set(missing)
+    assert names(split.all_clips) == names(clips) - set(missing)
 
 
 def test_a_clip_is_found_by_its_file_name_whatever_its_folder_and_ending(tmp_path):
@@ -158,7 +158,7 @@ def test_an_empty_part_is_refused(tmp_path):
     assert "test.txt names no clip: leave it out" in message_of(make_split, clips, "lists", lists=lists)
     (tmp_path / "mine.csv").write_text(listed(clips))
     words = message_of(make_split, clips, "lists", lists=tmp_path / "mine.csv")
-    assert "list mine.csv, line 1 tells no part: name the file train..." in words
+    assert "list mine.csv, line 1 names no part: name the file train..." in words
     assert "protocol lists needs them" in message_of(make_split, clips, "lists")
 
 
@@ -167,7 +167,7 @@ def test_a_group_of_the_list_counts_where_the_data_has_none(tmp_path):
     lines = [f"{clip.name}.avi\t{clip.label}\tperson{index // 6}" for index, clip in enumerate(clips)]
     lists = lists_in(tmp_path, train="\n".join(lines[:30]), test="\n".join(lines[30:]))
     split = make_split(clips, "lists", lists=lists)
-    assert {clip.group for clip in split.clips} == {f"person{number}" for number in range(6)}
+    assert {clip.group for clip in split.all_clips} == {f"person{number}" for number in range(6)}
     assert not {clip.group for clip in split.val} & {clip.group for clip in split.train}
     assert not any("Each clip is its own group" in note for note in split.notes)
     own = [SplitClip(clip.name, clip.label, "mine") for clip in clips[:3]] + clips[3:]

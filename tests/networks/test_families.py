@@ -12,8 +12,8 @@ from rgbflow.bundle import load_bundle
 from rgbflow.data.splits import load_split
 from rgbflow.data.store import Store, StoredClip
 from rgbflow.learn.config import TrainConfig, with_algorithm
-from rgbflow.learn.train import train
-from rgbflow.networks.export import export
+from rgbflow.learn.train import train_stream
+from rgbflow.networks.export import export_bundle
 from rgbflow.networks.families import FAMILIES, check_form, family_of
 from rgbflow.networks.family import Family
 from rgbflow.stream import PLANES, StreamSpec
@@ -55,7 +55,7 @@ def toy(monkeypatch):
 def toy_bundle(world, toy, tmp_path):
     config = with_algorithm(TrainConfig(input_size=32, epochs=2, flip=False, workers=0, precision="fp32"), "toy")
     for stream in ("rgb", "flow"):
-        train(Store(world.store), load_split(world.split), stream, tmp_path / "toy", config, lambda line: None)
+        train_stream(Store(world.store), load_split(world.split), stream, tmp_path / "toy", config)
     return tmp_path / "toy"
 
 
@@ -65,7 +65,7 @@ def test_it_trains_predicts_is_exported_and_watches(toy_bundle, world):
     recognizer = Recognizer.load(toy_bundle, engine="torch", precision="fp32")
     video = world.videos / "red" / "0.mp4"
     prediction = recognizer.predict(video, num_snippets=3)
-    export(toy_bundle, record, toy_bundle, "onnx")
+    export_bundle(toy_bundle, record, toy_bundle, "onnx")
     exported = Recognizer.load(toy_bundle, engine="onnx").predict(video, num_snippets=3)
     np.testing.assert_allclose(exported.scores, prediction.scores, atol=1e-4)
     live = recognizer.live(window_seconds=1)

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from rgbflow.commands.printing import print_evaluation, show
+from rgbflow.commands.terminal import track
 
 
 def demo(out: Path = Path("demo"), workers: int = 0, seed: int = 0, json: bool = False) -> int:
-    """Make a small data set, train both streams on it and show what each of them can tell.
+    """Make a small data set, train both streams on it and show what each of them recognises.
 
     Args:
         out: folder for everything the demo makes.
@@ -17,7 +18,7 @@ def demo(out: Path = Path("demo"), workers: int = 0, seed: int = 0, json: bool =
     from rgbflow.demo.run import run_demo
     from rgbflow.processes import usable_cores
 
-    result = run_demo(out, workers or usable_cores(), seed)
+    result = run_demo(out, workers or usable_cores(), seed, track)
     if json:
         show(result.as_dict(), True)
     else:

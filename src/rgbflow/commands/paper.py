@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 
 from rgbflow.commands.flags import Flag, Positional, check_positive
 from rgbflow.commands.printing import print_fig4, print_plan, print_table2, show
+from rgbflow.commands.terminal import track
 from rgbflow.errors import InputError
 from rgbflow.paper.presets import Scale
-from rgbflow.stream import STREAMS
+from rgbflow.stream import NUM_SNIPPETS, STREAMS
 
 
 def paper(
@@ -18,7 +19,9 @@ def paper(
     scale: Annotated[Scale, Flag(name="")],
     out: Path = Path("paper"),
     seeds: int = 1,
-    snippets: int | None = None,
+    snippets: Annotated[
+        int | None, Flag(help=f"of each test clip and stream, {NUM_SNIPPETS} if not given; for table2.")
+    ] = None,
     stream: Literal["rgb", "flow", "both"] = "both",
     plan: bool = False,
     json: bool = False,
@@ -32,7 +35,7 @@ def paper(
         scale: what to change of the paper's settings.
         out: folder for the bundles, and for fig4.png and fig4.json, or table2.html and table2.json.
         seeds: trainings of each network on each split.
-        snippets: of each test clip and stream, 25 if not given; for table2.
+        snippets: of each test clip and stream, NUM_SNIPPETS if not given; for table2.
         stream: which networks; for fig4.
         plan: train nothing; measure a few steps on this machine and print images, hours and gigabytes.
         json: print the result as JSON.
@@ -41,7 +44,6 @@ def paper(
     from rgbflow.paper.fig4 import fig4_tasks, read_fig4
     from rgbflow.paper.plan import make_plan
     from rgbflow.paper.table2 import read_table2, table2_tasks
-    from rgbflow.recognizer import NUM_SNIPPETS
 
     check_positive(seeds=seeds, snippets=snippets)
     if what == "table2" and stream != "both":
@@ -54,12 +56,13 @@ def paper(
     else:
         trainings, evaluations = table2_tasks(store, split, seeds, out, scale, snippets or NUM_SNIPPETS)
     if plan:
-        made = make_plan(trainings, evaluations, scale.device)
+        with track("measuring", "trainings") as progress:
+            made = make_plan(trainings, evaluations, scale.device, progress=progress)
         show(made.as_dict(), True) if json else print_plan(made)
         return 0
     devices = free_devices(scale.device)
-    run_tasks(trainings, devices)
-    run_tasks(evaluations, devices)
+    run_tasks(trainings, devices, track)
+    run_tasks(evaluations, devices, track)
     if what == "fig4":
         result, print_result = read_fig4(out, split, seeds, scale, streams), print_fig4
     else:

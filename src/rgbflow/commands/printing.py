@@ -76,7 +76,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
     print_comparison(evaluation.comparison())
     unknown = evaluation.unknown_figures()
     if unknown:
-        print(_told_apart(unknown))
+        print(_unknown_lines(unknown))
 
 
 def print_comparison(rows: Sequence[Compared], title: str = "the fusions, each fitted on val:") -> None:
@@ -118,13 +118,14 @@ def _weights_of(fusion: Fusion) -> str:
     return ", ".join(spans)
 
 
-def _told_apart(figures: UnknownFigures) -> str:
+def _unknown_lines(figures: UnknownFigures) -> str:
     low, high = figures.auroc_interval
     lines = [f"{figures.unknown_clips} clips of unseen classes: AUROC {figures.auroc:.1f} % ({low:.1f} – {high:.1f})"]
     if figures.false_alarms is not None:
         (low, high), (least, most) = figures.false_alarms_interval, figures.rejected_interval
+        promise = "nothing promised" if figures.promised is None else f"promised {figures.promised:.3g} %"
         lines.append(
-            f"given a name: {figures.false_alarms:.1f} % ({low:.1f} – {high:.1f}), promised {figures.promised:.3g} %; "
+            f"given a name: {figures.false_alarms:.1f} % ({low:.1f} – {high:.1f}), {promise}; "
             f"known clips called unknown: {figures.rejected:.1f} % ({least:.1f} – {most:.1f})"
         )
     return "\n".join(lines)
@@ -148,14 +149,21 @@ def print_calibration(calibration: Calibration) -> None:
         "log loss and calibration error are cross-validated by group; "
         f"the average as it was had a calibration error of {calibration.uncalibrated_error:.1f} %"
     )
+    if calibration.fusion.threshold is not None:
+        print(_threshold_line(calibration))
+
+
+def _threshold_line(calibration: Calibration) -> str:
     fusion = calibration.fusion
-    if fusion.threshold is not None:
-        share = f"{100 * fusion.false_alarm_rate:.3g} %"
-        print(
-            f"unknown: up to a probability of {fusion.threshold:.3f}, fitted on {calibration.unknown_clips} clips of "
-            f"{calibration.unknown_classes} unseen classes so that at most {share} of such clips get a name; "
-            f"it rejects {calibration.rejected:.1f} % of the val clips"
+    line = f"unknown: up to a probability of {fusion.threshold:.3f}"
+    if fusion.false_alarm_rate is not None:
+        line += (
+            f", fitted on {calibration.unknown_clips} clips of {calibration.unknown_classes} unseen classes so that at "
+            f"most {100 * fusion.false_alarm_rate:.3g} % of such clips get a name"
         )
+    if calibration.rejected is not None:
+        line += f"; it rejects {calibration.rejected:.1f} % of the val clips"
+    return line
 
 
 def print_plan(plan: Plan) -> None:

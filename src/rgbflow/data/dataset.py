@@ -29,11 +29,11 @@ class ClipDataset(Dataset):
         classes: K names; a label is an index into them.
         spec: the stream.
         num_segments: S.
-        vary: how snippets and crops are drawn at random, as training does; None takes the middle ones.
+        augmentation: how snippets and crops are drawn at random, as training does; None takes the middle ones.
         seed: with the epoch and the clip's index it fixes every drawn number, whatever the number of workers.
 
     An item is asked for by (epoch, index), so that no hidden state decides what is drawn, and gives
-    ((S, C, H, W) float32, label); `collate` makes a batch of them. A third number tells how often the clip has come in
+    ((S, C, H, W) float32, label); `collate` makes a batch of them. A third number says how often the clip has come in
     the epoch before, for which it is drawn anew. What travels to a worker process is small: names,
     labels, and of a prepared data set its folder.
     """
@@ -45,11 +45,11 @@ class ClipDataset(Dataset):
         classes: Sequence[str],
         spec: StreamSpec,
         num_segments: int,
-        vary: Augmentation | None = None,
+        augmentation: Augmentation | None = None,
         seed: int = 0,
     ):
         self.store, self.spec, self.num_segments = store, spec, num_segments
-        self.vary, self.seed = vary, seed
+        self.augmentation, self.seed = augmentation, seed
         self.names = [clip.name for clip in clips]
         self.labels = [classes.index(clip.label) for clip in clips]
         for clip in clips:
@@ -67,13 +67,13 @@ class ClipDataset(Dataset):
         index = key[1]
         clip = self.store.clip(self.names[index])
         num_items, length = self.spec.num_items(clip.num_frames), self.spec.span
-        if self.vary is None:
+        if self.augmentation is None:
             snippets = read_snippets(clip, self.spec, segment_starts(num_items, self.num_segments, length))
             return snippets, centre_crop(*snippets.shape[-2:], self.spec.crop_fraction), self.labels[index]
         rng = np.random.default_rng((self.seed, *key))
         starts = segment_starts(num_items, self.num_segments, length, rng.random(self.num_segments))
         snippets = read_snippets(clip, self.spec, starts)
-        crop = random_crop(*snippets.shape[-2:], self.spec.crop_fraction, self.vary, rng)
+        crop = random_crop(*snippets.shape[-2:], self.spec.crop_fraction, self.augmentation, rng)
         return snippets, crop, self.labels[index]
 
 

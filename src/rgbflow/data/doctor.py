@@ -1,6 +1,6 @@
 """The examination of source videos: decode everything and name what is broken, wrong or unlabelled."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -16,6 +16,7 @@ from rgbflow.data.layouts import (
     scan_class_folders,
 )
 from rgbflow.errors import InputError
+from rgbflow.progress import SILENT, Progress, counted
 from rgbflow.stream import STACK_LENGTH
 from rgbflow.video.reading import VideoError, VideoInfo, decode, probe
 
@@ -44,14 +45,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What `check` found.
+    """What `check_videos` found.
 
     Attributes:
         files: videos examined.
         frames: frames decoded from them.
         seconds: playing time of those frames.
         classes: class folders with a video.
-        groups: groups of the clips; 0 for a single video, and where the groups cannot be told.
+        groups: groups of the clips; 0 for a single video, and where the groups are not known.
         findings: in the order of the files; those of whole folders first.
     """
 
@@ -73,25 +74,25 @@ class Diagnosis:
         return {**asdict(self), "ok": self.ok, "findings": findings}
 
 
-def check(path: str | Path, progress: Callable[[int, int], None] | None = None) -> Diagnosis:
-    """Decode a video, or every video of a folder of class folders, and tell what is not as it should be.
+def check_videos(path: str | Path, progress: Progress = SILENT) -> Diagnosis:
+    """Decode a video, or every video of a folder of class folders, and find what is not as it should be.
 
     Args:
         path: a video, or a folder `<folder>/<Class>/<clip>.mp4`.
-        progress: called with (files done, files in all) after each file.
+        progress: a step is a file.
 
     Raises:
         InputError: if the path does not exist, a folder cannot be read, or there is no video in it.
     """
     path = Path(path)
     if path.is_file():
-        return _check_videos([path], progress)
+        return _examine_all([path], progress)
     found = scan_class_folders(path)
     strays = [entry for entry in list_visible(path) if is_video(entry)]
     videos = strays + [video for folder in found for video in folder.videos]
     if not videos:
         raise InputError(f"folder {path} holds no video: {EXPECTED_FORM}")
-    diagnosis = _check_videos(videos, progress)
+    diagnosis = _examine_all(videos, progress)
     clips, errors = _read_clips(path, found)
     broken = {finding.path for finding in diagnosis.findings if finding.kind == "broken"}
     findings = [
@@ -136,11 +137,11 @@ class _Playback:
         return (self.last_seconds - self.first_seconds) * self.frames / (self.frames - 1)
 
 
-def _check_videos(videos: list[Path], progress: Callable[[int, int], None] | None) -> Diagnosis:
+def _examine_all(videos: list[Path], progress: Progress) -> Diagnosis:
     """Examine the files alone, whatever their folders say."""
     frames, seconds, findings = 0, 0.0, []
     first_with: dict[str, Path] = {}
-    for number, path in enumerate(videos, start=1):
+    for path in counted(videos, len(videos), progress):
         playback, own = _examine(path)
         frames += playback.frames
         seconds += playback.seconds
@@ -149,8 +150,6 @@ def _check_videos(videos: list[Path], progress: Callable[[int, int], None] | Non
             twin = first_with.setdefault(file_sha256(path), path)
             if twin != path:
                 findings.append(Finding(path, "unlabelled", f"has the content of {twin}: remove one of them"))
-        if progress:
-            progress(number, len(videos))
     return Diagnosis(len(videos), frames, seconds, classes=0, groups=0, findings=tuple(findings))
 
 

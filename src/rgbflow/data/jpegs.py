@@ -4,7 +4,7 @@
     FOLDER/<Class>/<clip>/img_00001.jpg          with x_00001.jpg (u) and y_00001.jpg (v), or flow_x_ and flow_y_
 
 The class is the name of the folder around the clip folders, or stands in a UCF101 name (v_Class_gGG_cCC); then the
-clip folders need no class folder. Numbers start at 0 or 1, with any padding. `rgbflow.json` in FOLDER may tell how the
+clip folders need no class folder. Numbers start at 0 or 1, with any padding. `rgbflow.json` in FOLDER may say how the
 flow was made: {"flow": {"method": "tvl1", "preset": "fast", "bound": 20.0}}, which is also what is taken without it.
 """
 
@@ -78,7 +78,6 @@ class JpegClip:
     v: Pictures
     size: tuple[int, int]
     start_seconds: float = 0.0
-    flow_seconds: float = 0.0
 
     @property
     def num_frames(self) -> int:
@@ -116,7 +115,7 @@ class JpegStore:
     Attributes:
         rows: as a manifest has them; the source is the folder of the frames, its hash is empty, and the frame rate is
             UCF101's, since the files record none.
-        failed: always empty: no `rgbflow prepare` would tell of clips set aside, so an incomplete one is an error.
+        failed: always empty: no `rgbflow prepare` reports clips set aside here, so an incomplete clip is an error.
 
     Raises:
         InputError: if a clip has no class, a picture is missing, a clip's frames and flow differ in size, two clips

@@ -8,16 +8,16 @@ from rgbflow.atomic import write_atomically
 from rgbflow.bundle import RECORD, load_bundle
 from rgbflow.data.layouts import read_class_folders
 from rgbflow.data.splits import Split, make_split
-from rgbflow.data.store import Store, prepare
+from rgbflow.data.store import Store, prepare_store
 from rgbflow.demo.synthetic import write_dataset
 from rgbflow.errors import InputError
-from rgbflow.learn.calibrate import calibrate, record_calibration
+from rgbflow.learn.calibrate import calibrate_fusion, record_calibration
 from rgbflow.learn.config import TrainConfig
-from rgbflow.learn.evaluate import Evaluation, evaluate, make_report, record_figures
+from rgbflow.learn.evaluate import Evaluation, evaluate_recognizer, make_report, record_figures
 from rgbflow.learn.report import write_report
-from rgbflow.learn.train import train
+from rgbflow.learn.train import train_stream
 from rgbflow.prediction import Prediction
-from rgbflow.progress import track
+from rgbflow.progress import Track, untracked
 from rgbflow.recognizer import Recognizer
 from rgbflow.stream import STREAMS, FlowSettings, Preparation
 from rgbflow.why import write_why
@@ -75,7 +75,7 @@ class DemoResult:
         )
 
 
-def run_demo(folder: Path, workers: int, seed: int) -> DemoResult:
+def run_demo(folder: Path, workers: int, seed: int, track: Track = untracked) -> DemoResult:
     """Make the data set, prepare it, train, calibrate and evaluate both streams, and label a clip, all inside `folder`.
 
     A demo that was stopped goes on; one that was finished, or had another seed, is made anew. A folder that holds
@@ -85,29 +85,23 @@ def run_demo(folder: Path, workers: int, seed: int) -> DemoResult:
         folder: made if missing.
         workers: processes for making and preparing the videos.
         seed: of the data set, the split and the training.
+        track: how each piece of the work shows its progress.
     """
     videos, bundle, report = folder / "videos", folder / "bundle", folder / "report.html"
     _take_folder(folder, seed, finished=report.exists())
     config = replace(CONFIG, seed=seed)
-    store, split = _make_data(folder, videos, workers, seed)
+    store, split = _make_data(folder, videos, workers, seed, track)
     for stream in STREAMS:
         if not (bundle / RECORD).exists() or stream not in load_bundle(bundle).streams:
-            with track(f"training {stream}", None, "steps") as tracker:
-                train(store, split, stream, bundle, config, lambda line: None, on_step=tracker.set)
-    with track("calibrating", len(split.val), "clips") as tracker:
-        calibration = calibrate(
-            Recognizer.load(bundle, engine="torch"),
-            store,
-            split,
-            num_snippets=NUM_SNIPPETS,
-            on_clip=lambda prediction: tracker.advance(),
-        )
+            with track(f"training {stream}", "steps") as progress:
+                train_stream(store, split, stream, bundle, config, progress)
+    with track("calibrating", "clips") as progress:
+        recognizer = Recognizer.load(bundle, engine="torch")
+        calibration = calibrate_fusion(recognizer, store, split, num_snippets=NUM_SNIPPETS, progress=progress)
     record_calibration(bundle, calibration)
     recognizer = Recognizer.load(bundle, engine="torch")  # which the explanations need
-    with track("evaluating", len(split.test), "clips") as tracker:
-        evaluation = evaluate(
-            recognizer, store, split, num_snippets=NUM_SNIPPETS, on_clip=lambda prediction: tracker.advance()
-        )
+    with track("evaluating", "clips") as progress:
+        evaluation = evaluate_recognizer(recognizer, store, split, num_snippets=NUM_SNIPPETS, progress=progress)
     record_figures(bundle, evaluation)
     clip = split.test[0].name
     source = Path(store.rows[clip].source)
@@ -135,19 +129,19 @@ def _take_folder(folder: Path, seed: int, finished: bool) -> None:
     write_atomically(marker, mark)
 
 
-def _make_data(folder: Path, videos: Path, workers: int, seed: int) -> tuple[Store, Split]:
-    with track("filming", None, "clips") as tracker:
+def _make_data(folder: Path, videos: Path, workers: int, seed: int, track: Track) -> tuple[Store, Split]:
+    with track("filming", "clips") as progress:
         write_dataset(
             videos,
             num_groups=NUM_GROUPS,
             clips_per_group=CLIPS_PER_GROUP,
             seed=seed,
             workers=workers,
-            progress=tracker.set,
+            progress=progress,
         )
     sources = read_class_folders(videos)
-    with track("preparing", len(sources), "clips") as tracker:
-        prepare(sources, folder / "store", PREPARATION, workers, on_clip=lambda row: tracker.advance())
+    with track("preparing", "clips") as progress:
+        prepare_store(sources, folder / "store", PREPARATION, workers, progress)
     split = make_split(sources, "group", seed)
     split.save(folder / "split.json")
     return Store(folder / "store"), split

@@ -28,9 +28,9 @@ from rgbflow.fusion import METHODS, Fusion, Method, log_scores
 from rgbflow.learn.evaluate import label_clips, stream_scores
 from rgbflow.learn.metrics import calibration_error
 from rgbflow.origin import describe_origin
-from rgbflow.prediction import Prediction
-from rgbflow.recognizer import NUM_SNIPPETS, Recognizer
-from rgbflow.stream import DEFAULT_FUSION, Crops, Stream
+from rgbflow.progress import SILENT, Progress
+from rgbflow.recognizer import Recognizer
+from rgbflow.stream import DEFAULT_FUSION, NUM_SNIPPETS, Crops, Stream
 
 FEWEST_CLIPS = 5
 MOST_FOLDS = 10
@@ -39,7 +39,7 @@ Choice = Literal["auto", Method]
 
 @dataclass(frozen=True)
 class ScoredClips:
-    """What the streams said of N clips.
+    """The streams' scores of N clips.
 
     Attributes:
         scores: per stream (N, K) float64 probabilities.
@@ -115,7 +115,7 @@ class Calibration:
         return {**asdict(self), "fusion": self.fusion.as_dict(), "candidates": rows}
 
 
-def calibrate(
+def calibrate_fusion(
     recognizer: Recognizer,
     store: AnyStore,
     split: Split,
@@ -123,7 +123,7 @@ def calibrate(
     false_alarm_rate: float | None = None,
     num_snippets: int = NUM_SNIPPETS,
     crops: Crops = 1,
-    on_clip: Callable[[Prediction], None] = lambda prediction: None,
+    progress: Progress = SILENT,
 ) -> Calibration:
     """Fit the fusion, its temperature and perhaps a threshold on the val and unknown_val parts of a split.
 
@@ -136,7 +136,7 @@ def calibrate(
             threshold.
         num_snippets: S of a clip.
         crops: of each snippet, 1 or 10.
-        on_clip: called after each clip.
+        progress: a step is a clip.
 
     Raises:
         InputError: if store, split and bundle do not belong together, val has fewer than 5 clips, the rate can't be
@@ -147,26 +147,28 @@ def calibrate(
         check_rate(false_alarm_rate, len(split.unknown_val))
     if len(split.val) < FEWEST_CLIPS:
         raise InputError(f"the val part has {len(split.val)} clips, but fits need {FEWEST_CLIPS}: make a larger one")
-    predictions = label_clips(recognizer, store, split, "val", num_snippets, crops, on_clip)
+    unseen = () if false_alarm_rate is None else split.unknown("val")
+    predictions = label_clips(recognizer, store, split, split.val + unseen, num_snippets, crops, progress)
+    scores = stream_scores(predictions)
     labels = np.array([split.classes.index(clip.label) for clip in split.val])
     groups = np.array([clip.group for clip in split.val])
-    clips = ScoredClips(stream_scores(predictions), labels, groups)
+    clips = ScoredClips({stream: rows[: len(labels)] for stream, rows in scores.items()}, labels, groups)
     made = replace(fit_calibration(clips, choice), snippets=num_snippets, crops=crops, engine=recognizer.engine.name)
     if false_alarm_rate is None:
         return made
-    unknown = stream_scores(label_clips(recognizer, store, split, "unknown_val", num_snippets, crops, on_clip))
-    fusion = with_threshold(made.fusion, unknown, false_alarm_rate)
+    unknown_scores = {stream: rows[len(labels) :] for stream, rows in scores.items()}
+    fusion = with_threshold(made.fusion, unknown_scores, false_alarm_rate)
     return replace(
         made,
         fusion=fusion,
-        unknown_clips=len(split.unknown_val),
-        unknown_classes=len({clip.label for clip in split.unknown_val}),
+        unknown_clips=len(unseen),
+        unknown_classes=len({clip.label for clip in unseen}),
         rejected=100 * float((fusion.fuse(clips.scores).max(axis=1) <= fusion.threshold).mean()),
     )
 
 
 def fit_calibration(clips: ScoredClips, choice: Choice = "auto") -> Calibration:
-    """As `calibrate`, from what the streams said of the val clips; without a threshold."""
+    """As `calibrate_fusion`, from the streams' scores of the val clips; without a threshold."""
     _check_choice(choice, list(clips.scores))
     candidates = fit_candidates(clips)
     fusion = candidates[choose(candidates) if choice == "auto" else choice].fusion

@@ -3,7 +3,6 @@
 import math
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import lightning as L
@@ -12,6 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from rgbflow.errors import InputError
 from rgbflow.learn.curve import Curve, write_curve
 from rgbflow.learn.stream_training import StreamTraining
+from rgbflow.progress import Progress
 
 LAST = "last.ckpt"
 
@@ -147,14 +147,18 @@ class StepSaver(L.Callback):
             self._saved = time.monotonic()
 
 
-class StepTeller(L.Callback):
-    """Tells how far the training is."""
+class StepReporter(L.Callback):
+    """Reports each step, and the figures of each epoch, which the curve keeper must have noted before it."""
 
-    def __init__(self, on_step: Callable[[int, int, str], None], curve: CurveKeeper):
-        self.on_step, self.curve = on_step, curve
+    def __init__(self, progress: Progress, curve: CurveKeeper):
+        self.progress, self.curve = progress, curve
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
-        self.on_step(trainer.global_step, int(trainer.estimated_stepping_batches), _epoch_note(self.curve.rows))
+        total = int(trainer.estimated_stepping_batches)
+        self.progress.update(trainer.global_step, total, _epoch_note(self.curve.rows))
+
+    def on_train_epoch_end(self, trainer: L.Trainer, *_: object) -> None:
+        self.progress.report(_epoch_note(self.curve.rows))
 
     def on_fit_end(self, trainer: L.Trainer, *_: object) -> None:
         self.on_train_batch_end(trainer)

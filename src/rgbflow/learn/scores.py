@@ -140,9 +140,9 @@ def _read(path: Path, kind: Kind | None, frames: float | None) -> ScoreFile:
         raise InputError(f"score file {path}: labels {labels.shape} must be {len(names)} integers, indices of classes")
     if np.ndim(content.get("frames", 1)) or np.ndim(content.get("kind", "")):
         raise InputError(f"score file {path}: frames and kind must be one value each")
-    told = kind or (str(content["kind"]) if "kind" in content else None)
+    stated = kind or (str(content["kind"]) if "kind" in content else None)
     guessed, counted = guess_kind(next(iter(streams.values())))
-    chosen = told or guessed
+    chosen = stated or guessed
     if chosen not in ("logits", "scores", "sums"):
         raise InputError(f"score file {path}: kind {chosen!r} must be logits, scores or sums")
     over = float(content.get("frames", counted if chosen == "sums" else 1)) if frames is None else frames

@@ -6,7 +6,7 @@ import os
 import re
 import statistics
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from rgbflow.atomic import write_atomically
 from rgbflow.bundle import RECORD, Bundle, load_bundle, save_stream, with_stream
 from rgbflow.data.dataset import ClipDataset
 from rgbflow.data.jpegs import AnyStore
-from rgbflow.data.splits import Split, check_split
+from rgbflow.data.splits import HeldOut, Part, Split, check_split
 from rgbflow.device import choose_device, has_fast_bf16
 from rgbflow.errors import InputError
 from rgbflow.fusion import Fusion
@@ -31,8 +31,8 @@ from rgbflow.learn.callbacks import (
     LastEpochsAverage,
     MovableCheckpoint,
     Patience,
+    StepReporter,
     StepSaver,
-    StepTeller,
 )
 from rgbflow.learn.config import RESULT_NEUTRAL, TrainConfig
 from rgbflow.learn.curve import Curve
@@ -43,6 +43,7 @@ from rgbflow.networks.stream_net import StreamNet, check_input
 from rgbflow.networks.weights import initialise
 from rgbflow.origin import describe_origin
 from rgbflow.processes import is_first_process
+from rgbflow.progress import SILENT, Progress
 from rgbflow.stream import Stream, StreamSpec
 from rgbflow.transforms import Augmentation
 
@@ -69,14 +70,13 @@ class TrainResult:
     resumed_epoch: int
 
 
-def train(
+def train_stream(
     store: AnyStore,
     split: Split,
     stream: Stream,
     folder: Path,
     config: TrainConfig,
-    report: Callable[[str], None] = print,
-    on_step: Callable[[int, int, str], None] = lambda done, total, note: None,
+    progress: Progress = SILENT,
     replace_stream: bool = False,
     test_curve: bool = False,
 ) -> TrainResult:
@@ -88,12 +88,11 @@ def train(
         stream: which network.
         folder: the bundle; made if missing. Logs go to `folder/training/<stream>`.
         config: the run's settings.
-        report: told one line about each thing worth knowing.
-        on_step: told (steps done, all steps, a note on the last epoch) after each step.
+        progress: a step is one of the optimizer's; the figures of each epoch and what is worth knowing are lines.
         replace_stream: whether a stream that the bundle holds already is trained anew.
         test_curve: measure the test part after each epoch too, for a figure; nothing is chosen by it.
 
-    One process of many (torchrun, SLURM) is told nothing of what the first one is told, and leaves the writing to it.
+    Of many processes (torchrun, SLURM) only the first one reports and writes.
 
     Returns:
         The chosen epoch, its figure and the curves.
@@ -104,22 +103,22 @@ def train(
             stream into it, or the loss becomes infinite.
     """
     if not is_first_process():
-        report, on_step = (lambda line: None), (lambda done, total, note: None)
+        progress = SILENT
     choose_device(config.device)
     check_split(split, store.rows)
-    watched = ("val", "test") if test_curve else ("val",)
+    watched: tuple[HeldOut, ...] = ("val", "test") if test_curve else ("val",)
     _check_parts(split, ("train", *watched))
     spec = make_spec(store, split.train, stream, config)
     addition = make_bundle(store, split, spec, config)
     with_stream(_existing_bundle(folder, stream, replace_stream), addition)  # refuse before the work, not after it
-    module = _make_module(store, split, watched, spec, config, report)
+    module = _make_module(store, split, watched, spec, config, progress)
     work = folder / "training" / stream
-    with _only_one(work):
+    with _locked(work):
         about = {"split": split.sha256, "preparation": store.preparation.as_dict(), "watched": watched}
         checkpoint, resumed_epoch = _find_checkpoint(work, about, spec, config)
         if checkpoint:
-            report(f"{stream}: going on in epoch {min(resumed_epoch + 1, config.epochs)} of {config.epochs}")
-        curve, best_epoch, seconds = _fit(module, work, checkpoint, on_step)
+            progress.report(f"going on in epoch {min(resumed_epoch + 1, config.epochs)} of {config.epochs}")
+        curve, best_epoch, seconds = _fit(module, work, checkpoint, progress)
         module.trainer.strategy.barrier()  # every process has read the best epoch
         if module.trainer.is_global_zero:
             origin = {**describe_origin(), "epoch": best_epoch, "seconds": round(seconds, 1), "config": asdict(config)}
@@ -131,7 +130,7 @@ def train(
 
 
 @contextmanager
-def _only_one(work: Path) -> Iterator[None]:
+def _locked(work: Path) -> Iterator[None]:
     """Keep a second training of the same stream out of the folder; the processes of one training count as one."""
     work.mkdir(parents=True, exist_ok=True)
     try:
@@ -144,34 +143,34 @@ def _only_one(work: Path) -> Iterator[None]:
 def _make_module(
     store: AnyStore,
     split: Split,
-    watched: tuple[str, ...],
+    watched: tuple[HeldOut, ...],
     spec: StreamSpec,
     config: TrainConfig,
-    report: Callable[[str], None],
+    progress: Progress,
 ) -> StreamTraining:
     """The network with its starting weights, and its data."""
-    vary = Augmentation(config.flip, config.multi_scale, config.corner_crops, config.colour_jitter)
-    parts = {"train": ClipDataset(store, split.train, split.classes, spec, config.num_segments, vary, config.seed)}
-    for part in watched:
-        clips = getattr(split, part)
-        parts[part] = ClipDataset(store, clips, split.classes, spec, family_of(spec.algorithm).val_snippets)
+    augmentation = Augmentation(config.flip, config.multi_scale, config.corner_crops, config.colour_jitter)
+    training = ClipDataset(store, split.train, split.classes, spec, config.num_segments, augmentation, config.seed)
+    snippets = family_of(spec.algorithm).val_snippets
+    measured = {part: ClipDataset(store, split.clips(part), split.classes, spec, snippets) for part in watched}
     torch.manual_seed(config.seed)
     network = StreamNet(spec, len(split.classes))
-    report(f"{spec.stream}: {config.backbone}, {initialise(network, spec, config.weights)}")
+    progress.report(f"{config.backbone}, {initialise(network, spec, config.weights)}")
     if config.flip and (sided := [name for name in split.classes if _names_a_side(name)]):
-        report(f"note: {', '.join(sided)} name a side, and a mirrored clip shows the other: consider --no-flip")
+        progress.report(
+            f"note: {', '.join(sided)} name a side, and a mirrored clip shows the other: consider --no-flip"
+        )
     check_input(network, spec)
-    return StreamTraining(network.to(memory_format=network.memory_format).train(), config, parts)
+    network.to(memory_format=network.memory_format).train()
+    return StreamTraining(network, config, {"train": training, **measured})
 
 
-def _fit(
-    module: StreamTraining, work: Path, checkpoint: Path | None, on_step: Callable[[int, int, str], None]
-) -> tuple[Curve, int, float]:
+def _fit(module: StreamTraining, work: Path, checkpoint: Path | None, progress: Progress) -> tuple[Curve, int, float]:
     """Train to the end and give the module the weights of the best epoch; returns the curve, that epoch, seconds."""
     best = MovableCheckpoint(work, "best", monitor="val_rank", mode="max", enable_version_counter=False)
     last = MovableCheckpoint(work, "last", enable_version_counter=False)  # `save_last` saves better epochs alone
     curve = CurveKeeper(work)
-    callbacks = [curve, best, last, StepTeller(on_step, curve)]
+    callbacks = [curve, best, last, StepReporter(progress, curve)]
     if module.config.average_epochs:
         callbacks.append(LastEpochsAverage())
     if module.config.patience:
@@ -266,11 +265,11 @@ def _existing_bundle(folder: Path, stream: Stream, replace_stream: bool) -> Bund
     return bundle
 
 
-def _check_parts(split: Split, parts: tuple[str, ...]) -> None:
+def _check_parts(split: Split, parts: tuple[Part, ...]) -> None:
     devices, nodes = launched_processes()
     processes = nodes * (devices or 1)
     for part in parts:
-        clips = len(getattr(split, part))
+        clips = len(split.clips(part))
         if not clips:
             raise InputError(f"the {part} part of the split is empty: make a split with such a part")
         if clips < processes:
@@ -307,7 +306,8 @@ def _names_a_side(label: str) -> bool:
     return "left" in words or "right" in words
 
 
-_MEANT_SO = (
+# Lightning warns of what is deliberate here: few workers, a folder that a resumed run writes to, and so on.
+_EXPECTED_WARNINGS = (
     ".*does not have many workers.*",
     ".*exists and is not empty.*",
     ".*LeafSpec.*",
@@ -318,13 +318,13 @@ _MEANT_SO = (
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Hide what Lightning says of itself, and warnings of what is meant so here; put everything back afterwards."""
+    """Hide what Lightning prints about itself and its warnings of what is deliberate here, within the block."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
-            for message in _MEANT_SO:
+            for message in _EXPECTED_WARNINGS:
                 warnings.filterwarnings("ignore", message=message)
             yield
     finally:

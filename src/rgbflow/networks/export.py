@@ -5,7 +5,7 @@ import logging
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -21,6 +21,7 @@ from rgbflow.networks.exported import as_float
 from rgbflow.networks.openvino_engine import openvino_core
 from rgbflow.networks.stream_net import StreamNet
 from rgbflow.networks.torch_engine import load_networks
+from rgbflow.progress import SILENT, Progress, counted
 from rgbflow.stream import Preparation, Stream, StreamSpec
 
 if TYPE_CHECKING:
@@ -206,7 +207,7 @@ def _kept_in_floats(model: "openvino.Model") -> list[str]:
     return kept
 
 
-def export(
+def export_bundle(
     folder: Path,
     bundle: Bundle,
     out: Path,
@@ -214,7 +215,7 @@ def export(
     opset: int = OPSETS[-1],
     float_input: bool = False,
     calibration: Mapping[Stream, Sequence[np.ndarray]] | None = None,
-    report: Callable[[str], None] = lambda line: None,
+    progress: Progress = SILENT,
 ) -> list[Path]:
     """Write one file for each stream, and the record beside them if `out` is another folder: a bundle again.
 
@@ -226,7 +227,7 @@ def export(
         opset: of ONNX, 15 to 18.
         float_input: see `StreamGraph`.
         calibration: for 8-bit integers, OpenVINO only: per stream snippets (1, C, h, w) uint8.
-        report: gets a line for each file.
+        progress: a step is a stream, with a line for its file.
 
     Raises:
         InputError: as `to_onnx`, `with_opset` and `to_openvino`, if `out` is another bundle, or can't be written.
@@ -234,7 +235,8 @@ def export(
     if (out / RECORD).is_file() and not _has_networks_of(load_bundle(out), bundle):
         raise InputError(f"{out} holds another bundle: choose another folder to write to, or remove it")
     written = []
-    for stream, network in load_networks(folder, bundle).items():
+    networks = load_networks(folder, bundle)
+    for stream, network in counted(networks.items(), len(networks), progress):
         model = to_onnx(network, bundle.streams[stream], bundle.preparation, float_input)
         if to == "onnx":
             path = out / f"{stream}.onnx"
@@ -246,7 +248,7 @@ def export(
                 for one in (calibration or {}).get(stream, ())
             ]
             _write_openvino(path, to_openvino(model, snippets))
-        report(f"{stream}: {path}")
+        progress.report(f"{stream}: {path}")
         written.append(path)
     if out.resolve() != folder.resolve():
         save_bundle(out, bundle)
