@@ -211,7 +211,9 @@ class _Packets:
         """When a packet came: those of the burst at the opening had come before they could be read."""
         seconds = self._broadcast.seconds_of(packet)
         is_of_burst = read - self._opened < BURST_SECONDS and seconds is not None
-        return min(read, seconds + self._burst_lead) if is_of_burst else read
+        if not is_of_burst:
+            return read
+        return max(read - OPENING_SECONDS, min(read, seconds + self._burst_lead))  # a wrong time may say anything
 
     def _run(self) -> None:
         try:

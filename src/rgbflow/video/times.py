@@ -64,18 +64,25 @@ class _Clock:
         self._header_step, self._longest_gap, self._tell = header_step, longest_gap, tell
         self._step, self._shift, self._number = header_step, 0.0, -1
         self._last: float | None = None
+        self._given: deque[float] = deque(maxlen=AHEAD)
 
     def time_of(self, stamp: float | None, later: Sequence[float | None]) -> float:
         """The time of the next frame, which has this stamp and is followed by those."""
         self._number += 1
         own = None if stamp is None else stamp + self._shift
         following = [each + self._shift for each in later if each is not None]
-        self._step = self._step_of([*([] if own is None else [own]), *following])
+        self._step = self._step_of([*self._given, *([] if own is None else [own]), *following])
         self._last = self._first(own, following) if self._last is None else self._next(own, following)
+        self._given.append(self._last)
         return self._last
 
+    @property
+    def _least_step(self) -> float:
+        """Two frames do not come closer: packed B-frames in AVI may have almost the same time."""
+        return min(self._step, self._header_step) / 10
+
     def _step_of(self, stamps: list[float]) -> float:
-        """The header's step, unless these stamps say another; what they said before, where they are too few."""
+        """The header's step, unless these times say another; what they said before, where they are too few."""
         steps = [later - earlier for earlier, later in pairwise(sorted(stamps)) if later - earlier > 1e-9]
         if len(steps) < AHEAD // 2:
             return self._step
@@ -83,7 +90,7 @@ class _Clock:
         return self._header_step if abs(usual - self._header_step) <= self._header_step / 4 else usual
 
     def _first(self, own: float | None, following: list[float]) -> float:
-        if own is not None and not _contradicted(own, -math.inf, following):
+        if own is not None and not self._is_contradicted(own, -math.inf, following):
             return own
         earliest, place = min(((each, place) for place, each in enumerate(following, 1)), default=(0.0, 0))
         expected = earliest - place * self._step
@@ -96,7 +103,7 @@ class _Clock:
         last, step = self._last, self._step
         if own is None:
             return last + self._bounded_step(following)
-        if own > last + step / 10:
+        if own > last + self._least_step:
             if own - last > HOLE * step:
                 return self._after_a_hole(own, following)
             return own
@@ -114,15 +121,19 @@ class _Clock:
         last, step = self._last, self._step
         is_far = own - last > max(JUMP_SECONDS, 10 * step)
         is_alone = is_far and sum(each > own for each in following) < 2
-        if is_alone or _contradicted(own, last, following):
+        if is_alone or self._is_contradicted(own, last, following):
             seconds = last + self._bounded_step([each for each in following if each < own])
             self._tell_wrong(own, seconds)
             return seconds
         return self._start_anew(own) if own - last > self._longest_gap else own
 
+    def _is_contradicted(self, own: float, last: float, following: list[float]) -> bool:
+        """Whether more times can be believed if this one, later than `last`, is not."""
+        return _most_growing(following, last) > 1 + _most_growing(following, own + self._least_step)
+
     def _bounded_step(self, following: list[float]) -> float:
         """A step, or half the way to the next time where that is nearer."""
-        coming = next((each for each in following if each > self._last), math.inf)
+        coming = next((each for each in following if each > self._last + self._least_step), math.inf)
         return min(self._step, (coming - self._last) / 2)
 
     def _start_anew(self, own: float) -> float:
@@ -135,13 +146,6 @@ class _Clock:
     def _tell_wrong(self, own: float, expected: float) -> None:
         frame = f"frame {self._number + 1} says {own:.2f} s"
         self._tell(f"{frame}, the times around it say {expected:.2f} s, which is taken")
-
-
-def _contradicted(own: float, last: float, following: list[float]) -> bool:
-    """Whether more times can be believed if this one, later than `last`, is not."""
-    if all(each > own for each in following):
-        return False
-    return _most_growing(following, last) > 1 + _most_growing(following, own)
 
 
 def _most_growing(stamps: list[float], after: float) -> int:
