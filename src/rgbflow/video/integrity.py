@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections import deque
 from pathlib import Path
 from typing import BinaryIO
 
@@ -65,22 +66,24 @@ def header_size(start: bytes) -> int:
 
 def _has_all_chunks(path: str | os.PathLike) -> bool:
     """Whether an AVI's chunks follow each other to its end, the index after the pictures among them."""
-    size, place, has_index = os.path.getsize(path), 12, False
+    size, place, end, has_index = os.path.getsize(path), 12, 12, False
     with open(path, "rb") as file:
         while place + 8 <= size:
             file.seek(place)
             name, length, kind = file.read(4), int.from_bytes(file.read(4), "little"), file.read(4)
             is_opened = name == b"LIST" and kind in (b"movi", b"rec ")  # its chunks come next, whatever its size says
-            place += 12 if is_opened else 8 + length + length % 2
+            end = place + (12 if is_opened else 8 + length)
+            place = end + (0 if is_opened else length % 2)
             has_index |= name == b"idx1"
-    return has_index and place - 1 <= size
+    return has_index and end <= size
 
 
 def damaged_place(path: str | os.PathLike) -> int | None:
     """The byte of a Matroska or WebM file from which on its elements make no sense; None where all do.
 
     Inserted or lost bytes shift everything after them: FFmpeg then plays on from the next cluster that it finds. The
-    place is that of the block before, which may hold the change. What only lacks its end counts as whole here.
+    place is that of the second block before, since the last may hold the change, and what looks like a block may be
+    none. What only lacks its end counts as whole here.
     """
     with open(path, "rb") as file:
         start = file.read(64)
@@ -91,12 +94,13 @@ def damaged_place(path: str | os.PathLike) -> int | None:
             return None
         content, length = size_at(start, segment + 4)
         end = content + length if length else size
-        return _walk(file, content, end, size) if end <= size else None
+        return _walk(file, content, end) if end <= size else None
 
 
-def _walk(file: BinaryIO, place: int, end: int, size: int) -> int | None:
-    """Go over the elements of a segment and of its clusters; where one is none, the place of the block before it."""
-    suspect, cluster_end = place, None  # None: outside of any cluster; `end` for one of unknown size
+def _walk(file: BinaryIO, place: int, end: int) -> int | None:
+    """Go over the elements of a segment and of its clusters; the place of the second block before what is none."""
+    blocks = deque([place], maxlen=2)
+    cluster_end = None  # outside of any cluster; `end` for one of unknown size
     while place < end:
         if place == cluster_end:
             cluster_end = None
@@ -107,12 +111,12 @@ def _walk(file: BinaryIO, place: int, end: int, size: int) -> int | None:
         is_top = name in TOP_ELEMENTS and (cluster_end is None or cluster_end == end)
         is_inner = name in CLUSTER_ELEMENTS and cluster_end is not None
         if not (is_top or is_inner or name in ANYWHERE):
-            return None if _is_padding(file, place, end) or data[:4] == EBML else suspect
+            return None if _is_padding(file, place, end) or data[:4] == EBML else blocks[0]
         after = place + content + length
         if after > (end if is_top or cluster_end is None else cluster_end):
-            return suspect
+            return blocks[0]
         if name in BLOCKS:
-            suspect = place
+            blocks.append(place)
         if name == CLUSTER:
             cluster_end, after = after if length else end, place + content
         elif is_top:
