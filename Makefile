@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test weizmann paper-small strong ablation flow-methods stored-flow fusion unknown live-soak inference layers int8 clean
+.PHONY: demo test weizmann paper-small strong ablation flow-methods stored-flow fusion unknown live-soak inference layers int8 gpu clean
 
 demo: $(VENV)/installed
 	$(BIN)/rgbflow demo --out demo
@@ -61,6 +61,10 @@ layers: $(VENV)/installed
 
 int8: $(VENV)/installed
 	$(BIN)/python benchmarks/int8.py
+
+# On a machine with an NVIDIA GPU, at most 8 minutes
+gpu: $(VENV)/installed
+	$(BIN)/python benchmarks/gpu.py
 
 clean:
 	rm -rf $(VENV) demo build dist

@@ -33,9 +33,10 @@ from rgbflow.clip import ClipWindow, FrameClip
 from rgbflow.device import has_fast_bf16
 from rgbflow.flow import make_estimator
 from rgbflow.learn.presets import LITE
-from rgbflow.networks.engine import load_networks
 from rgbflow.networks.export import to_onnx, to_openvino
-from rgbflow.networks.stream_net import StreamNet, create_backbone
+from rgbflow.networks.image import create_backbone
+from rgbflow.networks.stream_net import StreamNet
+from rgbflow.networks.torch_engine import load_networks
 from rgbflow.origin import describe_origin
 from rgbflow.stream import FlowSettings, Preparation, StreamSpec
 from rgbflow.transforms import read_snippets
@@ -103,7 +104,7 @@ def export_all(folder: Path, clip: FrameClip) -> None:
     bundle = load_bundle(folder)
     for stream, network in load_networks(folder, bundle).items():
         spec = bundle.streams[stream]
-        starts = np.linspace(0, spec.num_items(clip.num_frames) - spec.stack_length, CALIBRATION).astype(int)
+        starts = np.linspace(0, spec.num_items(clip.num_frames) - spec.span, CALIBRATION).astype(int)
         snippets = read_snippets(clip, spec, starts).numpy()
         model = to_onnx(network, spec, bundle.preparation)
         write_atomically(folder.with_suffix(".onnx") / f"{stream}.onnx", model.SerializeToString())

@@ -21,7 +21,7 @@ from pages import write_page
 from rgbflow import Recognizer
 from rgbflow.atomic import write_atomically
 from rgbflow.clip import ClipWindow, FrameClip
-from rgbflow.networks.engine import openvino_core
+from rgbflow.networks.openvino_engine import openvino_core
 from rgbflow.origin import describe_origin
 from rgbflow.stream import STREAMS
 from rgbflow.transforms import read_snippets

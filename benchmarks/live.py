@@ -81,8 +81,8 @@ class Measured:
             self.stages.setdefault(stage, []).append(1000 * seconds)
 
 
-def run(live: LiveRecognizer, video: Path, seconds: float) -> Measured:
-    """Watch a video for so long."""
+def run(live: LiveRecognizer, video: Path, seconds: float, warm_seconds: float = WARM_SECONDS) -> Measured:
+    """Watch a video for so long, after the seconds that warm up and are not counted."""
     measured, see, warm = Measured(), live.see, [True]
 
     def see_and_count(pixels: np.ndarray, pts_seconds: float, arrived: float) -> bool:
@@ -92,11 +92,11 @@ def run(live: LiveRecognizer, video: Path, seconds: float) -> Measured:
 
     live.see = see_and_count
     began, told = time.monotonic(), 0.0
-    with Feed(lambda: in_real_time(looped(video, seconds + WARM_SECONDS)), reopens=False) as feed:
+    with Feed(lambda: in_real_time(looped(video, seconds + warm_seconds)), reopens=False) as feed:
         before = (0, 0)
         for update in watch(live, feed):
             now = time.monotonic() - began
-            if now < WARM_SECONDS:
+            if now < warm_seconds:
                 before = feed.received, feed.dropped
                 continue
             warm[0] = False

@@ -8,8 +8,6 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from rgbflow.bundle import RECORD, load_bundle, weights_file
-from rgbflow.cli import main
 from rgbflow.learn.config import TrainConfig
 from rgbflow.stream import STREAMS
 
@@ -18,6 +16,8 @@ READING = "## Reading"
 
 def rgbflow(command: str) -> dict:
     """Run a command with --json; its result."""
+    from rgbflow.cli import main  # here: a page is written where not every package is installed, too
+
     print(f"$ rgbflow {command}", file=sys.stderr)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
@@ -34,12 +34,16 @@ def settings_of(config: TrainConfig) -> dict[str, object]:
 
 def finished_folds(folder: Path) -> list[Path]:
     """The bundles in a folder of which both streams are trained."""
+    from rgbflow.bundle import RECORD, load_bundle
+
     bundles = sorted(record.parent for record in folder.glob(f"*/{RECORD}"))
     return [bundle for bundle in bundles if len(load_bundle(bundle).streams) == len(STREAMS)]
 
 
 def is_of(kept: Path, bundle: Path) -> bool:
     """Whether a file that was made with a bundle is there, and no older than its weights."""
+    from rgbflow.bundle import load_bundle, weights_file
+
     weights = [weights_file(bundle, stream).stat().st_mtime for stream in load_bundle(bundle).streams]
     return kept.exists() and kept.stat().st_mtime >= max(weights)
 

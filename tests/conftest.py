@@ -161,6 +161,15 @@ def ucf101_lists() -> Path:
     return data / "ucf101-lists"
 
 
+@pytest.fixture(scope="session")
+def jhmdb11() -> Path:
+    """Folder of eleven actions of JHMDB, with lists and groups."""
+    data = Path(os.environ.get("RGBFLOW_DATA", Path(__file__).parents[1] / "../shared/data"))
+    if not (data / "jhmdb-11/classInd.txt").is_file():
+        pytest.skip("JHMDB's eleven actions are not there: set RGBFLOW_DATA")
+    return data / "jhmdb-11"
+
+
 @dataclass(frozen=True)
 class LongWorld:
     """A store of two classes, left and right, whose clips have frames enough for the networks that read 16, and its
@@ -209,18 +218,14 @@ class Exported:
     networks: "dict[Stream, StreamNet]"
 
 
-@pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """Make and export it once for all tests: torch takes some seconds for each stream."""
+def _save_random_bundle(folder: Path) -> "Bundle":
+    """Make a bundle of two streams with random weights that are sure of something; the same each time."""
     import torch
 
     from rgbflow.bundle import Bundle, load_bundle, save_stream
-    from rgbflow.networks.engine import load_networks
-    from rgbflow.networks.export import export
     from rgbflow.networks.stream_net import StreamNet
     from rgbflow.stream import FlowSettings, Preparation, StreamSpec
 
-    folder = tmp_path_factory.mktemp("exported") / "bundle"
     specs = {
         "rgb": StreamSpec("rgb", "test_resnet", 56, 1, (0.45, 0.5, 0.4), (0.25, 0.2, 0.3)),
         "flow": StreamSpec("flow", "test_resnet", 56, 4, (0.5, 0.5), (0.1, 0.1), subtract_mean_flow=True),
@@ -234,7 +239,23 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
             split = {"protocol": "group", "seed": 0, "sha256": "0" * 64}
             addition = Bundle(tuple("abcde"), preparation, {stream: spec}, split)
             save_stream(folder, addition, stream, network.state_dict())
-    bundle = load_bundle(folder)
+    return load_bundle(folder)
+
+
+@pytest.fixture(scope="session")
+def save_random_bundle() -> "Callable[[Path], Bundle]":
+    """The function `_save_random_bundle`: a folder to the record of the bundle that it now is."""
+    return _save_random_bundle
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """Make and export it once for all tests: torch takes some seconds for each stream."""
+    from rgbflow.networks.export import export
+    from rgbflow.networks.torch_engine import load_networks
+
+    folder = tmp_path_factory.mktemp("exported") / "bundle"
+    bundle = _save_random_bundle(folder)
     export(folder, bundle, folder, "onnx")
     networks = {stream: network.eval() for stream, network in load_networks(folder, bundle).items()}
     return Exported(folder, bundle, networks)

@@ -12,6 +12,7 @@ from rgbflow.data.splits import SplitClip
 from rgbflow.data.store import Store, prepare, read_ahead
 from rgbflow.flow import FlowSettings
 from rgbflow.networks.stream_net import StreamNet
+from rgbflow.networks.torch_engine import TorchEngine
 from rgbflow.recognizer import Recognizer
 from rgbflow.sampling import segment_starts
 from rgbflow.stream import Preparation, StreamSpec
@@ -46,7 +47,8 @@ def test_training_evaluation_file_window_and_frame_by_frame_agree(tmp_path, movi
     prepare(read_class_folders(tmp_path / "videos"), tmp_path / "store", preparation)
     store = Store(tmp_path / "store")
     bundle = Bundle(("walk", "run"), preparation, SPECS, {})
-    recognizer = Recognizer(bundle, {stream: StreamNet(spec, 2) for stream, spec in SPECS.items()}, "cpu")
+    networks = {stream: StreamNet(spec, 2) for stream, spec in SPECS.items()}
+    recognizer = Recognizer(bundle, TorchEngine(SPECS, networks, "cpu"))
 
     def frames():
         return decode(path, preparation.frame_rate)

@@ -131,6 +131,22 @@ def test_a_bundle_that_is_not_calibrated_is_written_as_it_always_was(tmp_path):
     assert load_bundle(tmp_path).fusion == Fusion()
 
 
+def test_a_product_without_any_fit_comes_back_and_the_card_says_that_nothing_was_fitted(tmp_path):
+    bundle = bundle_of(RGB, FLOW, fusion=Fusion("product"))
+    save_bundle(tmp_path, bundle)
+    assert json.loads((tmp_path / RECORD).read_text())["fusion"] == {"method": "product"}
+    assert load_bundle(tmp_path) == bundle
+    card = (tmp_path / "README.md").read_text()
+    assert "Fusion: product. Its probabilities are not calibrated: `rgbflow calibrate` does it." in card
+
+
+def test_a_fitted_product_comes_back(tmp_path):
+    bundle = bundle_of(RGB, FLOW, fusion=Fusion("product", {"rgb": (0.4,), "flow": (1.1,)}, temperature=1.2))
+    save_bundle(tmp_path, bundle)
+    assert load_bundle(tmp_path) == bundle
+    assert "Fusion: product, temperature 1.20, fitted on the val part." in (tmp_path / "README.md").read_text()
+
+
 def test_a_fitted_fusion_comes_back_and_is_told_on_the_card(tmp_path):
     bundle = bundle_of(RGB, FLOW, fusion=FITTED, calibration={"clips": 20})
     save_bundle(tmp_path, bundle)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rgbflow.errors import InputError
-from rgbflow.fusion import Fusion, average, probabilities
+from rgbflow.fusion import Fusion, average, probabilities, product
 
 
 def test_average_equals_a_plain_loop():
@@ -37,6 +37,9 @@ ROWS = {"rgb": (0.5, 0.9, 0.2), "flow": (1.0, 0.3, 0.6)}
 FUSIONS = [
     Fusion(),
     Fusion(temperature=0.7),
+    Fusion("product"),
+    Fusion("product", temperature=1.6),
+    Fusion("product", {"rgb": (0.5,), "flow": (1.4,)}, temperature=0.8),
     Fusion("weighted", {"rgb": (0.3,), "flow": (0.7,)}, temperature=2.5),
     Fusion("tempered", {"rgb": (0.4,), "flow": (1.8,)}, temperature=1.1),
     Fusion("reliability", ROWS, temperature=1.3, threshold=0.4, false_alarm_rate=0.05),
@@ -48,7 +51,9 @@ def fused_by_loop(fusion, rgb, flow):
     """One clip, class by class."""
     one, other = (fusion.weights.get(stream, (1.0,)) for stream in ("rgb", "flow"))
     one, other = (row * 3 if len(row) == 1 else row for row in (one, other))
-    if fusion.method == "stacking":
+    if fusion.method == "product":
+        mixed = [rgb[k] ** one[k] * flow[k] ** other[k] for k in range(3)]
+    elif fusion.method == "stacking":
         mixed = [np.exp(fusion.bias[k]) * rgb[k] ** one[k] * flow[k] ** other[k] for k in range(3)]
     elif fusion.method == "tempered":
         rgb, flow = ([row[k] ** power[k] for k in range(3)] for row, power in ((rgb, one), (flow, other)))
@@ -67,6 +72,51 @@ def test_every_fusion_equals_a_plain_loop(fusion):
         expected = fused_by_loop(fusion, SCORES["rgb"][clip], SCORES["flow"][clip])
         np.testing.assert_allclose(fused[clip], expected)
         np.testing.assert_array_equal(fusion.fuse({name: rows[clip] for name, rows in SCORES.items()}), fused[clip])
+
+
+def test_the_product_of_equal_streams_is_surer_than_either():
+    rows = SCORES["rgb"]
+    fused = product({"rgb": rows, "flow": rows})
+    np.testing.assert_allclose(fused, rows**2 / (rows**2).sum(axis=1, keepdims=True))
+    assert (fused.max(axis=1) > rows.max(axis=1)).all()
+    np.testing.assert_array_equal(fused.argmax(axis=1), rows.argmax(axis=1))
+
+
+def test_a_stream_with_weight_0_or_with_nothing_to_say_changes_nothing():
+    rows = SCORES["flow"]
+    np.testing.assert_allclose(product(SCORES, {"rgb": 0.0, "flow": 1.0}), rows)
+    np.testing.assert_allclose(product({"rgb": np.full_like(rows, 1 / 3), "flow": rows}), rows)
+
+
+def test_the_product_with_weights_1_is_the_sum_of_the_logits():
+    logits = np.random.default_rng(3).normal(size=(2, 5, 4))
+    fused = product({"rgb": probabilities(logits[0]), "flow": probabilities(logits[1])})
+    np.testing.assert_allclose(fused, probabilities(logits.sum(axis=0)))
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0, 50.0])
+def test_probabilities_of_0_stay_finite_in_a_product(weight):
+    rows = {"rgb": np.array([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0]]), "flow": np.array([[0.0, 0.0, 1.0], [0.0, 0.9, 0.1]])}
+    fused = product(rows, {"rgb": weight, "flow": 1.0})
+    assert np.isfinite(fused).all()
+    np.testing.assert_allclose(fused.sum(axis=1), 1)
+    assert fused[1].argmax() == 1
+
+
+def test_logits_are_refused_by_the_product_too():
+    with pytest.raises(InputError, match="scores of flow are no probabilities"):
+        product({"flow": np.array([[3.0, 1.0]])})
+
+
+def test_a_product_without_numbers_is_for_any_streams_and_says_that_nothing_was_fitted():
+    plain, fitted = Fusion("product"), Fusion("product", {"rgb": (0.5,), "flow": (1.4,)})
+    assert plain.as_dict() == {"method": "product"}
+    assert (plain.is_fitted, fitted.is_fitted, Fusion().is_fitted) == (False, True, False)
+    assert Fusion("product", temperature=1.5).is_fitted
+    assert plain.fits({"rgb", "flow"}, 3)
+    assert fitted.fits({"rgb", "flow"}, 3)
+    assert not fitted.fits({"rgb"}, 3)
+    assert not Fusion("product", ROWS).fits({"rgb", "flow"}, 3)  # a number for each class is not its form
 
 
 def test_the_default_is_the_plain_average_to_the_last_bit():
@@ -100,6 +150,8 @@ def test_a_fusion_survives_json(fusion):
         ({"temperature": float("nan")}, "damaged"),
         ({"method": "weighted"}, "damaged"),
         ({"weights": {"rgb": (1.0,)}}, "damaged"),
+        ({"method": "product", "bias": (0.1, 0.2, 0.3)}, "damaged"),
+        ({"method": "product", "weights": {"rgb": (float("inf"),), "flow": (1.0,)}}, "damaged"),
         ({"method": "stacking", "weights": ROWS}, "damaged"),
     ],
 )

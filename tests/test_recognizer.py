@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from rgbflow import InputError, Recognizer
-from rgbflow.bundle import load_bundle, save_bundle
+from rgbflow.bundle import load_bundle, load_weights, save_bundle
 from rgbflow.clip import FrameClip
-from rgbflow.fusion import Fusion
+from rgbflow.fusion import Fusion, probabilities
 from rgbflow.prediction import Prediction
 from rgbflow.sampling import segment_starts
 from rgbflow.stream import Preparation
-from rgbflow.timeline import merge_windows, sliding_windows
+from rgbflow.timeline import Segment, Timeline, merge_windows, sliding_windows
 from rgbflow.transforms import Crop, to_input
 from rgbflow.video.reading import Frame
 from rgbflow.video.writing import write_video
@@ -98,7 +98,7 @@ def test_ten_crops_are_ten_looks_at_the_same_snippets_and_five_without_mirrored_
         for top, left in ((0, 0), (0, right), (down, 0), (down, right), (down // 2, right // 2)):
             inputs = to_input(frames, Crop(top, left, side, side, flip), spec)
             with torch.inference_mode():
-                logits += [recognizer.networks["rgb"](one[None, None])[0] for one in inputs]
+                logits += [recognizer.engine.networks["rgb"](one[None, None])[0] for one in inputs]
     expected = torch.stack(logits).mean(dim=0).softmax(dim=0)
     found = recognizer.predict(video, 3, crops=10).stream_scores["rgb"]
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-3)
@@ -121,6 +121,37 @@ def test_an_explanation_is_the_prediction_with_maps_of_the_snippets(world):
         assert maps.crop_fraction == 1
         assert maps.values.max() in (0, 1)
     assert 1 <= explanation.full_scale <= 4  # the square moves by 2 pixels a frame
+
+
+@pytest.mark.parametrize("crops", [1, 10])
+def test_the_features_of_a_file_are_those_that_make_its_prediction(world, crops):
+    """Per snippet what the classifier reads: its weights, taken from the bundle, make the stream's scores of it."""
+    recognizer, video = Recognizer.load(world.bundle, engine="torch", precision="fp32"), world.videos / "left" / "0.mp4"
+    features, prediction = recognizer.features(video, 3, crops), recognizer.predict(video, 3, crops)
+    assert list(features) == ["rgb", "flow"]
+    for stream, rows in features.items():
+        weights = load_weights(world.bundle, stream)
+        logits = rows @ weights["backbone.fc.weight"].numpy().T + weights["backbone.fc.bias"].numpy()
+        assert (rows.shape, rows.dtype) == ((3, 512), np.float32)
+        assert len({row.tobytes() for row in rows}) == 3  # another for each place of the clip
+        np.testing.assert_allclose(probabilities(logits.mean(axis=0)), prediction.stream_scores[stream], atol=1e-5)
+
+
+def test_features_are_of_so_many_snippets_as_predict_looks_at(world):
+    assert all(len(rows) == 25 for rows in Recognizer.load(world.bundle).features(world.videos / "red/1.mp4").values())
+
+
+def test_answers_are_shown_without_their_arrays():
+    sure, doubtful = (
+        prediction_of([0.2, 0.7, 0.1], 0, 1.5),
+        replace(prediction_of([0.5, 0.3, 0.2], 1, 2), threshold=0.6),
+    )
+    assert repr(sure) == "Prediction('b' 0.70 of 0.00–1.50 s, rgb 'b' 0.70)"
+    assert repr(doubtful) == "Prediction('unknown' 0.50 of 1.00–2.00 s, rgb 'a' 0.50)"
+    segments = [Segment(float(start), start + 1.0, "abc"[start % 3], 0.75) for start in range(7)]
+    assert repr(Timeline(segments[:2], [sure])) == "Timeline(0.00–1.00 s 'a' 0.75, 1.00–2.00 s 'b' 0.75)"
+    assert repr(Timeline(segments, [sure])).endswith("4.00–5.00 s 'b' 0.75, and 2 more)")
+    assert repr(Timeline([], [])) == "Timeline()"
 
 
 def test_a_long_video_is_explained_from_its_snippets_alone(world, tmp_path, moving_square):

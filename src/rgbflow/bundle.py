@@ -31,7 +31,7 @@ class Bundle:
         preparation: working size and flow settings, shared by the streams.
         streams: the streams that are there, one or two.
         split: protocol, seed, leak_percent and sha256 of the split it was trained on.
-        fusion: how the streams' scores become one; the plain average, the paper's, until `calibrate` fits another.
+        fusion: how the streams' scores become one; average (the paper's) or product until `calibrate` fits one.
         calibration: what `calibrate` compared and measured on val, see `rgbflow.learn.calibrate`; empty before.
         measured: per part, protocol, leak and figures, written by `evaluate`.
         origin: per stream, what made it: command, commit, machine, date, epoch, starting weights.
@@ -229,8 +229,9 @@ print(recognizer.predict("clip.mp4").top(5))
 
 def _fusion_line(bundle: Bundle) -> str:
     fusion = bundle.fusion
-    if fusion == Fusion():
-        return "Its probabilities are not calibrated: `rgbflow calibrate` does it."
+    if not fusion.is_fitted:
+        named = "" if fusion == Fusion() else f"Fusion: {fusion.method}. "
+        return named + "Its probabilities are not calibrated: `rgbflow calibrate` does it."
     line = f"Fusion: {fusion.method}, temperature {fusion.temperature:.2f}, fitted on the val part."
     if fusion.threshold is not None:
         line += (

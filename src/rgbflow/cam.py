@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rgbflow.errors import InputError
+from rgbflow.networks.family import FeatureMap
 from rgbflow.networks.stream_net import StreamNet
 from rgbflow.transforms import centre_crop
 
@@ -62,24 +63,23 @@ class ActivationMaps:
 
 
 class _Head(nn.Module):
-    """A timm network from its last feature map on; the map is the output of a layer, as captum wants it."""
+    """A network from its feature map on; the map is the output of a layer, as captum wants it."""
 
-    def __init__(self, backbone: nn.Module):
+    def __init__(self, backbone: nn.Module, feature_map: FeatureMap):
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.read = backbone, feature_map.read
         self.feature_map = nn.Identity()
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.backbone.forward_head(self.feature_map(features))
+        return self.read(self.backbone, self.feature_map(features))
 
 
 def class_activation_maps(network: StreamNet, snippets: Tensor, answer: int) -> np.ndarray:
     """Grad-CAM of a class (Selvaraju et al. 2017, section 3), by captum.
 
-    The feature map is the last one before the pooling. Every timm network gives it as `forward_features` and goes on
-    from it with `forward_head`, so no layer is named here: for ResNet it is what `layer4` puts out, for EfficientNet
-    the head's convolution. Each channel is weighted by the mean of its gradient, and their sum is cut off at 0. Only
-    the head is differentiated, so the memory is that of prediction.
+    The feature map is the one that the network's family names: the last before the pooling. Each channel is weighted
+    by the mean of its gradient, and their sum is cut off at 0. Only what follows the map is differentiated, so the
+    memory is that of prediction.
 
     Args:
         network: in evaluation mode.
@@ -94,15 +94,15 @@ def class_activation_maps(network: StreamNet, snippets: Tensor, answer: int) -> 
     """
     from captum.attr import LayerGradCam
 
-    backbone = network.backbone
-    if not hasattr(backbone, "forward_head"):
+    backbone, feature_map = network.backbone, network.family.feature_map
+    if feature_map is None:
         raise _no_map(backbone)
     with torch.no_grad():
-        features = backbone.forward_features(snippets).float()
+        features = feature_map.make(backbone, snippets).float()
     if features.ndim != 4 or features.shape[1] != backbone.num_features:  # tokens, or channels last
         raise _no_map(backbone)
     with torch.enable_grad():
-        head = _Head(backbone)
+        head = _Head(backbone, feature_map)
         cam = LayerGradCam(head, head.feature_map)
         maps = cam.attribute(features.requires_grad_(), target=answer, relu_attributions=True)
     maps = maps.detach()[:, 0]

@@ -3,16 +3,17 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from scipy.special import softmax
 
 from rgbflow.errors import InputError
-from rgbflow.stream import Stream
+from rgbflow.stream import FusionMethod as Method
+from rgbflow.stream import Stream, UnfittedFusion
 
-Method = Literal["average", "weighted", "tempered", "stacking", "reliability"]
 METHODS: tuple[Method, ...] = get_args(Method)
+UNFITTED: tuple[Method, ...] = get_args(UnfittedFusion)
 SMALLEST = np.finfo(np.float64).tiny  # a softmax may give 0, which has no logarithm
 
 
@@ -20,18 +21,20 @@ SMALLEST = np.finfo(np.float64).tiny  # a softmax may give 0, which has no logar
 class Fusion:
     """How the streams' scores become one probability per class, and when none of the classes is believed.
 
-    The default is the paper's: the plain average, as it is. The numbers of every other one are fitted on validation
-    clips (`rgbflow.learn.calibrate`).
+    `Fusion()` is the paper's: the plain average, as it is. `Fusion("product")` needs no numbers either. All numbers are
+    fitted on validation clips (`rgbflow.learn.calibrate`).
 
     Attributes:
         method: "average": the mean of the streams' probabilities.
+            "product": softmax of the weighted sum of their logarithms, log-linear pooling (`weights`: 1 number each, or
+            none, then 1 each): each stream an expert that may rule a class out (Hinton 2002).
             "weighted": their mean with one weight for each stream (`weights`: 1 number each, together 1).
             "tempered": their mean after each stream's logits are multiplied by a number of its own (`weights`: 1 number
             each), one over its temperature: streams that are each too sure become honest before they are mixed.
             "reliability": their mean with a weight for each stream and class (`weights`: K numbers each, in 0 to 1).
             "stacking": softmax of bias + the weighted sum of their logarithms (`weights`: K numbers each), which is
             logistic regression whose logit of a class sees what the streams say of that class (Seewald 2002).
-        weights: of each stream; empty for "average".
+        weights: of each stream; empty for "average", and for "product" where nothing was fitted.
         bias: K numbers for "stacking", else empty.
         temperature: the fused logits are divided by it (Guo et al. 2017); 1 leaves them alone.
         threshold: a clip whose highest probability is not above it is "unknown"; None names every clip.
@@ -54,8 +57,9 @@ class Fusion:
             raise InputError(f"fusion {self.method!r} is unknown to this rgbflow: upgrade rgbflow")
         numbers = [self.temperature, *self.bias, *(number for row in self.weights.values() for number in row)]
         is_sound = all(map(math.isfinite, numbers)) and self.temperature > 0
-        needs = self.method != "average", self.method == "stacking"
-        if not is_sound or (bool(self.weights), bool(self.bias)) != needs:
+        has = bool(self.weights), bool(self.bias)
+        fits = has == (self.method != "average", self.method == "stacking")
+        if not is_sound or not (fits or (self.method in UNFITTED and has == (False, False))):
             raise InputError(f"the numbers of fusion {self.method!r} are damaged: run `rgbflow calibrate` again")
 
     def as_dict(self) -> dict:
@@ -74,9 +78,14 @@ class Fusion:
         weights = {stream: tuple(row) for stream, row in values.get("weights", {}).items()}
         return cls(**{**values, "weights": weights, "bias": tuple(values.get("bias", ()))})
 
+    @property
+    def is_fitted(self) -> bool:
+        """Whether it holds a number that was fitted."""
+        return self != Fusion(self.method if self.method in UNFITTED else "average")
+
     def fits(self, streams: set[Stream], num_classes: int) -> bool:
         """Whether it is for these streams and this number of classes."""
-        length = 1 if self.method in ("weighted", "tempered") else num_classes
+        length = num_classes if self.method in ("reliability", "stacking") else 1
         lengths = {*map(len, self.weights.values())} or {length}
         return self.weights.keys() in (set(), streams) and lengths == {length} and len(self.bias) in (0, num_classes)
 
@@ -98,6 +107,8 @@ class Fusion:
     def _mixed(self, scores: Mapping[Stream, np.ndarray]) -> np.ndarray:
         if self.method == "average":
             return average(scores)
+        if self.method == "product":
+            return product(scores, {stream: row[0] for stream, row in self.weights.items()} or None)
         rows = {stream: np.array(self.weights[stream]) for stream in scores}
         if self.method == "tempered":
             return average({stream: sharpened(scores[stream], rows[stream]) for stream in scores})
@@ -123,10 +134,37 @@ def average(scores: Mapping[str, np.ndarray]) -> np.ndarray:
     >>> average({"rgb": np.array([0.5, 0.5, 0.0]), "flow": np.array([0.5, 0.0, 0.5])})
     array([0.5 , 0.25, 0.25])
     """
+    _check_probabilities(scores)
+    return np.mean(list(scores.values()), axis=0)
+
+
+def product(scores: Mapping[str, np.ndarray], weights: Mapping[str, float] | None = None) -> np.ndarray:
+    """P ~ P_RGB^w_RGB · P_OF^w_OF: the product of the streams' class probabilities, each to a power (Hinton 2002).
+
+    The power of a stream is one over its temperature; 0 leaves the stream out.
+
+    Args:
+        scores: per stream (..., K) probabilities, each row summing to 1.
+        weights: of each stream; 1 each if None.
+
+    Returns:
+        (..., K) float64 probabilities.
+
+    Raises:
+        InputError: as `average`.
+
+    >>> product({"rgb": np.array([0.5, 0.5]), "flow": np.array([0.8, 0.2])}).round(3)
+    array([0.8, 0.2])
+    """
+    _check_probabilities(scores)
+    weights = dict.fromkeys(scores, 1.0) if weights is None else weights
+    return softmax(sum(weights[stream] * log_scores(rows) for stream, rows in scores.items()), axis=-1)
+
+
+def _check_probabilities(scores: Mapping[str, np.ndarray]) -> None:
     for stream, rows in scores.items():
         if not np.allclose(rows.sum(axis=-1), 1, atol=1e-3):
             raise InputError(f"the scores of {stream} are no probabilities: turn logits into scores by softmax first")
-    return np.mean(list(scores.values()), axis=0)
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 
@@ -15,7 +15,7 @@ def describe_origin() -> dict[str, str]:
     program = Path(sys.argv[0]).name
     return {
         "command": shlex.join(["rgbflow" if program == "__main__.py" else program, *sys.argv[1:]]),
-        "version": version("rgbflow"),
+        "version": _version(),
         "commit": _commit(),
         "machine": describe_machine(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -28,6 +28,13 @@ def describe_machine() -> str:
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
     return f"{device}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}"
+
+
+def _version() -> str:
+    try:
+        return version("rgbflow")
+    except PackageNotFoundError:  # run from a checkout by way of PYTHONPATH
+        return "not installed"
 
 
 def _processor() -> str:

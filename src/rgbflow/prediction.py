@@ -42,6 +42,11 @@ class Prediction:
     seconds: dict[str, float]
     threshold: float | None = None
 
+    def __repr__(self) -> str:
+        streams = "".join(f", {name} {_shown(self.stream_top(name, 1)[0])}" for name in self.stream_scores)
+        span = f"{self.start_seconds:.2f}–{self.end_seconds:.2f} s"
+        return f"Prediction({_shown(Answer(self.label, self.score))} of {span}{streams})"
+
     @property
     def is_known(self) -> bool:
         """Whether it is one of the classes; asks the score, so a class may be named "unknown"."""
@@ -87,6 +92,10 @@ class Prediction:
     def _top(self, scores: np.ndarray, count: int) -> list[Answer]:
         best = np.argsort(-scores, kind="stable")[:count]
         return [Answer(self.classes[index], float(scores[index])) for index in best]
+
+
+def _shown(answer: Answer) -> str:
+    return f"{answer.label!r} {answer.score:.2f}"
 
 
 def conclude(

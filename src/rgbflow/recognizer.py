@@ -14,11 +14,11 @@ from rgbflow.errors import InputError
 from rgbflow.flow import dequantise, usual_speed
 from rgbflow.live.events import EventRules
 from rgbflow.live.session import LiveRecognizer
-from rgbflow.networks.engine import Engine, TorchEngine, load_engine
-from rgbflow.networks.stream_net import StreamNet
+from rgbflow.networks.engine import Engine
+from rgbflow.networks.loading import load_engine
 from rgbflow.prediction import Prediction, conclude
 from rgbflow.sampling import segment_starts, snippet_indices
-from rgbflow.stream import STREAMS, ComputesIn, Crops, EngineName, Stream
+from rgbflow.stream import STREAMS, Crops, EngineName, EnginePrecision, Stream
 from rgbflow.timeline import Timeline, merge_windows, sliding_windows
 from rgbflow.transforms import evaluation_input, read_snippets
 from rgbflow.video.reading import count_frames, decode
@@ -47,17 +47,12 @@ class Recognizer:
 
     Args:
         bundle: what `recognizer.json` says.
-        networks: one per stream of the bundle, with its weights; none where another engine runs exported files.
-        device: "auto", or a torch device name.
-        engine: what runs the networks; torch if not given.
+        engine: what runs the networks.
     """
 
-    def __init__(
-        self, bundle: Bundle, networks: dict[Stream, StreamNet], device: str = "auto", engine: Engine | None = None
-    ):
+    def __init__(self, bundle: Bundle, engine: Engine):
         self.bundle = bundle
-        self.networks = networks
-        self.engine: Engine = engine or TorchEngine(bundle.streams, networks, device)
+        self.engine = engine
 
     @classmethod
     def load(
@@ -66,14 +61,14 @@ class Recognizer:
         device: str = "auto",
         engine: EngineName = "auto",
         report: Callable[[str], None] = lambda line: None,
-        precision: ComputesIn = "auto",
+        precision: EnginePrecision = "auto",
     ) -> "Recognizer":
         """Load a bundle.
 
         Args:
             bundle: a folder, or the id of a Hugging Face Hub repository ("owner/name").
             device: "auto", or a torch device name.
-            engine: "torch", "openvino", "onnx", or "auto", see `engine.load_engine`; `engine.name` says which it is.
+            engine: "torch", "openvino", "onnx", or "auto", see `loading.load_engine`; `engine.name` says which it is.
             report: gets a line for each engine that "auto" could not use though its files are there.
             precision: "fp32", "bf16", or "auto", the fastest that the engine has.
 
@@ -82,8 +77,7 @@ class Recognizer:
         """
         folder = fetch_bundle(str(bundle))
         record = load_bundle(folder)
-        chosen, networks = load_engine(folder, record, device, engine, report, precision)
-        return cls(record, networks, engine=chosen)
+        return cls(record, load_engine(folder, record, device, engine, report, precision))
 
     def predict(self, video: str | Path | Clip, num_snippets: int = NUM_SNIPPETS, crops: Crops = 1) -> Prediction:
         """Label a clip: every stream looks at `num_snippets` snippets spread over it, then their scores are fused.
@@ -97,14 +91,38 @@ class Recognizer:
             InputError: if the video can't be read or is too short for the stack.
         """
         clip, seconds = self._open(video, num_snippets)
-        logits = {}
-        for stream, spec in self.bundle.streams.items():
+        snippets = {}
+        for stream in self.bundle.streams:
             began = time.perf_counter()
-            starts = self._starts(stream, clip.num_frames, clip.name, num_snippets)
-            snippets = read_snippets(clip, spec, starts).numpy()
-            logits[stream] = self.engine.logits(stream, snippets, crops).mean(axis=0)  # the consensus
+            snippets[stream] = self._read(clip, stream, num_snippets)
             seconds[f"{stream} network"] = time.perf_counter() - began
+        logits = {}
+        for stream, answer in self.engine.answers(snippets, crops).items():
+            logits[stream] = answer.logits.mean(axis=0)  # the consensus
+            seconds[f"{stream} network"] += answer.seconds
         return conclude(self.bundle, logits, clip.start_seconds, clip.end_seconds, seconds)
+
+    def features(
+        self, video: str | Path | Clip, num_snippets: int = NUM_SNIPPETS, crops: Crops = 1
+    ) -> dict[Stream, np.ndarray]:
+        """What the classifier of each stream reads of a clip's snippets: its features, for uses of your own.
+
+        Args:
+            video: a file, or a clip whose frames are there already.
+            num_snippets: S.
+            crops: of each snippet, 1 or 10; the features are the means over them.
+
+        Returns:
+            Per stream (S, D) float32, in the order of time; D is 2048 for resnet101. They are of the same snippets as
+            those of `predict`: the classifier makes their logits of them.
+
+        Raises:
+            InputError: as `predict`, or if files from before there were features run the networks.
+        """
+        clip, _ = self._open(video, num_snippets)
+        snippets = {stream: self._read(clip, stream, num_snippets) for stream in self.bundle.streams}
+        answers = self.engine.answers(snippets, crops, with_features=True)
+        return {stream: answer.features for stream, answer in answers.items()}
 
     def live(
         self,
@@ -141,18 +159,18 @@ class Recognizer:
             InputError: as `predict`, or if a network has no class activation maps (c3d, lrcn, transformers), or
                 another engine than torch runs it.
         """
-        if not self.networks:
+        if not self.engine.networks:
             raise InputError(f"maps are not for {self.engine.name}: load the bundle with the engine torch")
         clip, seconds = self._open(video, num_snippets)
         prediction = self.predict(clip, num_snippets, crops)
         began, maps, full_scale = time.perf_counter(), {}, None
-        for stream, network in self.networks.items():
+        for stream, network in self.engine.networks.items():
             spec = self.bundle.streams[stream]
             starts = self._starts(stream, clip.num_frames, clip.name, num_snippets)
             inputs = evaluation_input(clip, spec, starts, next(network.parameters()).device)
             values = class_activation_maps(network, inputs, int(prediction.scores.argmax()))
             square = self.bundle.preparation.square
-            maps[stream] = ActivationMaps(values, starts + spec.stack_length // 2, spec.crop_fraction, square)
+            maps[stream] = ActivationMaps(values, starts + spec.span // 2, spec.crop_fraction, square)
             if stream == "flow":
                 fields = clip.read("flow", maps[stream].places)
                 full_scale = usual_speed(dequantise(fields, self.bundle.preparation.flow.bound))
@@ -186,7 +204,7 @@ class Recognizer:
         clip, frame_rate = FrameClip(self.bundle.preparation, name=Path(video).name), self.bundle.preparation.frame_rate
         predictions = []
         for window in sliding_windows(decode(Path(video), frame_rate), clip, window_seconds, step_seconds):
-            if all(spec.num_items(window.num_frames) >= spec.stack_length for spec in self.bundle.streams.values()):
+            if all(spec.num_items(window.num_frames) >= spec.span for spec in self.bundle.streams.values()):
                 predictions.append(self.predict(window, num_snippets, crops))  # frames may be missing in mid-recording
         if not predictions:
             self.wanted_indices(window.num_frames, window.name)  # says what is too short, and for what
@@ -219,10 +237,15 @@ class Recognizer:
         wanted = {}
         for stream, spec in self.bundle.streams.items():
             starts = self._starts(stream, num_frames, name, num_snippets)
-            wanted[stream] = np.unique(snippet_indices(starts, spec.stack_length))
+            wanted[stream] = np.unique(snippet_indices(starts, spec.stack_length, spec.stride))
         return wanted
+
+    def _read(self, clip: Clip, stream: Stream, num_snippets: int) -> np.ndarray:
+        """Snippets spread over a clip: (S, C, h, w) uint8."""
+        starts = self._starts(stream, clip.num_frames, clip.name, num_snippets)
+        return read_snippets(clip, self.bundle.streams[stream], starts).numpy()
 
     def _starts(self, stream: Stream, num_frames: int, name: str, num_snippets: int) -> np.ndarray:
         spec = self.bundle.streams[stream]
         spec.require_frames(num_frames, name)
-        return segment_starts(spec.num_items(num_frames), num_snippets, spec.stack_length)
+        return segment_starts(spec.num_items(num_frames), num_snippets, spec.span)

@@ -11,7 +11,7 @@ def segment_starts(num_items: int, num_segments: int, snippet_length: int, offse
     Args:
         num_items: frames (rgb) or flow fields (flow) of the clip.
         num_segments: S.
-        snippet_length: 1 for rgb, stack_length L for flow.
+        snippet_length: items from the first of a snippet to its last, `StreamSpec.span`.
         offsets: (S,) float in [0, 1), the place inside each part; None takes the middle, as every test does.
 
     Returns:
@@ -32,11 +32,14 @@ def segment_starts(num_items: int, num_segments: int, snippet_length: int, offse
     return np.floor((np.arange(num_segments) + offsets) * places / num_segments).astype(np.int64)
 
 
-def snippet_indices(starts: np.ndarray, snippet_length: int) -> np.ndarray:
-    """All indices of the snippets that begin at `starts`: (S, L) int64.
+def snippet_indices(starts: np.ndarray, stack_length: int, stride: int = 1) -> np.ndarray:
+    """All indices of the snippets that begin at `starts`: (S, L) int64; L is `stack_length`.
 
     >>> snippet_indices(np.array([0, 4]), 3)
     array([[0, 1, 2],
            [4, 5, 6]])
+    >>> snippet_indices(np.array([0, 4]), 3, stride=2)
+    array([[0, 2, 4],
+           [4, 6, 8]])
     """
-    return starts[:, None] + np.arange(snippet_length)
+    return starts[:, None] + stride * np.arange(stack_length)

@@ -15,12 +15,12 @@ DisPreset = Literal["ultrafast", "fast", "medium"]
 # half the size tells as much as JPEG does (docs/data.md).
 OWN_REDUCTION = {"dis ultrafast": 4, "dis fast": 4, "dis medium": 2, "farneback": 2, "tvl1": 2}
 SMALLEST_FIELD = 48  # pixels of the shorter side; a smaller field is not reduced so far
-# The paper's network of one stream sees single frames or short stacks; the networks it compares with see 16 frames.
-Algorithm = Literal["two-stream", "c3d", "lrcn"]
 EngineName = Literal["auto", "torch", "openvino", "onnx"]  # what runs a network
-ComputesIn = Literal["auto", "fp32", "bf16"]  # what it computes in; auto: bf16 where the hardware is made for it
+EnginePrecision = Literal["auto", "fp32", "bf16"]  # what it computes in; auto: bf16 where the hardware is made for it
 Crops = Literal[1, 10]  # of each snippet at test time
-SNIPPET_FRAMES = 16  # of c3d and lrcn (Tran et al. 2015, section 3.2; Donahue et al. 2015, section 4.1)
+UnfittedFusion = Literal["average", "product"]  # needs no fitted numbers
+FusionMethod = Literal[UnfittedFusion, "weighted", "tempered", "stacking", "reliability"]
+DEFAULT_FUSION: UnfittedFusion = "average"  # of a new bundle; what is fitted replaces it where that is clearly better
 STACK_LENGTH = 10  # L of flow, unless a training says otherwise (Simonyan and Zisserman 2014, section 4.1)
 
 
@@ -95,30 +95,26 @@ class StreamSpec:
     stream: Stream
     backbone: str
     input_size: int  # pixels; the network sees input_size × input_size
-    stack_length: int  # L; 1 for rgb, 16 for both streams of c3d and lrcn
+    stack_length: int  # L: frames or flow fields of a snippet
     mean: tuple[float, ...]  # per plane, of values scaled to 0…1
     std: tuple[float, ...]
     crop_fraction: float = 0.875  # side of the centre square that is shown, as a share of the short side
     dropout: float = 0.0  # before the classifier
     subtract_mean_flow: bool = False  # from each field its mean, which a moving camera makes
-    algorithm: Algorithm = "two-stream"
+    algorithm: str = "two-stream"  # the family of its network, see `networks.families`
     mirrored: bool = True  # half of the training's snippets were mirrored, so a test may mirror too
+    stride: int = 1  # from one frame or field of a snippet to the next
 
     def __post_init__(self):
         planes = PLANES[self.stream]
-        if self.algorithm not in get_args(Algorithm):
-            choices = ", ".join(get_args(Algorithm))
-            raise InputError(f"algorithm {self.algorithm!r} is unknown to this rgbflow: use one of {choices}")
-        if self.algorithm != "two-stream" and self.stack_length != SNIPPET_FRAMES:
-            raise InputError(f"stack_length ({self.stack_length}) must be {SNIPPET_FRAMES} for {self.algorithm}")
-        if self.algorithm == "two-stream" and self.stream == "rgb" and self.stack_length != 1:
-            raise InputError(f"stack_length ({self.stack_length}) must be 1 for rgb: only flow is stacked")
         if self.subtract_mean_flow and self.stream == "rgb":
             raise InputError("subtract_mean_flow is for flow: frames have no displacement")
         if self.input_size < 16:
             raise InputError(f"input_size ({self.input_size}) must be at least 16 pixels: 224 is usual")
         if self.stack_length < 1:
             raise InputError(f"stack_length ({self.stack_length}) must be at least 1: the paper's pair (u,v) is 1")
+        if self.stride < 1:
+            raise InputError(f"stride ({self.stride}) must be at least 1, which leaves out no frame")
         if not len(self.mean) == len(self.std) == planes:
             raise InputError(f"mean and std of {self.stream} need {planes} values each, got {self.mean}, {self.std}")
 
@@ -127,16 +123,22 @@ class StreamSpec:
         """Input channels of the network: 3L in the order r0 g0 b0 r1 ..., or 2L in the order u0 v0 u1 v1 ..."""
         return PLANES[self.stream] * self.stack_length
 
+    @property
+    def span(self) -> int:
+        """Frames or fields from the first of a snippet to its last, both counted: L where the stride is 1."""
+        return (self.stack_length - 1) * self.stride + 1
+
     def num_items(self, num_frames: int) -> int:
         """How many frames (rgb) or flow fields (flow) a clip of `num_frames` frames has."""
         return num_frames if self.stream == "rgb" else num_frames - 1
 
     def require_frames(self, num_frames: int, name: str) -> None:
         """Raise InputError if a clip is too short for one snippet."""
-        needed = self.stack_length + (self.stream == "flow")
+        needed = self.span + (self.stream == "flow")
         if num_frames < needed:
+            stride = "" if self.stride == 1 else f" with stride {self.stride}"
             raise InputError(
-                f"stack_length ({self.stack_length}) needs {needed} frames, but {name} has {num_frames}: "
+                f"stack_length ({self.stack_length}){stride} needs {needed} frames, but {name} has {num_frames}: "
                 "use a longer video or window, or a model with a smaller stack"
             )
 

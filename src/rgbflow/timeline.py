@@ -11,6 +11,8 @@ from rgbflow.clip import ClipWindow, FrameClip
 from rgbflow.prediction import Prediction
 from rgbflow.video.reading import Frame
 
+SHOWN_SEGMENTS = 5  # in the repr of a timeline
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -30,6 +32,14 @@ class Timeline:
 
     segments: list[Segment]
     windows: list[Prediction]
+
+    def __repr__(self) -> str:
+        shown = [
+            f"{one.start_seconds:.2f}–{one.end_seconds:.2f} s {one.label!r} {one.score:.2f}"
+            for one in self.segments[:SHOWN_SEGMENTS]
+        ]
+        more = len(self.segments) - SHOWN_SEGMENTS
+        return f"Timeline({', '.join(shown)}{f', and {more} more' if more > 0 else ''})"
 
 
 def sliding_windows(

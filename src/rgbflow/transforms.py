@@ -113,7 +113,7 @@ def read_snippets(clip: Clip, spec: StreamSpec, starts: np.ndarray) -> torch.Ten
         (S, C, H, W) uint8, the size of the frames, or of the flow fields, which may be smaller; C is 3L for rgb,
         2L for flow in the order u0, v0, u1, v1, ... (Simonyan and Zisserman 2014, section 3.1).
     """
-    indices = snippet_indices(starts, spec.stack_length)
+    indices = snippet_indices(starts, spec.stack_length, spec.stride)
     planes = torch.from_numpy(clip.read(spec.stream, indices.ravel()))
     return planes.reshape(len(starts), spec.channels, *planes.shape[2:])
 

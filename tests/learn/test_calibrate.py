@@ -24,6 +24,7 @@ from rgbflow.learn.calibrate import (
     fit,
     fit_calibration,
     fit_candidates,
+    fit_product,
     fit_reliability,
     fit_stacking,
     fit_temperature,
@@ -131,6 +132,48 @@ def test_stacking_finds_the_logarithmic_weights_that_labels_were_drawn_with():
     assert fusion.weights["flow"] == pytest.approx([0.4] * 3, abs=0.15)
 
 
+@pytest.mark.parametrize("clips", [12, 60])
+def test_the_product_is_the_optimum_of_its_loss(clips):
+    """Against a fine grid on a loss written as a loop."""
+    part = scored(clips, classes=3, flow=0.8, sharpness=2.0)
+    weights = fit_product(part).weights
+    found = weights["rgb"] + weights["flow"]
+
+    def loss(one, other):
+        total = ((one - 1) ** 2 + (other - 1) ** 2) / 2
+        for n, label in enumerate(part.labels):
+            fused = [part.scores["rgb"][n, k] ** one * part.scores["flow"][n, k] ** other for k in range(3)]
+            total -= np.log(fused[label] / sum(fused))
+        return total
+
+    around = [(one, other) for one in np.linspace(0, 2, 21) for other in np.linspace(0, 2, 21)]
+    assert loss(*found) <= min(loss(*pair) for pair in around)
+    for step in (0.01, -0.01):
+        assert loss(found[0] + step, found[1]) > loss(*found)
+        assert loss(found[0], found[1] + step) > loss(*found)
+
+
+def test_the_product_finds_the_temperatures_that_streams_were_made_too_sure_with():
+    """Two independent observers of one truth: their right product is known, whatever each one's sureness."""
+    part, unseen = scored(8000, seed=3), scored(8000, seed=4)
+    true = Fusion("product", {"rgb": (2.0,), "flow": (1.5,)})  # logits favour·e + noise: Bayes takes favour times them
+    spoiled = {"rgb": 5.0, "flow": 0.5}
+    found = fit_product(
+        dataclasses.replace(
+            part, scores={s: probabilities(spoiled[s] * np.log(rows)) for s, rows in part.scores.items()}
+        )
+    ).weights
+    assert found["rgb"][0] * spoiled["rgb"] == pytest.approx(2.0, rel=0.05)
+    assert found["flow"][0] * spoiled["flow"] == pytest.approx(1.5, rel=0.05)
+    assert calibration_error(true.fuse(unseen.scores), unseen.labels) < 2
+
+
+def test_few_clips_leave_the_product_near_the_plain_one():
+    assert fit_product(scored(1)).weights["rgb"][0] == pytest.approx(1, abs=0.5)
+    part = scored(40, flow=0.0)
+    assert 0 <= fit_product(part).weights["flow"][0] < 0.4
+
+
 def test_a_class_without_validation_clips_keeps_a_sensible_weight():
     part = scored(40, classes=4)
     part = part[part.labels != 2]
@@ -167,7 +210,7 @@ def test_every_method_is_calibrated_on_clips_it_did_not_see(method, sharpness):
     before, after = (calibration_error(rows, unseen.labels) for rows in (Fusion().fuse(unseen.scores), fused))
     assert before > 7
     # A temperature after the mean can't undo the shape that a mean of two oversure streams has.
-    is_mean_of_oversure = sharpness > 1 and method not in ("stacking", "tempered")
+    is_mean_of_oversure = sharpness > 1 and method not in ("stacking", "tempered", "product")
     assert after < (0.75 * before if is_mean_of_oversure else 2)
     if method == "average":  # a temperature changes no answer
         np.testing.assert_array_equal(fused.argmax(axis=1), Fusion().fuse(unseen.scores).argmax(axis=1))
@@ -181,6 +224,24 @@ def test_the_average_stays_unless_another_is_clearly_better():
     assert choose(candidates_of(average=(1.0, 0.0), weighted=(1.0, 0.0))) == "average"
     assert choose(candidates_of(average=(1.0, 0.0), weighted=(0.95, 0.1), stacking=(1.2, 0.1))) == "average"
     assert choose(candidates_of(average=(1.0, 0.0), weighted=(0.85, 0.1), stacking=(0.8, 0.1))) == "stacking"
+
+
+def test_what_a_fit_has_to_beat_is_the_default(monkeypatch):
+    candidates = candidates_of(average=(1.0, 0.1), product=(1.05, 0.0), weighted=(0.98, 0.1))
+    assert choose(candidates) == "average"
+    monkeypatch.setattr(module, "DEFAULT_FUSION", "product")
+    assert choose(candidates) == "product"
+    assert choose(candidates_of(average=(1.0, 0.0))) == "average"  # of one stream
+
+
+def test_two_oversure_streams_are_fused_by_their_product():
+    """Where the average after a temperature can't be true, the product after its own can."""
+    part, unseen = scored(300, sharpness=4.0), scored(4000, seed=1, sharpness=4.0)
+    made = fit_calibration(part)
+    assert made.fusion.method in ("product", "stacking")
+    average, fused = (made.candidates[method].fusion.fuse(unseen.scores) for method in ("average", "product"))
+    assert (fused.argmax(axis=1) == unseen.labels).mean() > (average.argmax(axis=1) == unseen.labels).mean() + 0.02
+    assert calibration_error(fused, unseen.labels) < 2 < calibration_error(average, unseen.labels)
 
 
 def test_a_stream_that_says_nothing_loses_its_say():

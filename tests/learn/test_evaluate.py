@@ -100,7 +100,7 @@ def test_the_clips_to_explain_are_the_surest_of_each_kind_and_of_different_class
 
 def test_a_network_without_maps_costs_the_report_only_these(world, evaluation, monkeypatch):
     recognizer = Recognizer.load(world.bundle)
-    for network in recognizer.networks.values():
+    for network in recognizer.engine.networks.values():
         monkeypatch.setattr(network.backbone, "num_features", -1)  # as if its features were tokens
     report = make_report(evaluation, recognizer, world.bundle, Store(world.store), "a title")
     assert "has no feature map before its pooling" in report.whys

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,16 +18,18 @@ from torch import nn
 
 from rgbflow.bundle import load_bundle
 from rgbflow.data.dataset import balanced_order
-from rgbflow.data.splits import load_split
+from rgbflow.data.splits import Split, SplitClip, load_split
 from rgbflow.data.store import Store
 from rgbflow.errors import InputError
+from rgbflow.fusion import Fusion
 from rgbflow.learn.config import TrainConfig, load_config
 from rgbflow.learn.evaluate import evaluate
 from rgbflow.learn.spec import flow_spread, make_spec
 from rgbflow.learn.stream_training import StreamTraining
-from rgbflow.learn.train import launched_processes, train
+from rgbflow.learn.train import launched_processes, make_bundle, train
 from rgbflow.networks.stream_net import StreamNet
 from rgbflow.recognizer import Recognizer
+from rgbflow.stream import Preparation, StreamSpec
 
 TINY = TrainConfig(
     backbone="test_resnet",
@@ -291,6 +294,7 @@ def test_a_split_for_another_store_is_refused(world, tmp_path):
         ("epochs = 0", r"epochs \(0\) must be above 0: the default is 50"),
         ("dropout = 1.0", r"dropout \(1.0\) must be in \[0, 1\)"),
         ('schedule = "step"', "schedule \\('step'\\) must be one of cosine, exponential, constant"),
+        ('fusion = "stacking"', "fusion \\('stacking'\\) must be one of average, product"),
         ("epochs = = 3", "is no TOML"),
         ("learning_rate = nan", r"learning_rate \(nan\) must be a finite number"),
         ("seed = 9999999999", r"seed \(9999999999\) must be below"),
@@ -616,3 +620,14 @@ def test_flows_scale_is_taken_after_the_mean_is_subtracted(world):
     still = flow_spread(store, clips, make_spec(store, clips, "flow", TINY))
     moved = flow_spread(store, clips, make_spec(store, clips, "flow", changed(subtract_mean_flow=True)))
     assert moved < still
+
+
+@pytest.mark.parametrize("method", ["average", "product"])
+def test_a_new_bundle_fuses_as_the_settings_say(method):
+    rates = SimpleNamespace(rows={"a/1": SimpleNamespace(frames_per_second=25.0)}, preparation=Preparation(48))
+    clip = SplitClip("a/1", "a", "g")
+    split = Split("group", 0, ("a",), (clip,), (), ())
+    spec = StreamSpec("rgb", "test_resnet", 32, 1, (0.5,) * 3, (0.2,) * 3)
+    bundle = make_bundle(rates, split, spec, TrainConfig(fusion=method))
+    assert bundle.fusion == Fusion(method)
+    assert not bundle.fusion.is_fitted

@@ -2,7 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from rgbflow import InputError
 from rgbflow.bundle import Bundle
 from rgbflow.live.batching import SharedEngine
+from rgbflow.networks.engine import StreamAnswer
 from rgbflow.recognizer import Recognizer
 from rgbflow.stream import Preparation, StreamSpec
 
@@ -18,20 +19,26 @@ PICTURES = np.random.default_rng(0).integers(0, 255, (2, 32, 40, 3), dtype=np.ui
 
 
 class Echo:
-    """Answers each snippet with its first pixel, when it is let to; keeps the batches."""
+    """Answers each snippet with its first pixel, when it is let to; keeps the batches. Features are its negative."""
 
-    name = "echo"
+    name, networks = "echo", MappingProxyType({})
 
     def __init__(self, is_open=True):
         self.batches, self.gate, self.entered = [], threading.Event(), threading.Semaphore(0)
         if is_open:
             self.gate.set()
 
-    def logits(self, stream, snippets, crops=1):
-        self.batches.append((stream, len(snippets)))
+    def answers(self, snippets, crops=1, with_features=False):
+        ((stream, given),) = snippets.items()
+        self.batches.append((stream, len(given)))
         self.entered.release()
         assert self.gate.wait(10)
-        return snippets[:, 0, 0, :1].astype(np.float32)
+        logits = given[:, 0, 0, :1].astype(np.float32)
+        return {stream: StreamAnswer(logits, -logits if with_features else None, 0.0)}
+
+
+def logits(engine, stream, snippets):
+    return engine.answers({stream: snippets})[stream].logits
 
 
 def snippet(number, count=1, size=4):
@@ -39,7 +46,7 @@ def snippet(number, count=1, size=4):
 
 
 def ask(engine, answers, key, stream, snippets):
-    thread = threading.Thread(target=lambda: answers.__setitem__(key, engine.logits(stream, snippets)))
+    thread = threading.Thread(target=lambda: answers.__setitem__(key, logits(engine, stream, snippets)))
     thread.start()
     return thread
 
@@ -97,10 +104,10 @@ def patient(monkeypatch):
 def test_the_first_request_waits_for_the_other_caller(patient):
     echo, answers = Echo(), {}
     with patient(echo) as engine:
-        engine.logits("rgb", snippet(1))  # the main thread is a caller now, so the next one waits for it
+        logits(engine, "rgb", snippet(1))  # the main thread is a caller now, so the next one waits for it
         other = ask(engine, answers, "other", "rgb", snippet(2))
         waiting(engine, 1)
-        engine.logits("rgb", snippet(3))
+        logits(engine, "rgb", snippet(3))
         other.join(timeout=10)
         assert echo.batches == [("rgb", 1), ("rgb", 2)]
 
@@ -108,7 +115,7 @@ def test_the_first_request_waits_for_the_other_caller(patient):
 def test_a_request_waits_for_another_caller_until_the_deadline_and_no_longer():
     answers = {}
     with SharedEngine(Echo(), deadline_seconds=0.01) as engine:
-        engine.logits("rgb", snippet(1))
+        logits(engine, "rgb", snippet(1))
         other = ask(engine, answers, "late", "rgb", snippet(2))  # nobody comes: served all the same
         other.join(timeout=10)
     assert answers["late"] == 2
@@ -116,12 +123,47 @@ def test_a_request_waits_for_another_caller_until_the_deadline_and_no_longer():
 
 def test_both_streams_of_a_caller_wait_side_by_side_and_count_as_one_caller():
     echo = Echo()
-    with SharedEngine(echo, deadline_seconds=1.0) as engine, ThreadPoolExecutor(1) as other:
-        other.submit(engine.logits, "rgb", snippet(0)).result()
-        asked = [engine.submit(stream, snippet(number)) for number, stream in enumerate(("rgb", "flow"), start=1)]
-        asked.append(other.submit(engine.logits, "rgb", snippet(3)))
-        assert [future.result()[0, 0] for future in asked] == [1, 2, 3]
+    with (
+        SharedEngine(echo, deadline_seconds=1.0) as engine,
+        ThreadPoolExecutor(1) as main,
+        ThreadPoolExecutor(1) as other,
+    ):
+        other.submit(logits, engine, "rgb", snippet(0)).result()
+        one = main.submit(engine.answers, {"rgb": snippet(1), "flow": snippet(2)})
+        waiting(engine, 2)
+        three = other.submit(logits, engine, "rgb", snippet(3))
+        found = one.result()
+        assert [found["rgb"].logits[0, 0], found["flow"].logits[0, 0], three.result()[0, 0]] == [1, 2, 3]
+        assert all(answer.seconds >= 0 for answer in found.values())
     assert echo.batches == [("rgb", 1), ("rgb", 2), ("flow", 1)]
+
+
+def test_who_asks_for_features_gets_those_of_its_own_snippets_and_nobody_else_gets_any():
+    echo, found = Echo(is_open=False), {}
+    with SharedEngine(echo) as engine:
+
+        def ask_for_features(key, *numbers):
+            snippets = np.concatenate([snippet(number) for number in numbers])
+            found[key] = engine.answers({"rgb": snippets}, with_features=True)["rgb"].features
+
+        threads = [ask(engine, found, "logits", "rgb", snippet(1))]
+        assert echo.entered.acquire(timeout=10)
+        threads += [threading.Thread(target=ask_for_features, args=one) for one in (("two", 2, 3), ("one", 4))]
+        for count, thread in enumerate(threads[1:], start=1):
+            thread.start()
+            waiting(engine, count)
+        threads.append(ask(engine, found, "more logits", "rgb", snippet(5)))
+        waiting(engine, 3)
+        echo.gate.set()
+        for thread in threads:
+            thread.join(timeout=10)
+    assert echo.batches == [("rgb", 1), ("rgb", 3), ("rgb", 1)]
+    assert {key: rows.ravel().tolist() for key, rows in found.items()} == {
+        "logits": [1],
+        "two": [-2, -3],
+        "one": [-4],
+        "more logits": [5],
+    }
 
 
 @pytest.mark.parametrize("cameras", [2, 5])
@@ -132,18 +174,18 @@ def test_with_more_cameras_each_gets_fewer_updates_evenly_and_none_gets_old_ones
     class Slow:
         """Slower than the cameras: whenever it has answered, all the others wait already."""
 
-        name, served = "slow", 0
+        name, served, networks = "slow", 0, MappingProxyType({})
 
-        def logits(self, stream, snippets, crops=1):
+        def answers(self, snippets, crops=1, with_features=False):
             self.served += 1
             if self.served > answers:
                 over.set()
             else:
                 waiting(engine, cameras - 1)
-            return np.zeros((len(snippets), 2), np.float32)
+            return {"flow": StreamAnswer(np.zeros((len(snippets["flow"]), 2), np.float32), None, 0.0)}
 
     slow = Slow()
-    recognizer = Recognizer(Bundle(("a", "b"), Preparation(32), {"flow": FLOW}, {}), {}, "cpu")
+    recognizer = Recognizer(Bundle(("a", "b"), Preparation(32), {"flow": FLOW}, {}), slow)
 
     def run(camera):
         live = recognizer.live(engine=engine)
@@ -167,20 +209,20 @@ def test_with_more_cameras_each_gets_fewer_updates_evenly_and_none_gets_old_ones
 
 def test_an_error_reaches_the_caller_and_the_engine_lives_on():
     class Broken:
-        name, calls = "broken", 0
+        name, calls, networks = "broken", 0, MappingProxyType({})
 
-        def logits(self, stream, snippets, crops=1):
+        def answers(self, snippets, crops=1, with_features=False):
             self.calls += 1
             if self.calls == 1:
                 raise RuntimeError("out of memory")
-            return np.zeros((len(snippets), 2))
+            return {"rgb": StreamAnswer(np.zeros((len(snippets["rgb"]), 2)), None, 0.0)}
 
     with SharedEngine(Broken()) as engine:
         with pytest.raises(RuntimeError, match="out of memory"):
-            engine.logits("rgb", snippet(0))
-        assert engine.logits("rgb", snippet(0)).shape == (1, 2)
+            logits(engine, "rgb", snippet(0))
+        assert logits(engine, "rgb", snippet(0)).shape == (1, 2)
     with pytest.raises(RuntimeError, match="closed"):
-        engine.logits("rgb", snippet(0))
+        logits(engine, "rgb", snippet(0))
 
 
 def test_settings_that_make_no_sense_are_refused():

@@ -39,7 +39,7 @@ def test_the_terminal_shows_bars_drops_stages_events_and_what_is_wrong():
     with Dashboard(feed, "camera 0", console) as board:
         board.send(update(flow=0.002, events=[START]))
         feed.trouble = "camera 0 is gone"
-        board.tell([END])
+        board.send_events([END])
     text = console.file.getvalue()
     for part in (
         "camera 0 is gone; waiting for it",
@@ -48,8 +48,8 @@ def test_the_terminal_shows_bars_drops_stages_events_and_what_is_wrong():
         "75.0%",
         "run [fast]",
         "frame to label",
-        "start wave 75.0% at     1.50 s (told 40 ms later)",
-        "end   wave 50.0% at     4.25 s, since 1.50 s (told 30 ms later)",
+        "start wave 75.0% at     1.50 s (reported 40 ms later)",
+        "end   wave 50.0% at     4.25 s, since 1.50 s (reported 30 ms later)",
     ):
         assert part in text, part
     assert "fall" not in text  # the sixth
@@ -59,8 +59,8 @@ def test_elsewhere_there_is_a_line_for_each_event_and_none_for_updates(capsys):
     lines = Lines()
     lines.send(update(flow=0.002))
     lines.send(update(flow=0.002, events=[START]))
-    lines.tell([END])
+    lines.send_events([END])
     assert capsys.readouterr().out.splitlines() == [
-        "start wave 75.0% at     1.50 s (told 40 ms later)",
-        "end   wave 50.0% at     4.25 s, since 1.50 s (told 30 ms later)",
+        "start wave 75.0% at     1.50 s (reported 40 ms later)",
+        "end   wave 50.0% at     4.25 s, since 1.50 s (reported 30 ms later)",
     ]

@@ -1,7 +1,5 @@
 """The state machine on made-up score series."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -99,12 +97,6 @@ def test_the_end_of_the_video_ends_the_action_and_what_follows_begins_anew():
     assert told([*found, end]) == [("start", "sit", 0.0, None), ("end", "sit", 0.0, pytest.approx(0.9))]
     assert finder.finish() == []
     assert finder.push(np.array([0.9, 0.1, 0, 0, 0]), 0.0, 0.1) == []  # a time from before is no trouble
-
-
-def test_an_event_is_json():
-    (event,), _ = follow([(0.9, 0)] * 5)
-    assert json.loads(json.dumps(event.as_dict())) == event.as_dict()
-    assert set(event.as_dict()) == set(event.__dataclass_fields__)
 
 
 def test_events_of_a_class_alternate_and_never_overlap_whatever_the_scores():

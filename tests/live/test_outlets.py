@@ -12,6 +12,7 @@ from pythonosc.osc_server import BlockingOSCUDPServer
 
 from rgbflow import InputError, Prediction
 from rgbflow.live.events import Event
+from rgbflow.live.messages import event_messages, messages
 from rgbflow.live.outlets import JsonLines, Osc
 from rgbflow.live.session import Update
 
@@ -43,7 +44,7 @@ def test_an_osc_server_gets_label_action_scores_and_events(osc):
     port, got = osc
     outlet = Osc(f"127.0.0.1:{port}")
     outlet.send(update([START]))
-    outlet.tell([END])
+    outlet.send_events([END])
     messages = [got.get(timeout=10) for _ in range(8)]
     outlet.close()
     assert messages[:6] == [
@@ -79,10 +80,10 @@ def test_the_file_has_a_line_for_each_update_and_event_and_is_only_added_to(tmp_
         outlet = JsonLines(tmp_path / "live.jsonl")
         outlet.send(update([START]))
         lines = [json.loads(line) for line in (tmp_path / "live.jsonl").read_text(encoding="utf-8").splitlines()]
-        outlet.tell([END])
+        outlet.send_events([END])
         outlet.close()
-        assert lines[-1] == {"type": "event", **START.as_dict()}  # there at once, for a reader that follows
+        assert lines[-1] == messages(update([START]))[1]  # there at once, for a reader that follows
     lines = [json.loads(line) for line in (tmp_path / "live.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["type"] for line in lines] == ["update", "event", "event"] * 2
-    assert lines[0] == {"type": "update", **update().as_dict(5)}
+    assert lines[:3] == [*messages(update([START])), *event_messages([END])]
     assert lines[2]["end_seconds"] == 4.25

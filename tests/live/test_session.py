@@ -16,8 +16,10 @@ from rgbflow.bundle import Bundle
 from rgbflow.clip import FrameClip
 from rgbflow.fusion import Fusion
 from rgbflow.live.events import EventRules
-from rgbflow.live.session import Ring
+from rgbflow.live.messages import messages
+from rgbflow.live.session import MOST_STARTS_WITHOUT_UPDATE, Ring
 from rgbflow.networks.stream_net import StreamNet
+from rgbflow.networks.torch_engine import TorchEngine
 from rgbflow.stream import FlowSettings, Preparation, StreamSpec
 from rgbflow.transforms import evaluation_input, read_snippets
 from rgbflow.video.reading import Frame, decode
@@ -54,8 +56,8 @@ class Gauge(nn.Module):
 
 
 def gauges(preparation=PREPARATION, specs=SPECS, fusion=FUSION, rate=None):
-    networks = {stream: Gauge(stream) for stream in specs}
-    return Recognizer(Bundle(CLASSES, preparation, specs, {}, fusion, frames_per_second=rate), networks, "cpu")
+    engine = TorchEngine(specs, {stream: Gauge(stream) for stream in specs}, "cpu")
+    return Recognizer(Bundle(CLASSES, preparation, specs, {}, fusion, frames_per_second=rate), engine)
 
 
 _NOISE = cv2.GaussianBlur(np.random.default_rng(5).random((64, 800), dtype=np.float32), (0, 0), 2)
@@ -105,14 +107,14 @@ def test_at_the_nominal_rate_the_networks_see_what_predict_shows_them_to_the_las
     frames = list(film(rate, acts=ACTS[:1]))[:40]
     for count, frame in enumerate(frames, start=1):
         clip.push(frame.pixels, frame.pts_seconds)
-        for network in recognizer.networks.values():
+        for network in recognizer.engine.networks.values():
             network.seen.clear()
         update = live.push(frame.pixels, frame.pts_seconds)
         assert (update is None) == (count < 11)
         if update is None:
             continue
         for stream, spec in SPECS.items():
-            (shown,) = recognizer.networks[stream].seen or [None]
+            (shown,) = recognizer.engine.networks[stream].seen or [None]
             if shown is not None:
                 start = spec.num_items(count) - spec.stack_length
                 assert torch.equal(shown[:, 0], evaluation_input(clip, spec, np.array([start]))), f"{stream} {count}"
@@ -177,12 +179,12 @@ def test_the_scores_are_the_consensus_of_the_snippets_in_the_window():
     recognizer = gauges(specs={"flow": SPECS["flow"]}, fusion=Fusion())
     live = recognizer.live(window_seconds=1.0)
     updates = watched(live, film(25))
-    said = [recognizer.engine.logits("flow", np.zeros((1, 20, 8, 8), np.uint8))]  # shape of an answer
-    assert said[0].shape == (1, 4)
-    recognizer.networks["flow"].seen.pop()
-    logits = [network_input for network_input in recognizer.networks["flow"].seen]
+    said = recognizer.engine.answers({"flow": np.zeros((1, 20, 8, 8), np.uint8)})["flow"]
+    assert said.logits.shape == (1, 4)
+    recognizer.engine.networks["flow"].seen.pop()
+    logits = [network_input for network_input in recognizer.engine.networks["flow"].seen]
     with torch.inference_mode():
-        rows = np.concatenate([recognizer.networks["flow"](inputs).numpy() for inputs in logits])
+        rows = np.concatenate([recognizer.engine.networks["flow"](inputs).numpy() for inputs in logits])
     for index in (0, 3, 15, 16, 100, len(updates) - 1):
         # A snippet is 10 steps of 0.04 s long: 16 of them end in one second so that they lie within it.
         mean = rows[max(0, index - 15) : index + 1].astype(np.float64).mean(axis=0)
@@ -198,10 +200,10 @@ def test_rgb_runs_rarely_on_a_still_scene_and_at_once_after_a_cut():
     still = picture(0.0)
     for index in range(75):
         live.push(still, index / 25)
-    rgb, flow = (len(recognizer.networks[stream].seen) for stream in ("rgb", "flow"))
+    rgb, flow = (len(recognizer.engine.networks[stream].seen) for stream in ("rgb", "flow"))
     assert (rgb, flow) == (3, 65)  # once a second; once a frame
     update = live.push(picture(ACT_SECONDS * 2 + 0.1), 75 / 25)  # red becomes green
-    assert len(recognizer.networks["rgb"].seen) == 4
+    assert len(recognizer.engine.networks["rgb"].seen) == 4
     assert "rgb network" in update.prediction.seconds
     update = live.push(picture(ACT_SECONDS * 2 + 0.1), 76 / 25)
     assert "rgb network" not in update.prediction.seconds
@@ -226,14 +228,14 @@ def test_an_action_ends_when_its_camera_is_gone_and_says_how_late(clock):
     live = gauges().live()
     updates = watched(live, list(film(25, acts=ACTS[:1])))
     assert updates[-1].action == "right red"
-    assert live.lapse() is None  # frames still come, as far as it knows
+    assert live.end_after_silence() is None  # frames still come, as far as it knows
     clock.now += live._ring.ticks.longest_gap_seconds + 0.05
-    update = live.lapse()
+    update = live.end_after_silence()
     (end,) = update.events
     assert (end.kind, end.label, update.action) == ("end", "right red", None)
     assert end.end_seconds == pytest.approx(ACT_SECONDS - 0.04)
     assert end.latency_seconds == update.latency_seconds == pytest.approx(0.55)
-    assert live.lapse() is None
+    assert live.end_after_silence() is None
     assert live.finish() == ()
 
 
@@ -241,7 +243,7 @@ def test_frames_that_are_late_but_come_end_nothing(clock):
     live = gauges().live()
     for frame in film(25, acts=ACTS[:1]):
         update = live.push(frame.pixels, frame.pts_seconds, arrived=clock.now - 0.6)
-        assert live.lapse() is None
+        assert live.end_after_silence() is None
     assert update.action == "right red"
 
 
@@ -255,22 +257,49 @@ def test_a_camera_too_slow_for_flow_is_told_so():
     assert live.trouble == ""
 
 
+def test_what_began_anew_while_the_networks_worked_is_not_forgotten():
+    """As the thread of the frames would: while the networks work, frames come that are too far apart for flow."""
+    recognizer, frames = gauges(), list(film(25))[:20]
+    live, answers = recognizer.live(), recognizer.engine.answers
+
+    def slow(snippets):
+        for index in range(MOST_STARTS_WITHOUT_UPDATE + 1):
+            assert live.see(frames[index].pixels, 10 + index * 0.6)
+        return answers(snippets)
+
+    assert [live.push(frame.pixels, frame.pts_seconds) for frame in frames[:10]] == [None] * 10
+    recognizer.engine.answers = slow
+    assert live.push(frames[10].pixels, frames[10].pts_seconds) is not None
+    assert "more than 0.5 s apart" in live.trouble
+    recognizer.engine.answers = answers
+    late = [live.push(frame.pixels, 20 + frame.pts_seconds) for frame in frames]
+    assert late[-1] is not None
+    assert live.trouble == ""
+
+
+def test_an_update_shows_its_answer():
+    updates = watched(gauges().live(), film(25, acts=ACTS[:1]))
+    assert repr(updates[-1]) == "Update('right red' 1.00 at 2.96 s, action 'right red')"
+    (start,) = [update for update in updates if update.events]
+    assert repr(start).endswith("action 'right red', start of 'right red')")
+
+
 def test_after_an_error_of_the_engine_it_goes_on():
     recognizer, frames = gauges(), list(film(25))
-    live, logits, calls = recognizer.live(), recognizer.engine.logits, []
+    live, answers, calls = recognizer.live(), recognizer.engine.answers, []
 
-    def failing(stream, snippets, crops=1):
-        calls.append(stream)
+    def failing(snippets):
+        calls.append(set(snippets))
         if len(calls) == 1:
             raise RuntimeError("out of memory")
-        return logits(stream, snippets, crops)
+        return answers(snippets)
 
-    recognizer.engine.logits = failing
+    recognizer.engine.answers = failing
     assert [live.push(frame.pixels, frame.pts_seconds) for frame in frames[:10]] == [None] * 10
     with pytest.raises(RuntimeError, match="out of memory"):
         live.push(frames[10].pixels, frames[10].pts_seconds)
     update = live.push(frames[11].pixels, frames[11].pts_seconds)
-    assert set(calls) == {"rgb", "flow"}
+    assert calls == [{"rgb", "flow"}] * 2  # rgb looks again, since its first look had no answer
     assert update.label == "right red"
 
 
@@ -312,7 +341,7 @@ def test_a_camera_that_changes_its_picture_or_its_clock_begins_anew():
 
 def test_memory_does_not_grow_with_the_length_of_the_session():
     recognizer = gauges()
-    for network in recognizer.networks.values():
+    for network in recognizer.engine.networks.values():
         network.seen = type("Nothing", (), {"append": lambda self, item: None})()
     live = recognizer.live()
     frames = [frame.pixels for frame in film(25, acts=ACTS[:1])]
@@ -335,7 +364,7 @@ def test_networks_of_16_frames_and_single_streams_work_too():
         "flow": StreamSpec("flow", "c3d", 32, 16, (0.5,) * 2, (0.1,) * 2, algorithm="c3d"),
     }
     networks = {stream: StreamNet(spec, 4) for stream, spec in clips.items()}
-    recognizer = Recognizer(Bundle(CLASSES, PREPARATION, clips, {}), networks, "cpu")
+    recognizer = Recognizer(Bundle(CLASSES, PREPARATION, clips, {}), TorchEngine(clips, networks, "cpu"))
     frames = list(film(25, acts=ACTS[:1]))[:18]
     assert len(watched(recognizer.live(), frames)) == 2
     assert len(watched(gauges(specs={"rgb": SPECS["rgb"]}, fusion=Fusion()).live(), frames)) == 18
@@ -344,7 +373,7 @@ def test_networks_of_16_frames_and_single_streams_work_too():
 def test_an_update_is_json_and_tells_its_latency():
     live = gauges().live(rules=EventRules(0.4, 0.2, 0.2))
     updates = watched(live, film(25, acts=ACTS[:1]))
-    told = json.loads(json.dumps(updates[-1].as_dict(2)))
+    told = json.loads(json.dumps(messages(updates[-1], 2)[0]))
     assert (told["label"], told["action"]) == ("right red", "right red")
     assert [row["label"] for row in told["top"]] == [answer.label for answer in updates[-1].prediction.top(2)]
     assert told["pts_seconds"] == pytest.approx(ACT_SECONDS - 0.04)

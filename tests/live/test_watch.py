@@ -12,6 +12,8 @@ from rgbflow.bundle import Bundle
 from rgbflow.live.camera import Arrival
 from rgbflow.live.feed import Feed
 from rgbflow.live.watch import watch
+from rgbflow.networks.engine import StreamAnswer
+from rgbflow.networks.torch_engine import TorchEngine
 from rgbflow.recognizer import Recognizer
 from rgbflow.stream import FlowSettings, Preparation, StreamSpec
 from rgbflow.video.reading import VideoError
@@ -20,7 +22,8 @@ SPEC = StreamSpec("flow", "none", 32, 2, (0.5,) * 2, (0.1,) * 2)
 
 
 def recognizer():
-    return Recognizer(Bundle(("a", "b"), Preparation(32, FlowSettings(bound=8)), {"flow": SPEC}, {}), {}, "cpu")
+    bundle = Bundle(("a", "b"), Preparation(32, FlowSettings(bound=8)), {"flow": SPEC}, {})
+    return Recognizer(bundle, TorchEngine({"flow": SPEC}, {}, "cpu"))
 
 
 class SlowEngine:
@@ -29,10 +32,10 @@ class SlowEngine:
     def __init__(self):
         self.permits, self.begun = threading.Semaphore(0), threading.Semaphore(0)
 
-    def logits(self, stream, snippets, crops=1):
+    def answers(self, snippets):
         self.begun.release()
         assert self.permits.acquire(timeout=20)
-        return np.zeros((len(snippets), 2), np.float32)
+        return {name: StreamAnswer(np.zeros((len(one), 2), np.float32), None, 0.0) for name, one in snippets.items()}
 
 
 def frames(count, gate=None):
@@ -186,7 +189,7 @@ def test_a_source_that_cannot_be_opened_ends_it_with_the_error():
 
 def test_an_error_of_the_networks_ends_it_and_stops_the_threads():
     class Broken:
-        def logits(self, stream, snippets, crops=1):
+        def answers(self, snippets):
             raise RuntimeError("out of memory")
 
     live = recognizer().live(engine=Broken())

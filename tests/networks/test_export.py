@@ -19,7 +19,6 @@ from rgbflow.data.store import Store
 from rgbflow.flow import quantise
 from rgbflow.fusion import Fusion, probabilities
 from rgbflow.learn.evaluate import evaluate
-from rgbflow.networks.engine import TOLERANCES, OnnxEngine, OpenVinoEngine, TorchEngine
 from rgbflow.networks.export import (
     StreamGraph,
     _kept_in_floats,
@@ -29,7 +28,11 @@ from rgbflow.networks.export import (
     to_openvino,
     with_opset,
 )
+from rgbflow.networks.loading import TOLERANCES
+from rgbflow.networks.onnx_engine import OnnxEngine
+from rgbflow.networks.openvino_engine import OpenVinoEngine
 from rgbflow.networks.stream_net import StreamNet
+from rgbflow.networks.torch_engine import TorchEngine
 from rgbflow.stream import FlowSettings, Preparation, StreamSpec
 from rgbflow.transforms import snippets_to_input
 
@@ -119,14 +122,18 @@ def test_the_papers_rivals_are_exported_too(algorithm, backbone):
         running = session(one)
         for count, width in [(1, 48), (3, 64)]:
             snippets = noise(count, 32, 48, width)
-            (logits,) = running.run(["logits"], {"snippets": snippets})
+            logits, features = running.run(["logits", "features"], {"snippets": snippets})
             np.testing.assert_allclose(logits, reference(network, spec, snippets), rtol=1e-3, atol=1e-4)
+            with torch.inference_mode():
+                inputs = snippets_to_input(torch.from_numpy(snippets), spec)[None]
+                (expected,) = network.features(inputs).numpy()
+            np.testing.assert_allclose(features, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_a_bundle_without_weights_labels_a_video_as_the_one_with_them(exported, tmp_path, square_video):
     video = square_video(2, 1)
     exact = TorchEngine(exported.bundle.streams, exported.networks, "cpu", "fp32")
-    expected = Recognizer(exported.bundle, exported.networks, engine=exact).predict(video, num_snippets=3)
+    expected = Recognizer(exported.bundle, exact).predict(video, num_snippets=3)
     for to in ("onnx", "openvino"):
         folder = tmp_path / to
         if to == "onnx":
@@ -190,6 +197,13 @@ def test_8_bit_integers_name_the_clips_that_torch_names(world, evaluation, tmp_p
     for name, scores in evaluation.scores.items():
         assert not np.array_equal(found.scores[name], scores)
         assert np.abs(found.scores[name] - scores).mean() < 0.03
+    video = world.videos / "left" / "0.mp4"
+    exact = Recognizer.load(world.bundle, engine="torch", precision="fp32").features(video, 3)
+    for stream, features in recognizer.features(video, 3).items():
+        lengths = np.linalg.norm(features, axis=1) * np.linalg.norm(exact[stream], axis=1)
+        cosines = (features * exact[stream]).sum(axis=1) / lengths
+        assert (cosines > 0.97).all()
+        assert not np.array_equal(features, exact[stream])
     assert np.mean(found.scores["fused"].argmax(axis=1) == evaluation.scores["fused"].argmax(axis=1)) >= 0.9
 
 
@@ -279,7 +293,7 @@ def test_float_input_loads_again_as_a_bundle(exported, tmp_path):
         out = tmp_path / str(float_input)
         export(exported.folder, bundle, out, "openvino", float_input=float_input)
         engine = OpenVinoEngine(out, bundle)
-        logits.append(engine.logits("flow", snippets))
+        logits.append(engine.answers({"flow": snippets})["flow"].logits)
     np.testing.assert_allclose(*logits, rtol=1e-3, atol=1e-3)
     if engine.name.endswith("fp32"):
         expected = reference(exported.networks["flow"], bundle.streams["flow"], snippets)
@@ -300,5 +314,6 @@ def test_the_example_of_the_docs_runs(exported, tmp_path, monkeypatch, capsys):
     label, score = capsys.readouterr().out.split()
     inputs = {"rgb": np.zeros((3, 3, 80, 80), np.uint8), "flow": np.full((3, 8, 80, 80), 127, np.uint8)}
     engine = OnnxEngine(folder, exported.bundle)
-    scores = fitted.fuse({name: probabilities(engine.logits(name, one).mean(axis=0)) for name, one in inputs.items()})
+    answers = engine.answers(inputs).items()
+    scores = fitted.fuse({name: probabilities(answer.logits.mean(axis=0)) for name, answer in answers})
     assert (label, float(score)) == (exported.bundle.classes[scores.argmax()], pytest.approx(scores.max(), abs=1e-4))

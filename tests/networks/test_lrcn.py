@@ -1,8 +1,9 @@
 import torch
 from torch import nn
 
+from rgbflow.networks.image import create_backbone
 from rgbflow.networks.lrcn import LRCN
-from rgbflow.networks.stream_net import StreamNet, create_backbone
+from rgbflow.networks.stream_net import StreamNet
 from rgbflow.stream import StreamSpec
 
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from rgbflow.errors import InputError
 from rgbflow.networks.stream_net import StreamNet
-from rgbflow.networks.weights import WithoutStart, fit_first_convolution, initialise
+from rgbflow.networks.weights import SkippedRandomStart, fit_first_convolution, initialise
 from rgbflow.stream import StreamSpec
 
 TINY = "test_resnet"
@@ -180,7 +180,7 @@ def test_weights_that_nobody_has_published_are_not_to_be_fetched():
 def test_a_network_whose_weights_are_loaded_next_draws_no_random_numbers(backbone):
     spec = StreamSpec("rgb", backbone, 224, 1, (0.5,) * 3, (0.5,) * 3)
     before = torch.get_rng_state()
-    with WithoutStart():
+    with SkippedRandomStart():
         bare = StreamNet(spec, 3)
     assert torch.equal(torch.get_rng_state(), before)
     started = StreamNet(spec, 3)

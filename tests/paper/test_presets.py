@@ -15,6 +15,7 @@ def test_the_preset_is_table_i(stream, batch_size):
     for name, value in {**TABLE_I_OF_THE_PAPER, "batch_size": batch_size, "backbone": "resnet101"}.items():
         assert getattr(config, name) == value, name
     assert config.optimizer == "sgd-momentum"
+    assert config.fusion == "average"  # whatever other presets do
     assert config.stack_length == 1  # a pair (u, v)
     nothing_else = ("label_smoothing", "dropout", "weight_decay", "warmup_epochs", "gradient_clip")
     assert not any(getattr(config, name) for name in nothing_else)

@@ -79,8 +79,9 @@ def check(path: Annotated[Path, Positional, Flag(metavar="PATH")], json: bool = 
 
 
 def prepare(
-    videos: Annotated[Path, Positional, Flag(metavar="VIDEOS")],
+    videos: Annotated[tuple[Path, ...], Positional, Flag(metavar="VIDEOS|LIST ...")],
     out: Path,
+    root: Annotated[Path | None, Flag(metavar="FOLDER")] = None,
     flow: FlowMethod = FlowSettings.method,
     preset: DisPreset = FlowSettings.preset,
     bound: Annotated[float | None, Flag(metavar="PIXELS")] = None,
@@ -99,8 +100,9 @@ def prepare(
     """Prepare a folder of videos for training: frames and optical flow, once.
 
     Args:
-        videos: folder of class folders, VIDEOS/<Class>/<clip>.avi.
+        videos: folder of class folders, VIDEOS/<Class>/<clip>.avi, or lists of videos with their classes: docs/data.md.
         out: folder of the prepared data set; what is there already and still right is kept.
+        root: folder that the paths of lists are relative to; each list's own folder by default.
         flow: method of optical flow.
         preset: of DIS: speed against detail.
         bound: largest displacement kept, in pixels per frame step at the working size; None measures some clips.
@@ -109,7 +111,7 @@ def prepare(
         square: squeeze frames to squares, so that crops see what is at the sides of wide ones.
         frame_rate: frames per second to resample to, by time; None keeps every frame.
         jpeg_quality: of the stored frames and flow; None loses nothing and takes half as much space again.
-        groups: table of groups, Class/clip.avi<TAB>group; VIDEOS/groups.tsv is found by itself.
+        groups: table of groups, Class/clip.avi<TAB>group; groups.tsv in VIDEOS or --root is found by itself.
         workers: processes; 0 is one per core.
         verify: prepare every clip twice and compare what is read back; what differs is written again.
         plan: measure a few clips, print what the whole takes in core-hours and gigabytes, and write nothing.
@@ -117,7 +119,6 @@ def prepare(
         json: print the result as JSON.
     """
     from rgbflow.data.bound import usual_bound
-    from rgbflow.data.layouts import read_class_folders, read_groups
     from rgbflow.data.plan import NUM_CLIPS
     from rgbflow.data.plan import plan as measure
     from rgbflow.data.store import OK, prepare
@@ -136,7 +137,7 @@ def prepare(
         raise InputError("--plan measures on this machine and writes nothing: leave --verify and --cluster out")
     settings = FlowSettings(flow, preset, FlowSettings.bound if bound is None else bound, flow_reduction)
     preparation = Preparation(short_side, settings, jpeg_quality, frame_rate, square)
-    sources = read_class_folders(videos, read_groups(groups) if groups else None)
+    sources, missing = _sources(videos, root, groups)
     if bound is None:
         settings = replace(settings, bound=usual_bound(sources, preparation, out))
         preparation = replace(preparation, flow=settings)
@@ -170,21 +171,23 @@ def prepare(
         "groups": len({row.group for row in rows}),
         "bound": preparation.flow.bound,
         "failed": {row.clip: row.status for row in failed},
+        "missing": missing,
     }
     show(result, json, "{store}: {clips} clips of {classes} classes and {groups} groups, {frames} frames")
     for row in failed:
         print(f"set aside: {row.status}", file=sys.stderr)
-    return exit_code(len(failed), len(rows))
+    return exit_code(len(failed) + len(missing), len(rows) + len(missing))
 
 
 def split(
     store: Annotated[Path, Positional, Flag(metavar="STORE")],
     out: Path,
-    protocol: Literal["group", "paper", "official-1", "official-2", "official-3"] = "group",
+    protocol: Literal["group", "paper", "official-1", "official-2", "official-3", "lists"] = "group",
     seed: int = 0,
     groups: Annotated[Path | None, Flag(metavar="PATH")] = None,
     holdout: Annotated[tuple[str, ...], Flag(metavar="NAME ...")] = (),
-    lists: Annotated[Path | None, Flag(metavar="PATH")] = None,
+    lists: Annotated[tuple[Path, ...], Flag(metavar="PATH ...")] = (),
+    list_number: Annotated[int | None, Flag(metavar="N")] = None,
     leave_out: Annotated[tuple[str, ...], Flag(metavar="CLASS ...")] = (),
     json: bool = False,
 ) -> int:
@@ -193,11 +196,12 @@ def split(
     Args:
         store: prepared data set, a folder in a published JPEG layout, or a folder of UCF101's lists.
         out: file to write, split.json.
-        protocol: group: 6:2:2, no group on two sides. paper: 6:2:2 over clips. official-N: UCF101's lists.
+        protocol: group: 6:2:2, no group on two sides. paper: 6:2:2 over clips. official-N: UCF101's lists. lists: any.
         seed: of the draw.
         groups: table of groups, Class/clip.avi<TAB>group, instead of the store's.
         holdout: groups that make up the test part; with protocol group.
-        lists: folder of UCF101's lists; for official-N.
+        lists: folder of UCF101's lists, for official-N; for lists the files or folders of train, val and test.
+        list_number: which of the several splits in a folder of lists, the first by default; with protocol lists.
         leave_out: classes that are not to be known, two or more; to fit and test "unknown" with.
         json: print the result as JSON.
     """
@@ -207,7 +211,7 @@ def split(
     if lists_alone and groups:
         raise InputError(f"--groups {groups} is for a prepared data set: UCF101's names give their groups themselves")
     clips = read_lists(store) if lists_alone else _clips_of_store(store, groups)
-    made = make_split(clips, protocol, seed, holdout, store if lists_alone else lists, leave_out)
+    made = make_split(clips, protocol, seed, holdout, lists or ([store] if lists_alone else ()), leave_out, list_number)
     made.save(out)
     for note in made.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -228,6 +232,29 @@ def split(
         line += "; of classes left out {unknown_val} for val, {unknown_test} for test"
     show(result, json, line)
     return 0
+
+
+def _sources(videos: tuple[Path, ...], root: Path | None, groups: Path | None) -> tuple[list, list[str]]:
+    """The clips to prepare, and the videos of lists that are not there, which are said on standard error."""
+    from rgbflow.data.layouts import GROUPS_FILE, read_class_folders, read_groups
+    from rgbflow.data.lists import LIST_ENDINGS
+    from rgbflow.data.matching import listed_sources, note_clips
+
+    if not videos:
+        raise InputError("no VIDEOS given: name a folder of class folders, or lists of videos")
+    are_lists = [path.suffix.lower() in LIST_ENDINGS and not path.is_dir() for path in videos]
+    if not all(are_lists) and len(videos) > 1:
+        folder = videos[are_lists.index(False)]
+        raise InputError(f"{folder} is no list (.txt, .csv, .tsv, .json): give one folder of class folders, or lists")
+    if root and not all(are_lists):
+        raise InputError(f"--root {root} is for lists of videos, {videos[0]} is none: leave it out")
+    if not all(are_lists):
+        return read_class_folders(videos[0], read_groups(groups) if groups else None), []
+    table = groups or (root or videos[0].parent) / GROUPS_FILE
+    sources, missing = listed_sources(videos, root, read_groups(table) if groups or table.is_file() else None)
+    if missing:
+        print("note: " + note_clips("{} videos of the lists are not there", missing), file=sys.stderr)
+    return sources, missing
 
 
 def _clips_of_store(store: Path, groups: Path | None) -> list:

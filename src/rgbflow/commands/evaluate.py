@@ -1,14 +1,20 @@
 """Commands that measure: evaluate, calibrate, fuse."""
 
 import sys
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from rgbflow.commands.flags import Flag, Positional, check_positive
-from rgbflow.commands.printing import print_calibration, print_evaluation, print_figures, show
+from rgbflow.commands.printing import print_calibration, print_evaluation, print_fused, show
 from rgbflow.errors import InputError
-from rgbflow.stream import ComputesIn, Crops, EngineName
+from rgbflow.stream import DEFAULT_FUSION, Crops, EngineName, EnginePrecision, FusionMethod
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from rgbflow.learn.scores import ScoreFile
 
 
 def evaluate(
@@ -22,7 +28,7 @@ def evaluate(
     crops: Crops = 1,
     device: str = "auto",
     engine: EngineName = "torch",
-    precision: ComputesIn = "auto",
+    precision: EnginePrecision = "auto",
     json: bool = False,
 ) -> int:
     """Measure a bundle on one part of its split: each stream and the fusion, with intervals.
@@ -86,12 +92,12 @@ def calibrate(
     bundle: Annotated[Path, Positional, Flag(metavar="BUNDLE")],
     store: Annotated[Path, Positional, Flag(metavar="STORE")],
     split: Path,
-    fusion: Literal["auto", "average", "weighted", "tempered", "stacking", "reliability"] = "auto",
+    fusion: Literal["auto", FusionMethod] = "auto",
     false_alarm_rate: Annotated[float | None, Flag(metavar="SHARE")] = None,
     snippets: int = 25,
     crops: Crops = 1,
     device: str = "auto",
-    precision: ComputesIn = "auto",
+    precision: EnginePrecision = "auto",
     json: bool = False,
 ) -> int:
     """Fit fusion, temperature and the threshold of "unknown" on the val part, and put them into the bundle.
@@ -100,7 +106,7 @@ def calibrate(
         bundle: folder from `rgbflow train`.
         store: prepared data set, or a folder in a published JPEG layout.
         split: the split the bundle was trained on.
-        fusion: method; auto takes the average unless another is clearly better on val.
+        fusion: method; auto takes the default unless another is clearly better on val: docs/fusion.md.
         false_alarm_rate: share of clips of unseen classes that may get a name, such as 0.05; needs split --leave-out.
         snippets: per clip and stream.
         crops: of each snippet: the centre, or centre and corners, each also mirrored if training did so.
@@ -137,6 +143,9 @@ def calibrate(
 
 def fuse(
     files: Annotated[tuple[Path, ...], Positional, Flag(metavar="SCORES.npz ...")],
+    method: FusionMethod = DEFAULT_FUSION,
+    fit: bool = False,
+    groups: Annotated[Path | None, Flag(metavar="PATH")] = None,
     kind: Literal["auto", "logits", "scores", "sums"] = "auto",
     frames: Annotated[float | None, Flag(metavar="N")] = None,
     out: Annotated[Path | None, Flag(metavar="PATH")] = None,
@@ -146,6 +155,9 @@ def fuse(
 
     Args:
         files: .npz files from `rgbflow evaluate --scores`, or of the same form.
+        method: average and product need nothing else; the others need --fit.
+        fit: fit the method and a temperature to the labels; every clip is fused by a fit that did not see its group.
+        groups: table of groups, clip<TAB>group; UCF101's names (v_Class_gNN_cNN) give them themselves.
         kind: what they hold; auto believes their `kind`, and looks at the numbers where there is none.
         frames: over how many frames sums were taken.
         out: file to write the fused probabilities to, .npz.
@@ -153,13 +165,43 @@ def fuse(
     """
     if not files:
         raise InputError("no score file given: name at least one .npz file")
-    from rgbflow import fusion
-    from rgbflow.learn.metrics import measure
-    from rgbflow.learn.scores import SATURATED, ScoreFile, read_scores, saturated_share
+    from rgbflow.data.layouts import read_groups
+    from rgbflow.learn.fusing import clip_groups, fuse_clips
+    from rgbflow.learn.scores import ScoreFile, read_scores
 
     read = read_scores(files, None if kind == "auto" else kind, frames)
     streams = {name: values for file in read for name, values in file.probabilities().items()}
-    streams["fused"] = fusion.average(streams)
+    _tell_kinds(files, read, streams)
+    names, labels = read[0].names, next((file.labels for file in read if file.labels is not None), None)
+    of_clips = clip_groups(names, read_groups(groups) if groups else None)
+    fused = fuse_clips(streams, names, labels, of_clips, method, fit)
+    num_groups = len(set(of_clips))
+    if fused.compared and num_groups == len(names):
+        print("note: each clip counts as a group of its own: --groups tells which are of one source", file=sys.stderr)
+    if out:
+        ScoreFile(names, read[0].classes, labels, {"fused": fused.scores}, "scores").save(out)
+    if json:
+        result = {
+            "clips": len(names),
+            "groups": num_groups,
+            "kinds": {name: file.kind for file in read for name in file.streams},
+            "figures": {name: row.as_dict() for name, row in fused.figures.items()},
+            "fusion": fused.fusion.as_dict(),
+            "fusions": [row.as_dict() for row in fused.compared],
+            "out": str(out or ""),
+        }
+        show(result, True)
+        return 0
+    print_fused(fused, len(names), num_groups)
+    if out:
+        print(f"fused: {out}")
+    return 0
+
+
+def _tell_kinds(files: Sequence[Path], read: "Sequence[ScoreFile]", streams: "Mapping[str, np.ndarray]") -> None:
+    """Say on standard error what each file was taken for, and where that saturates a softmax."""
+    from rgbflow.learn.scores import SATURATED, saturated_share
+
     for path, file in zip(files, read, strict=True):
         over = f" over {file.frames:g} frames" if file.kind == "sums" else ""
         print(f"{path}: {', '.join(file.streams)} taken for {file.kind}{over}", file=sys.stderr)
@@ -168,23 +210,3 @@ def fuse(
             if file.kind == "logits" and share > 0.5:
                 hint = "if they are sums over frames, pass --kind sums --frames N"
                 print(f"warning: {name} is above {SATURATED} in {share:.0%} of the clips: {hint}", file=sys.stderr)
-    labels = next((file.labels for file in read if file.labels is not None), None)
-    figures = {} if labels is None else {name: measure(scores, labels) for name, scores in streams.items()}
-    if out:
-        ScoreFile(read[0].names, read[0].classes, labels, {"fused": streams["fused"]}, "scores").save(out)
-    if json:
-        kinds = {name: file.kind for file in read for name in file.streams}
-        show(
-            {
-                "clips": len(read[0].names),
-                "kinds": kinds,
-                "figures": {name: row.as_dict() for name, row in figures.items()},
-                "out": str(out or ""),
-            },
-            True,
-        )
-    else:
-        print_figures(f"{len(read[0].names)} clips", figures)
-        if out:
-            print(f"fused: {out}")
-    return 0

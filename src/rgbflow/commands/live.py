@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from rgbflow.commands.flags import Flag, Positional
-from rgbflow.stream import ComputesIn, EngineName
+from rgbflow.stream import EngineName, EnginePrecision
 
 
 def live(
@@ -21,7 +21,7 @@ def live(
     updates_per_second: float | None = None,
     device: str = "auto",
     engine: EngineName = "auto",
-    precision: ComputesIn = "auto",
+    precision: EnginePrecision = "auto",
 ) -> int:
     """Recognise what a camera sees, live.
 
@@ -83,7 +83,7 @@ def live(
         finally:  # a camera that failed leaves no action without an end
             ended = session.finish()
             for outlet in outlets:
-                outlet.tell(ended)
+                outlet.send_events(ended)
     skipped = f", {feed.skipped} because decoding takes longer than they come" if feed.skipped else ""
     _note(f"{feed.received} frames came, {feed.dropped} of them were dropped{skipped}; engine {recognizer.engine.name}")
     return 0

@@ -8,7 +8,7 @@ from typing import Annotated
 from rgbflow.commands.flags import Flag, Positional, check_positive, exit_code
 from rgbflow.commands.printing import show_prediction, show_timeline
 from rgbflow.errors import InputError
-from rgbflow.stream import ComputesIn, Crops, EngineName
+from rgbflow.stream import Crops, EngineName, EnginePrecision
 
 
 def predict(
@@ -24,7 +24,7 @@ def predict(
     crops: Crops = 1,
     device: str = "auto",
     engine: EngineName | None = None,
-    precision: ComputesIn = "auto",
+    precision: EnginePrecision = "auto",
     json: bool = False,
 ) -> int:
     """Label videos.

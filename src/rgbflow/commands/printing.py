@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rgbflow.processes import is_first_process
 
 if TYPE_CHECKING:
+    from rgbflow.fusion import Fusion
     from rgbflow.learn.ablate import Ablation
     from rgbflow.learn.calibrate import Calibration
     from rgbflow.learn.comparison import Compared
     from rgbflow.learn.evaluate import Evaluation
+    from rgbflow.learn.fusing import FusedClips
     from rgbflow.learn.metrics import Figures, UnknownFigures
     from rgbflow.paper.fig4 import Figure4
     from rgbflow.paper.plan import Plan
@@ -77,14 +79,14 @@ def print_evaluation(evaluation: Evaluation) -> None:
         print(_told_apart(unknown))
 
 
-def print_comparison(rows: list[Compared]) -> None:
-    """Print the fusions that were fitted on val side by side; nothing where there are none."""
+def print_comparison(rows: Sequence[Compared], title: str = "the fusions, each fitted on val:") -> None:
+    """Print fusions side by side; nothing where there are none."""
     from rich.console import Console
     from rich.table import Table
 
     if not rows:
         return
-    print("the fusions, each fitted on val:")
+    print(title)
     table = Table()
     for name in ("fusion", "top-1 %", "95 % interval", "ahead of average", "calibration error %"):
         table.add_column(name, justify="left" if name == "fusion" else "right")
@@ -95,6 +97,25 @@ def print_comparison(rows: list[Compared]) -> None:
             ahead = f"{row.ahead:+.1f} ({row.ahead_interval[0]:+.1f} to {row.ahead_interval[1]:+.1f})"
         table.add_row(row.name, f"{row.top1:.1f}", f"{low:.1f} – {high:.1f}", ahead, f"{row.calibration_error:.1f}")
     Console().print(table)
+
+
+def print_fused(fused: FusedClips, num_clips: int, num_groups: int) -> None:
+    """Print how well fused score files name their clips, and what was fitted."""
+    print_figures(f"{num_clips} clips of {num_groups} groups", fused.figures)
+    fusion = fused.fusion
+    words = "each clip by a fit without its group:" if fusion.is_fitted else "beside the average:"
+    print_comparison(fused.compared, f"{fusion.method}, {words}")
+    if fusion.is_fitted:
+        numbers = f"temperature {fusion.temperature:.2f}", _weights_of(fusion)
+        print(f"fitted on all clips: {', '.join(filter(None, numbers))}")
+
+
+def _weights_of(fusion: Fusion) -> str:
+    spans = (
+        f"{stream} {min(values):.2f}" + (f" … {max(values):.2f}" if len(values) > 1 else "")
+        for stream, values in fusion.weights.items()
+    )
+    return ", ".join(spans)
 
 
 def _told_apart(figures: UnknownFigures) -> str:
@@ -120,12 +141,8 @@ def print_calibration(calibration: Calibration) -> None:
         table.add_column(name, justify="left" if name in ("fusion", "weights") else "right")
     for method, row in calibration.candidates.items():
         name = f"→ {method}" if method == calibration.fusion.method else method
-        spans = (
-            f"{stream} {min(values):.2f}" + (f" … {max(values):.2f}" if len(values) > 1 else "")
-            for stream, values in row.fusion.weights.items()
-        )
         figures = f"{row.log_loss:.3f}", f"{row.calibration_error:.1f}", f"{row.fusion.temperature:.2f}"
-        table.add_row(name, *figures, ", ".join(spans))
+        table.add_row(name, *figures, _weights_of(row.fusion))
     Console().print(table)
     print(
         "log loss and calibration error are cross-validated by group; "

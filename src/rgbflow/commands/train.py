@@ -5,14 +5,14 @@ import sys
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from rgbflow.commands.flags import Flag, Positional, PresetName, check_positive
 from rgbflow.commands.printing import print_ablation, show
 from rgbflow.learn.config import TrainConfig, load_config, with_algorithm
 from rgbflow.learn.presets import LITE, STRONG
 from rgbflow.paper.presets import table_i
-from rgbflow.stream import Algorithm, Stream
+from rgbflow.stream import Stream
 
 
 def train(
@@ -121,6 +121,6 @@ def config_from(arguments: list[str], preset: PresetName | None = None) -> Train
         parser.add_argument(name, nargs="?")  # what is wrong with them is said by the real command line
     flags, _ = parser.parse_known_args(arguments)
     config = preset_config(flags.preset or preset, flags.stream)
-    if flags.algorithm in get_args(Algorithm):
+    if flags.algorithm:
         config = with_algorithm(config, flags.algorithm)
     return load_config(Path(flags.config), config) if flags.config else config

@@ -66,7 +66,7 @@ class ClipDataset(Dataset):
         """What an item is made from: its snippets, (S, C, H, W) uint8, the crop to show of them, and the label."""
         index = key[1]
         clip = self.store.clip(self.names[index])
-        num_items, length = self.spec.num_items(clip.num_frames), self.spec.stack_length
+        num_items, length = self.spec.num_items(clip.num_frames), self.spec.span
         if self.vary is None:
             snippets = read_snippets(clip, self.spec, segment_starts(num_items, self.num_segments, length))
             return snippets, centre_crop(*snippets.shape[-2:], self.spec.crop_fraction), self.labels[index]

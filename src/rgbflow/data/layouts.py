@@ -5,7 +5,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from rgbflow.errors import InputError
 
@@ -48,6 +48,16 @@ class ClassFolder:
 def is_video(path: Path) -> bool:
     """Tell whether a path is a file with the ending of a video; nothing is opened."""
     return path.suffix.lower() in VIDEO_ENDINGS and path.is_file()
+
+
+def without_ending(name: str) -> str:
+    """Take the ending of a video off a name or path; other dots stay.
+
+    >>> without_ending("a/v_Run_g01_c01.avi"), without_ending("a/Vol. 2")
+    ('a/v_Run_g01_c01', 'a/Vol. 2')
+    """
+    stem, dot, ending = name.rpartition(".")
+    return stem if dot + ending.lower() in VIDEO_ENDINGS else name
 
 
 def list_visible(folder: str | Path) -> list[Path]:
@@ -167,18 +177,21 @@ def read_groups(path: str | Path) -> dict[str, str]:
     return groups
 
 
-def match_groups(groups: Mapping[str, str], by_name: Mapping[str, Path]) -> dict[str, str]:
+def match_groups(
+    groups: Mapping[str, str], by_name: Mapping[str, PurePath], may_name_others: bool = False
+) -> dict[str, str]:
     """Give each clip that `groups` names its group, in whichever form the clip is written there.
 
     Args:
         groups: as `read_groups` gives it.
         by_name: from each clip's name, "<Class>/<file name without its ending>", to its file.
+        may_name_others: pass over the lines of clips that are not there.
 
     Returns:
         From the clip's name to its group, for those that `groups` names.
 
     Raises:
-        InputError: if `groups` names a clip that is not there, may mean two, or gives a clip two groups.
+        InputError: if `groups` names a clip that is not there and may not, may mean two, or gives a clip two groups.
     """
     written: dict[str, list[str]] = defaultdict(list)
     for name, path in by_name.items():
@@ -186,6 +199,8 @@ def match_groups(groups: Mapping[str, str], by_name: Mapping[str, Path]) -> dict
             written[form].append(name)
     given: dict[str, str] = {}
     for clip, group in groups.items():
+        if may_name_others and clip not in written:
+            continue
         name = _only_one(clip, written.get(clip, []))
         if given.setdefault(name, group) != group:
             raise InputError(f"groups give the clip {name} two, {given[name]} and {group}: keep one")

@@ -5,7 +5,7 @@ import json
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from itertools import permutations
 from pathlib import Path
@@ -14,11 +14,12 @@ import numpy as np
 
 from rgbflow.atomic import write_atomically
 from rgbflow.data.layouts import ucf101_group
+from rgbflow.data.lists import PARTS, read_listed
+from rgbflow.data.matching import match_lists, note_clips
 from rgbflow.errors import InputError
 
 OFFICIAL = ("official-1", "official-2", "official-3")
-PROTOCOLS = ("group", "paper", *OFFICIAL)
-PARTS = ("train", "val", "test")
+PROTOCOLS = ("group", "paper", *OFFICIAL, "lists")
 UNKNOWN_PARTS = ("unknown_val", "unknown_test")
 FORMAT_VERSION = 1
 
@@ -113,8 +114,9 @@ def make_split(
     protocol: str,
     seed: int = 0,
     holdout: Sequence[str] = (),
-    lists: str | Path | None = None,
+    lists: str | Path | Sequence[str | Path] | None = None,
     leave_out: Sequence[str] = (),
+    list_number: int | None = None,
 ) -> Split:
     """Divide clips into train, val and test.
 
@@ -125,6 +127,8 @@ def make_split(
     of one source are then on both sides, see `leak_percent`.
     official-1, -2, -3: UCF101's lists; about a fifth of the train list, whole groups, becomes val. Clips are
     matched by their file names; those that only one side knows are left out, and `notes` say how many.
+    lists: lists of any form that `rgbflow.data.lists` knows. Where they have no val part, about a fifth of train, whole
+    groups, becomes val. A group that a list tells counts where the clip has none. Clips are matched as above.
 
     The classes of `leave_out` are then taken out of all three parts. The first, third, ... of them form
     unknown_val with their clips that were in val, the others unknown_test with theirs from test; their other clips are
@@ -135,22 +139,29 @@ def make_split(
         protocol: one of `PROTOCOLS`.
         seed: at least 0; the same clips and seed give the same split.
         holdout: names of the groups to test on; only for protocol group.
-        lists: folder of classInd.txt, trainlist0N.txt and testlist0N.txt; only the official protocols
-            read it.
+        lists: folder of classInd.txt, trainlist0N.txt and testlist0N.txt for the official protocols; for protocol
+            lists one or more lists, or folders of them.
         leave_out: classes that the recogniser shall not know, at least 2 and not all.
+        list_number: of a folder's several splits, which; the first if None; only for protocol lists.
 
     Raises:
         InputError: if an argument is not as above, or a class has too few groups (protocol paper: clips)
             to be in every part.
     """
     clips = _by_name(SplitClip(clip.name, clip.label, clip.group) for clip in clips)
+    lists = [lists] if isinstance(lists, str | Path) else list(lists or ())
     _check_arguments(clips, protocol, seed, holdout, lists)
     _check_leave_out(clips, leave_out)
+    if list_number is not None and protocol != "lists":
+        raise InputError(f"list_number {list_number} is not for protocol {protocol}: use protocol lists")
     notes = _note_single_groups(clips)
     if protocol in OFFICIAL:
-        train, test, unmatched = _match_lists(clips, lists, OFFICIAL.index(protocol) + 1)
+        train, test, unmatched = _match_lists(clips, lists[0], OFFICIAL.index(protocol) + 1)
         parts = [*_cut_validation(train, 5, seed), test]
         notes += unmatched
+    elif protocol == "lists":
+        clips, parts, unmatched = _parts_of_lists(clips, lists, list_number, seed)
+        notes = _note_single_groups(clips) + unmatched
     elif protocol == "paper":
         parts = _cut_by_clip(clips, seed)
     else:
@@ -428,6 +439,44 @@ def _match_lists(
     return train, test, tuple(notes)
 
 
+def _parts_of_lists(
+    clips: Sequence[SplitClip], lists: Sequence[str | Path], number: int | None, seed: int
+) -> tuple[list[SplitClip], list[list[SplitClip]], tuple[str, ...]]:
+    """The clips that lists name, with their groups; train, val and test of them; notes on those without a match."""
+    listed = read_listed(lists, number, _labels(clips))
+    for clip in listed:
+        if clip.part is None:
+            raise InputError(f"{clip.place} tells no part: name the file train..., val... or test..., or add a column")
+    matched = match_lists(listed, {clip.name: clip.label for clip in clips})
+    known = [_with_group(clip, matched.found[clip.name].group) for clip in clips if clip.name in matched.found]
+    parts = [[clip for clip in known if matched.found[clip.name].part == part] for part in PARTS]
+    told = Counter(clip.part for clip in listed)
+    for part, inside in zip(PARTS, parts, strict=True):
+        if not inside and (told[part] or part != "val"):
+            raise InputError(_why_empty(part, [clip.path for clip in listed if clip.part == part]))
+    if not told["val"]:
+        parts[:2] = _cut_validation(parts[0], 5, seed)
+    unlisted = [clip.name for clip in clips if clip.name not in matched.found]
+    notes = (
+        (f"{{}} of the {len(listed)} clips in the lists are not in the data", [clip.path for clip in matched.missing]),
+        ("{} clips of the data are in no part of the lists and left out", unlisted),
+    )
+    repeated = (f"{matched.repeated} lines of the lists repeat a clip.",) if matched.repeated else ()
+    return known, parts, (*(note_clips(words, names) for words, names in notes if names), *repeated)
+
+
+def _why_empty(part: str, paths: Sequence[str]) -> str:
+    if paths:
+        return f"none of the {len(paths)} clips that the lists have for {part}, such as {paths[0]}, is in the data"
+    remedy = "rename val's list to test, and val is cut from train" if part == "test" else "give its list too"
+    return f"the lists have no clip for {part}: {remedy}"
+
+
+def _with_group(clip: SplitClip, group: str | None) -> SplitClip:
+    """The clip with a group that a list tells, unless it has one that is not its own name."""
+    return replace(clip, group=group) if group and clip.group == clip.name else clip
+
+
 def _take_out(
     parts: Sequence[Sequence[SplitClip]], leave_out: Sequence[str]
 ) -> tuple[list[list[SplitClip]], list[tuple[SplitClip, ...]]]:
@@ -499,7 +548,7 @@ def _note_missing(parts: Sequence[Sequence[SplitClip]], classes: Sequence[str]) 
 
 
 def _check_arguments(
-    clips: Sequence[SplitClip], protocol: str, seed: int, holdout: Sequence[str], lists: str | Path | None
+    clips: Sequence[SplitClip], protocol: str, seed: int, holdout: Sequence[str], lists: Sequence[str | Path]
 ) -> None:
     if protocol not in PROTOCOLS:
         raise InputError(f"protocol {protocol} is unknown: choose one of {', '.join(PROTOCOLS)}")
@@ -509,7 +558,9 @@ def _check_arguments(
         raise InputError(f"seed {seed} is negative: give 0 or more")
     if holdout and protocol != "group":
         raise InputError(f"holdout {' '.join(holdout)} is not for protocol {protocol}: use protocol group")
-    if lists is None and protocol in OFFICIAL:
+    if protocol == "lists" and not lists:
+        raise InputError("protocol lists needs them: give as lists the files, or the folder, of train, val and test")
+    if protocol in OFFICIAL and len(lists) != 1:
         number = protocol[-1]
         raise InputError(
             f"protocol {protocol} needs UCF101's lists: give as lists the folder of classInd.txt, "

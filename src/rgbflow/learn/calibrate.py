@@ -5,11 +5,12 @@ after another fit sees only scores that this fit didn't see: the temperature is 
 made without the clip's group, and the figures by which fusions are compared repeat all of that without each group.
 The test part is never read.
 
-Sources: Guo et al. 2017 (temperature); Seewald 2002, Ting and Witten 1999 (stacking); Vovk et al. 2005 (threshold).
+Sources: Guo et al. 2017 (temperature); Hinton 2002 (product); Seewald 2002, Ting and Witten 1999 (stacking); Vovk et
+al. 2005 (threshold).
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,7 +30,7 @@ from rgbflow.learn.metrics import calibration_error
 from rgbflow.origin import describe_origin
 from rgbflow.prediction import Prediction
 from rgbflow.recognizer import NUM_SNIPPETS, Recognizer
-from rgbflow.stream import Crops, Stream
+from rgbflow.stream import DEFAULT_FUSION, Crops, Stream
 
 FEWEST_CLIPS = 5
 MOST_FOLDS = 10
@@ -65,7 +66,7 @@ class Candidate:
     Attributes:
         fusion: with its temperature, without a threshold.
         log_loss: nats per clip, cross-validated.
-        log_loss_error: standard error of its difference to the average's.
+        log_loss_error: standard error of its difference to the default's, see `choose`.
         calibration_error: percent, cross-validated.
     """
 
@@ -191,11 +192,12 @@ def fit_candidates(clips: ScoredClips) -> dict[Method, Candidate]:
     methods = METHODS if len(clips.scores) > 1 else ("average",)
     fused = {method: cross_validated(partial(fit, method), clips) for method in methods}
     losses = {method: _log_losses(rows, clips.labels) for method, rows in fused.items()}
+    default = _default(losses)
     return {
         method: Candidate(
             fusion=fit(method, clips),
             log_loss=float(losses[method].mean()),
-            log_loss_error=float(np.std(losses[method] - losses["average"], ddof=1) / np.sqrt(len(clips))),
+            log_loss_error=float(np.std(losses[method] - losses[default], ddof=1) / np.sqrt(len(clips))),
             calibration_error=calibration_error(rows, clips.labels),
         )
         for method, rows in fused.items()
@@ -203,13 +205,18 @@ def fit_candidates(clips: ScoredClips) -> dict[Method, Candidate]:
 
 
 def choose(candidates: Mapping[Method, Candidate]) -> Method:
-    """The method with the least cross-validated log loss, if it beats the average by more than a standard error.
+    """The method with the least cross-validated log loss, if it beats the default by more than a standard error.
 
-    The one-standard-error rule of Breiman et al. 1984: what is not clearly better is no reason to leave the simplest.
+    The one-standard-error rule of Breiman et al. 1984: what is not clearly better is no reason to leave the default,
+    which is `DEFAULT_FUSION`, and the average for a stream alone.
     """
-    best = min(candidates, key=lambda method: candidates[method].log_loss)
-    gain = candidates["average"].log_loss - candidates[best].log_loss
-    return best if gain > candidates[best].log_loss_error else "average"
+    best, default = min(candidates, key=lambda method: candidates[method].log_loss), _default(candidates)
+    gain = candidates[default].log_loss - candidates[best].log_loss
+    return best if gain > candidates[best].log_loss_error else default
+
+
+def _default(methods: Collection[Method]) -> Method:
+    return DEFAULT_FUSION if DEFAULT_FUSION in methods else "average"
 
 
 def fit(method: Method, clips: ScoredClips) -> Fusion:
@@ -240,6 +247,26 @@ def _folds(groups: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 def fit_average(clips: ScoredClips) -> Fusion:
     """Nothing to fit."""
     return Fusion()
+
+
+def fit_product(clips: ScoredClips) -> Fusion:
+    """One power for each stream, one over its temperature, by log loss; pulled to 1 each, the plain product.
+
+    The pull is as strong as that of stacking (L2, strength 1). The loss is convex, so there is one optimum; no power is
+    negative, since no stream is believed to be worse than none.
+    """
+    said = np.stack([log_scores(rows) for rows in clips.scores.values()])  # (streams, N, K)
+    rows = np.arange(len(clips))
+    right = said[:, rows, clips.labels].sum(axis=1)
+
+    def loss(powers: np.ndarray) -> tuple[float, np.ndarray]:
+        log_fused = log_softmax(np.einsum("snk,s->nk", said, powers), axis=1)
+        gradient = np.einsum("snk,nk->s", said, np.exp(log_fused)) - right
+        return -log_fused[rows, clips.labels].sum() + np.square(powers - 1).sum() / 2, gradient + powers - 1
+
+    bounds = [(0, None)] * len(said)
+    powers = minimize(loss, np.ones(len(said)), jac=True, method="L-BFGS-B", bounds=bounds).x
+    return Fusion("product", {stream: (float(power),) for stream, power in zip(clips.scores, powers, strict=True)})
 
 
 def fit_weighted(clips: ScoredClips) -> Fusion:
@@ -307,6 +334,7 @@ def fit_stacking(clips: ScoredClips) -> Fusion:
 
 FITS: dict[Method, Callable[[ScoredClips], Fusion]] = {
     "average": fit_average,
+    "product": fit_product,
     "weighted": fit_weighted,
     "tempered": fit_tempered,
     "stacking": fit_stacking,

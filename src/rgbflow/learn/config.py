@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from rgbflow.errors import InputError
-from rgbflow.stream import STACK_LENGTH, Algorithm, Stream
+from rgbflow.stream import DEFAULT_FUSION, STACK_LENGTH, Stream, UnfittedFusion
 
 Optimizer = Literal["sgd-momentum", "sgd", "asgd", "adam"]
 Schedule = Literal["cosine", "exponential", "constant"]
@@ -20,9 +20,9 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 class TrainConfig:
     """How one stream is trained."""
 
-    algorithm: Algorithm = "two-stream"
-    """The paper's network of one stream, or one that it compares with: c3d, or lrcn (an LSTM). These two read 16 frames
-    in a row, c3d has a backbone, a size and a dropout of its own."""
+    algorithm: str = "two-stream"
+    """The family of the network: two-stream (the paper's: an image classifier), or one that the paper compares with:
+    c3d, or lrcn (an LSTM). These two read 16 frames in a row; c3d has a backbone, a size and a dropout of its own."""
     backbone: str = "resnet101"
     """An image classifier of timm; for c3d: c3d, c3d_half or c3d_quarter."""
     weights: str = "imagenet"
@@ -84,6 +84,8 @@ class TrainConfig:
     save_minutes: float = 10.0
     """Time between checkpoints inside an epoch; 0 makes them after whole epochs only."""
     seed: int = 0
+    fusion: UnfittedFusion = DEFAULT_FUSION
+    """Of the bundle until `calibrate` fits one: average of the streams' probabilities, as in the paper, or product."""
     licence: str = "not stated"
     """Of the trained weights, for the model card."""
 
@@ -113,7 +115,7 @@ class TrainConfig:
         for name in ("label_smoothing", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} ({getattr(self, name)}) must be in [0, 1): the default is {_default(name)}")
-        choices = {"algorithm": Algorithm, "optimizer": Optimizer, "schedule": Schedule, "precision": Precision}
+        choices = {"optimizer": Optimizer, "schedule": Schedule, "precision": Precision, "fusion": UnfittedFusion}
         for name, allowed in choices.items():
             if getattr(self, name) not in get_args(allowed):
                 raise InputError(f"{name} ({getattr(self, name)!r}) must be one of {', '.join(get_args(allowed))}")
@@ -121,24 +123,20 @@ class TrainConfig:
 
 # Fields that a stream does not use: changed, they change nothing of it.
 NOT_USED: dict[Stream, tuple[str, ...]] = {"rgb": ("stack_length", "subtract_mean_flow"), "flow": ("colour_jitter",)}
-RESULT_NEUTRAL = ("workers", "save_minutes", "device", "licence")  # fields that change nothing of the result
-
-# What an algorithm changes in any base, unless flags or a file say otherwise.
-OF_ALGORITHM = {
-    "two-stream": {},
-    # Tran et al. 2015, section 3
-    "c3d": {"backbone": "c3d", "weights": "none", "input_size": 112, "dropout": 0.5, "freeze_batch_norms": False},
-    "lrcn": {"dropout": 0.5},
-}
+RESULT_NEUTRAL = ("workers", "save_minutes", "device", "fusion", "licence")  # fields that change nothing of the result
 
 
-def with_algorithm(base: TrainConfig, algorithm: Algorithm) -> TrainConfig:
-    """The base, changed to what the algorithm is usually trained with.
+def with_algorithm(base: TrainConfig, algorithm: str) -> TrainConfig:
+    """The base, changed to what networks of this family are usually trained with.
 
     Raises:
-        InputError: if there is no such algorithm.
+        InputError: if there is no such family.
     """
-    return replace(base, algorithm=algorithm, **OF_ALGORITHM.get(algorithm, {}))
+    if algorithm == base.algorithm:
+        return base
+    from rgbflow.networks.families import family_of  # imports torch, which the command line's help can't wait for
+
+    return replace(base, algorithm=algorithm, **family_of(algorithm).defaults)
 
 
 def load_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:

@@ -8,9 +8,9 @@ import numpy as np
 from rgbflow.data.jpegs import AnyStore
 from rgbflow.data.splits import SplitClip
 from rgbflow.learn.config import TrainConfig
-from rgbflow.networks.stream_net import image_statistics
+from rgbflow.networks.families import family_of
 from rgbflow.sampling import segment_starts
-from rgbflow.stream import SNIPPET_FRAMES, Stream, StreamSpec
+from rgbflow.stream import Stream, StreamSpec
 from rgbflow.transforms import mean_of_fields, read_snippets
 
 
@@ -22,18 +22,19 @@ def make_spec(store: AnyStore, clips: tuple[SplitClip, ...], stream: Stream, con
 
 def form_of_input(stream: Stream, config: TrainConfig) -> StreamSpec:
     """The stream's record as far as it is known without data: flow has no scale yet."""
-    length = config.stack_length if stream == "flow" else 1
+    family = family_of(config.algorithm)
     return StreamSpec(
         stream,
         config.backbone,
         config.input_size,
-        length if config.algorithm == "two-stream" else SNIPPET_FRAMES,
-        *(image_statistics(config.backbone, config.algorithm) if stream == "rgb" else ((0.5, 0.5), (1.0, 1.0))),
+        family.frames or (config.stack_length if stream == "flow" else 1),
+        *(family.statistics(config.backbone) if stream == "rgb" else ((0.5, 0.5), (1.0, 1.0))),
         crop_fraction=config.crop_fraction,
         dropout=config.dropout,
         algorithm=config.algorithm,
         subtract_mean_flow=config.subtract_mean_flow and stream == "flow",
         mirrored=config.flip,
+        stride=family.stride,
     )
 
 
@@ -48,7 +49,7 @@ def flow_spread(store: AnyStore, clips: tuple[SplitClip, ...], spec: StreamSpec,
     for clip in chosen:
         stored = store.clip(clip.name)
         spec.require_frames(stored.num_frames, clip.name)
-        starts = segment_starts(spec.num_items(stored.num_frames), 1, spec.stack_length)
+        starts = segment_starts(spec.num_items(stored.num_frames), 1, spec.span)
         snippets = read_snippets(stored, spec, starts)
         still = mean_of_fields(snippets) if spec.subtract_mean_flow else 127.5
         squares.append(((snippets - still) / 255).square().mean().item())

@@ -52,7 +52,7 @@ class StreamTraining(L.LightningModule):
         return self._loader("train", self.config.batch_size)
 
     def val_dataloader(self) -> list[DataLoader]:
-        batch_size = max(1, self.config.batch_size // validation_segments(self.config))
+        batch_size = max(1, self.config.batch_size // self.network.family.val_snippets)
         return [self._loader(part, batch_size) for part in self.watched_parts]
 
     @property
@@ -150,8 +150,3 @@ class StreamTraining(L.LightningModule):
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def validation_segments(config: TrainConfig) -> int:
-    """Snippets of a clip that are looked at after each epoch; those of c3d and lrcn are 16 frames long."""
-    return 3 if config.algorithm == "two-stream" else 1

@@ -24,6 +24,7 @@ from rgbflow.data.jpegs import AnyStore
 from rgbflow.data.splits import Split, check_split
 from rgbflow.device import choose_device, has_fast_bf16
 from rgbflow.errors import InputError
+from rgbflow.fusion import Fusion
 from rgbflow.learn.callbacks import (
     LAST,
     CurveKeeper,
@@ -36,7 +37,8 @@ from rgbflow.learn.callbacks import (
 from rgbflow.learn.config import RESULT_NEUTRAL, TrainConfig
 from rgbflow.learn.curve import Curve
 from rgbflow.learn.spec import make_spec
-from rgbflow.learn.stream_training import StreamTraining, validation_segments
+from rgbflow.learn.stream_training import StreamTraining
+from rgbflow.networks.families import family_of
 from rgbflow.networks.stream_net import StreamNet, check_input
 from rgbflow.networks.weights import initialise
 from rgbflow.origin import describe_origin
@@ -152,7 +154,7 @@ def _make_module(
     parts = {"train": ClipDataset(store, split.train, split.classes, spec, config.num_segments, vary, config.seed)}
     for part in watched:
         clips = getattr(split, part)
-        parts[part] = ClipDataset(store, clips, split.classes, spec, validation_segments(config))
+        parts[part] = ClipDataset(store, clips, split.classes, spec, family_of(spec.algorithm).val_snippets)
     torch.manual_seed(config.seed)
     network = StreamNet(spec, len(split.classes))
     report(f"{spec.stream}: {config.backbone}, {initialise(network, spec, config.weights)}")
@@ -204,7 +206,13 @@ def make_bundle(store: AnyStore, split: Split, spec: StreamSpec, config: TrainCo
     rate = statistics.median(store.rows[clip.name].frames_per_second for clip in split.train)
     streams = {spec.stream: spec}
     return Bundle(
-        split.classes, store.preparation, streams, about, licence=config.licence, frames_per_second=round(rate, 3)
+        classes=split.classes,
+        preparation=store.preparation,
+        streams=streams,
+        split=about,
+        fusion=Fusion(config.fusion),
+        licence=config.licence,
+        frames_per_second=round(rate, 3),
     )
 
 
@@ -299,7 +307,13 @@ def _names_a_side(label: str) -> bool:
     return "left" in words or "right" in words
 
 
-_MEANT_SO = (".*does not have many workers.*", ".*exists and is not empty.*", ".*LeafSpec.*", ".*in eval mode at.*")
+_MEANT_SO = (
+    ".*does not have many workers.*",
+    ".*exists and is not empty.*",
+    ".*LeafSpec.*",
+    ".*in eval mode at.*",
+    "Detected call of `lr_scheduler.step",  # fp16 leaves out steps whose scaled gradient is infinite: often the first
+)
 
 
 @contextmanager

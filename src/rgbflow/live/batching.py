@@ -3,13 +3,14 @@
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from rgbflow.errors import InputError
-from rgbflow.networks.engine import Engine
+from rgbflow.networks.engine import Engine, StreamAnswer
 from rgbflow.stream import Crops, Stream
 
 
@@ -18,14 +19,27 @@ class _Request:
     stream: Stream
     snippets: np.ndarray
     crops: Crops
+    with_features: bool
     caller: int = field(default_factory=threading.get_ident)
     arrived: float = field(default_factory=time.monotonic)
-    answer: Future = field(default_factory=Future)
+    answer: Future[StreamAnswer] = field(default_factory=Future)
 
     @property
     def kind(self) -> tuple:
         """Requests of one kind can go through a network together."""
-        return self.stream, self.crops, self.snippets.shape[1:]
+        return self.stream, self.crops, self.with_features, self.snippets.shape[1:]
+
+
+def _awaited(request: _Request) -> StreamAnswer:
+    """The answer, with how long it was waited for; also where it is an error."""
+    began = time.monotonic()
+    return replace(request.answer.result(), seconds=time.monotonic() - began)
+
+
+def _rows(answer: StreamAnswer, start: int, end: int) -> StreamAnswer:
+    """The part of an answer that is about the snippets from start to before end."""
+    features = None if answer.features is None else answer.features[start:end]
+    return replace(answer, logits=answer.logits[start:end], features=features)
 
 
 class SharedEngine:
@@ -46,7 +60,7 @@ class SharedEngine:
             raise InputError(f"max_batch ({max_batch}) must be at least 1: 8 is usual")
         if not 0 <= deadline_seconds <= 1:
             raise InputError(f"deadline_seconds ({deadline_seconds}) must be in 0…1: 0.005 is usual")
-        self.name = engine.name
+        self.name, self.networks = engine.name, engine.networks
         self._engine, self._max_batch, self._deadline = engine, max_batch, deadline_seconds
         self._waiting: deque[_Request] = deque()
         self._callers: dict[int, float] = {}  # by thread: when it last asked
@@ -55,20 +69,22 @@ class SharedEngine:
         self._thread = threading.Thread(target=self._serve, name="rgbflow-engine", daemon=True)
         self._thread.start()
 
-    def logits(self, stream: Stream, snippets: np.ndarray, crops: Crops = 1) -> np.ndarray:
-        """As of any engine; may be called from many threads, and blocks until the answer is there."""
-        return self.submit(stream, snippets, crops).result()
+    def answers(
+        self, snippets: Mapping[Stream, np.ndarray], crops: Crops = 1, with_features: bool = False
+    ) -> dict[Stream, StreamAnswer]:
+        """As of any engine; may be called from many threads, and blocks until the answers are there.
 
-    def submit(self, stream: Stream, snippets: np.ndarray, crops: Crops = 1) -> Future[np.ndarray]:
-        """The same without waiting: who asks for both streams at once waits for one turn instead of two."""
-        request = _Request(stream, snippets, crops)
+        All streams wait side by side, so a caller waits for one turn however many it asks for. The `seconds` of a
+        stream are those that the caller waited for it after the stream before.
+        """
+        requests = [_Request(stream, given, crops, with_features) for stream, given in snippets.items()]
         with self._changed:
             if self._is_closed:
                 raise RuntimeError("the shared engine is closed")
-            self._callers[request.caller] = request.arrived
-            self._waiting.append(request)
+            self._callers.update({request.caller: request.arrived for request in requests})
+            self._waiting.extend(requests)
             self._changed.notify_all()
-        return request.answer
+        return {request.stream: _awaited(request) for request in requests}
 
     def close(self) -> None:
         """Answer what waits, then stop."""
@@ -87,16 +103,18 @@ class SharedEngine:
         while batch := self._next_batch():
             try:
                 snippets = np.concatenate([request.snippets for request in batch])
-                logits = self._engine.logits(batch[0].stream, snippets, batch[0].crops)
-                if len(logits) != len(snippets):
-                    raise RuntimeError(f"{self.name} gave {len(logits)} answers to {len(snippets)} snippets")
+                stream, crops, with_features = batch[0].stream, batch[0].crops, batch[0].with_features
+                answer = self._engine.answers({stream: snippets}, crops, with_features)[stream]
+                if len(answer.logits) != len(snippets):
+                    raise RuntimeError(f"{self.name} gave {len(answer.logits)} answers to {len(snippets)} snippets")
             except Exception as error:  # the callers raise it, each in its own thread
                 for request in batch:
                     request.answer.set_exception(error)
                 continue
-            ends = np.cumsum([len(request.snippets) for request in batch])
-            for request, rows in zip(batch, np.split(logits, ends[:-1]), strict=True):
-                request.answer.set_result(rows)
+            end = 0
+            for request in batch:
+                start, end = end, end + len(request.snippets)
+                request.answer.set_result(_rows(answer, start, end))
 
     def _next_batch(self) -> list[_Request]:
         """The requests to serve next, in the order they came; none when the engine is closed and nothing waits."""

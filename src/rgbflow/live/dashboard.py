@@ -78,11 +78,11 @@ class Dashboard:
         self._times.add(update, now)
         self._frames.append((now, self._feed.received))
         self._update = update
-        self.tell(update.events)
+        self.send_events(update.events)
         if now - self._drawn >= 1 / PER_SECOND:  # drawing takes as long as a small network
             self._drawn, self._picture = now, self._draw()
 
-    def tell(self, events: Iterable[Event]) -> None:
+    def send_events(self, events: Iterable[Event]) -> None:
         self._last_events.extend(events)
 
     def close(self) -> None:
@@ -133,18 +133,17 @@ def event_line(event: Event) -> str:
         when = f"{event.start_seconds:8.2f} s"
     else:
         when = f"{event.end_seconds:8.2f} s, since {event.start_seconds:.2f} s"
-    return (
-        f"{event.kind:<5} {event.label} {event.score:.1%} at {when} (told {1000 * event.latency_seconds:.0f} ms later)"
-    )
+    late = f"{1000 * event.latency_seconds:.0f} ms later"
+    return f"{event.kind:<5} {event.label} {event.score:.1%} at {when} (reported {late})"
 
 
 class Lines:
     """Where there is no terminal: one line for each event."""
 
     def send(self, update: Update) -> None:
-        self.tell(update.events)
+        self.send_events(update.events)
 
-    def tell(self, events: Iterable[Event]) -> None:
+    def send_events(self, events: Iterable[Event]) -> None:
         for event in events:
             print(event_line(event), flush=True)
 

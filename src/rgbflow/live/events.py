@@ -1,6 +1,6 @@
 """From running scores to events: an action starts, an action ends. No pixels, no clock."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -77,10 +77,6 @@ class Event:
     evidence_start_seconds: float
     evidence_end_seconds: float
     latency_seconds: float = 0.0
-
-    def as_dict(self) -> dict:
-        """A form for JSON."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

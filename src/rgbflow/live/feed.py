@@ -16,7 +16,7 @@ class Feed:
         open_source: opens the source, as `camera.capture` does; called again each time the source fails.
         reopens: whether a source that fails after its first frame is waited for; False, as for a file, ends the feed.
         retry_seconds: between two attempts.
-        report: told one line when the source is gone, when it is back, and when it sends more than can be decoded.
+        report: gets one line when the source is gone, when it is back, and when it sends more than can be decoded.
 
     Attributes:
         received: frames that came.

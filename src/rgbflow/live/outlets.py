@@ -8,20 +8,19 @@ from typing import Protocol
 
 from rgbflow.errors import InputError
 from rgbflow.live.events import Event
+from rgbflow.live.messages import NUM_SCORES, event_messages, messages
 from rgbflow.live.session import Update
-
-NUM_SCORES = 5  # classes of an update that are told
 
 
 class Outlet(Protocol):
     """Takes what a live recogniser says."""
 
     def send(self, update: Update) -> None:
-        """Tell an update, and the events that came with it."""
+        """Take an update, and the events that came with it."""
         ...
 
-    def tell(self, events: Iterable[Event]) -> None:
-        """Tell events that came without an update, at the end."""
+    def send_events(self, events: Iterable[Event]) -> None:
+        """Take events that came without an update, at the end."""
         ...
 
     def close(self) -> None: ...
@@ -38,22 +37,21 @@ class JsonLines:
         self._file = path.open("a", encoding="utf-8", buffering=1)
 
     def send(self, update: Update) -> None:
-        self._write({"type": "update", **update.as_dict(NUM_SCORES)})
-        self.tell(update.events)
+        self._write(messages(update))
 
-    def tell(self, events: Iterable[Event]) -> None:
-        for event in events:
-            self._write({"type": "event", **event.as_dict()})
+    def send_events(self, events: Iterable[Event]) -> None:
+        self._write(event_messages(events))
 
     def close(self) -> None:
         self._file.close()
 
-    def _write(self, line: dict) -> None:
-        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    def _write(self, lines: list[dict]) -> None:
+        for line in lines:
+            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
 class Osc:
-    """Sends OSC messages by UDP. A receiver that isn't there, or isn't there yet, is no error: UDP doesn't tell.
+    """Sends OSC messages by UDP. A receiver that isn't there, or isn't there yet, is no error: UDP doesn't say.
 
     Args:
         address: HOST:PORT.
@@ -82,9 +80,9 @@ class Osc:
         self._message("/rgbflow/action", update.action or "")
         for answer in answers:
             self._message("/rgbflow/score", answer.label, answer.score)
-        self.tell(update.events)
+        self.send_events(update.events)
 
-    def tell(self, events: Iterable[Event]) -> None:
+    def send_events(self, events: Iterable[Event]) -> None:
         for event in events:
             end = -1.0 if event.end_seconds is None else event.end_seconds
             times = event.start_seconds, end, event.latency_seconds

@@ -11,7 +11,6 @@ import numpy as np
 from rgbflow.bundle import Bundle
 from rgbflow.clip import Preparer, stored_flow, stored_frame
 from rgbflow.errors import InputError
-from rgbflow.live.batching import SharedEngine
 from rgbflow.live.events import Event, EventFinder, EventRules
 from rgbflow.live.scene import Scene
 from rgbflow.live.ticks import Ticks
@@ -20,7 +19,7 @@ from rgbflow.prediction import Prediction, conclude
 from rgbflow.stream import Preparation, Stream
 from rgbflow.transforms import read_snippets
 
-VAIN_STARTS = 5  # beginnings without an update after which something is wrong
+MOST_STARTS_WITHOUT_UPDATE = 4  # more of them in a row: something is wrong
 
 
 @dataclass(frozen=True)
@@ -51,18 +50,12 @@ class Update:
         """Time of the newest frame."""
         return self.prediction.end_seconds
 
-    def as_dict(self, count: int = 5) -> dict:
-        """A form for JSON, without the events."""
-        return {
-            "label": self.label,
-            "score": self.prediction.score,
-            "action": self.action,
-            "pts_seconds": self.pts_seconds,
-            "evidence_start_seconds": self.prediction.start_seconds,
-            "latency_seconds": self.latency_seconds,
-            "top": [vars(answer) for answer in self.prediction.top(count)],
-            "seconds": self.prediction.seconds,
-        }
+    def __repr__(self) -> str:
+        events = "".join(f", {event.kind} of {event.label!r}" for event in self.events)
+        return (
+            f"Update({self.label!r} {self.prediction.score:.2f} at {self.pts_seconds:.2f} s, "
+            f"action {self.action!r}{events})"
+        )
 
 
 class _KeptFrame:
@@ -202,11 +195,12 @@ class _State:
     """What an update looks at, taken from the ring at one moment."""
 
     snippets: dict[Stream, np.ndarray]  # of the networks that have to run: (1, C, h, w) uint8
-    starts: dict[Stream, float]  # seconds, of each stream's newest snippet
+    begins: dict[Stream, float]  # seconds, of each stream's newest snippet
     pts_seconds: float
     arrived: float
     seconds: dict[str, float]
     is_first: bool  # since the start or a gap
+    starts: int  # beginnings before it, in a row, that no update came of
 
 
 class LiveRecognizer:
@@ -237,7 +231,7 @@ class LiveRecognizer:
         if updates_per_second is not None and not updates_per_second > 0:
             raise InputError(f"updates_per_second ({updates_per_second}) must be above 0: 10 suits most uses")
         for stream, spec in bundle.streams.items():
-            needed = (spec.stack_length + (stream == "flow") - 1) / bundle.frame_rate
+            needed = (spec.span + (stream == "flow") - 1) / bundle.frame_rate
             if not window_seconds >= needed:
                 raise InputError(
                     f"window_seconds ({window_seconds}) must be at least {needed:.3g}, the length of a snippet of "
@@ -246,19 +240,19 @@ class LiveRecognizer:
         self.bundle = bundle
         self._engine = engine
         self._ring = Ring(
-            bundle.preparation, bundle.frame_rate, {name: spec.stack_length for name, spec in bundle.streams.items()}
+            bundle.preparation, bundle.frame_rate, {name: spec.span for name, spec in bundle.streams.items()}
         )
         self._windows = {stream: Window(window_seconds) for stream in bundle.streams}
         self._scene = Scene()
         self._events = EventFinder(bundle.classes, rules)
         self._rest_seconds = 0.0 if updates_per_second is None else 1 / updates_per_second
-        self._lock = threading.Lock()  # of the ring and of what the three lines below hold
+        self._lock = threading.Lock()  # of the ring and of what the four lines below hold
         self._newest: tuple[float, dict[str, float]] = (0.0, {})  # arrival of the newest frame, its stages
         self._seen = 0.0  # when it was taken
         self._has_news, self._has_restarted = False, False
+        self._starts_without_update = 0  # beginnings in a row, at the start or after a gap, that no update came of
         self._last_update = self._due = -np.inf  # time of its newest frame; of the soonest next one
         self._last: tuple[Prediction, float] | None = None  # of the last update, and the arrival of its newest frame
-        self._vain_starts = 0  # beginnings in a row that no update came of
 
     def push(self, pixels: np.ndarray, pts_seconds: float, arrived: float | None = None) -> Update | None:
         """Take a frame and say what is seen now; None where the frame adds nothing, and until the first stack is full.
@@ -287,7 +281,7 @@ class LiveRecognizer:
                 return False
             if self._ring.num_frames == 1:
                 self._has_restarted = True
-                self._vain_starts += 1
+                self._starts_without_update += 1
             self._seen = began
             self._newest = arrived, {"capture": began - arrived, "flow": self._ring.flow_seconds - before}
             self._has_news = True
@@ -314,11 +308,13 @@ class LiveRecognizer:
         prediction = conclude(self.bundle, consensus, start, state.pts_seconds, state.seconds)
         events = self._events.push(prediction.scores, start, state.pts_seconds, prediction.is_known)
         latency = time.perf_counter() - state.arrived
-        self._last, self._vain_starts = (prediction, state.arrived), 0
+        self._last = prediction, state.arrived
+        with self._lock:
+            self._starts_without_update -= state.starts  # frames went on coming: what began meanwhile still counts
         events = [replace(event, latency_seconds=latency) for event in events]
         return Update(prediction, self._events.action, (*ended, *events), latency)
 
-    def lapse(self) -> Update | None:
+    def end_after_silence(self) -> Update | None:
         """End what goes on if no frame has come for longer than a gap: an update that repeats the last scores.
 
         None while frames come, and where nothing goes on. To be called where `update` is, from the same thread.
@@ -338,7 +334,9 @@ class LiveRecognizer:
     @property
     def trouble(self) -> str:
         """Why no update comes though frames do; empty while updates come."""
-        if self._vain_starts < VAIN_STARTS:
+        with self._lock:
+            starts = self._starts_without_update
+        if starts <= MOST_STARTS_WITHOUT_UPDATE:
             return ""
         gap = self._ring.ticks.longest_gap_seconds
         return (
@@ -353,23 +351,18 @@ class LiveRecognizer:
 
     def _look(self, state: _State) -> None:
         """Ask the networks, and put their answers into the windows."""
-        asked = {}
-        if isinstance(self._engine, SharedEngine):
-            asked = {stream: self._engine.submit(stream, snippets) for stream, snippets in state.snippets.items()}
+        answers = self._engine.answers(state.snippets)
+        for stream, answer in answers.items():
+            state.seconds[f"{stream} network"] = answer.seconds
         for stream, window in self._windows.items():
-            began = time.perf_counter()
-            if stream in state.snippets:
-                answer = asked[stream].result() if asked else self._engine.logits(stream, state.snippets[stream])
-                logits = answer[0]
-                state.seconds[f"{stream} network"] = time.perf_counter() - began
-            else:
-                logits = window.last  # the frame looks as the one it saw, so it would say the same
-            window.add(_Look(state.starts[stream], state.pts_seconds, logits))
+            # Where a network was not asked, the frame looks as the one that it saw: it would say the same.
+            logits = answers[stream].logits[0] if stream in answers else window.last
+            window.add(_Look(state.begins[stream], state.pts_seconds, logits))
 
     def _take_state(self) -> _State | None:
         """The newest snippets of the networks that have to run; None where nothing is due."""
         ring, specs = self._ring, self.bundle.streams
-        if not self._has_news or any(spec.num_items(ring.num_frames) < spec.stack_length for spec in specs.values()):
+        if not self._has_news or any(spec.num_items(ring.num_frames) < spec.span for spec in specs.values()):
             return None
         pts = ring.end_seconds
         if pts < self._last_update:  # of a source that was opened again
@@ -380,12 +373,12 @@ class LiveRecognizer:
         is_first = self._has_restarted
         if is_first:
             self._scene.forget()
-        snippets, starts = {}, {}
+        snippets, begins = {}, {}
         for stream, spec in specs.items():
-            first = spec.num_items(ring.num_frames) - spec.stack_length
-            starts[stream] = ring.time_of(first)
+            first = spec.num_items(ring.num_frames) - spec.span
+            begins[stream] = ring.time_of(first)
             if stream == "flow" or self._scene.needs_look(ring.newest, pts):
                 snippets[stream] = read_snippets(ring, spec, np.array([first])).numpy()
         self._has_news, self._has_restarted, self._last_update = False, False, pts
         arrived, seconds = self._newest
-        return _State(snippets, starts, pts, arrived, dict(seconds), is_first)
+        return _State(snippets, begins, pts, arrived, dict(seconds), is_first, self._starts_without_update)

@@ -17,34 +17,35 @@ def watch(live: LiveRecognizer, feed: Feed, report: Callable[[str], None] = lamb
     Args:
         live: the recogniser.
         feed: of its camera.
-        report: told one line when no update comes though frames do.
+        report: gets one line when no update comes though frames do.
 
     Raises:
         InputError: as `Feed.take` and `LiveRecognizer.see`.
     """
-    eyes = _Eyes(live, feed)
-    eyes.thread.start()
-    told = False
+    frames = _FrameThread(live, feed)
+    frames.thread.start()
+    is_reported = False
     try:
-        while not eyes.is_over:
+        while not frames.is_over:
             # With a limit, since a thread that waits without one can't be interrupted on every system.
-            if came := eyes.has_news.wait(0.1):  # else what comes just now would be cleared unseen
-                eyes.has_news.clear()
-            if (update := live.update() if came else live.lapse()) is not None:
+            if came := frames.has_news.wait(0.1):  # else what comes just now would be cleared unseen
+                frames.has_news.clear()
+            if (update := live.update() if came else live.end_after_silence()) is not None:
                 yield update
-            if live.trouble and not told:
-                report(live.trouble)
-            told = bool(live.trouble)
+            trouble = live.trouble
+            if trouble and not is_reported:
+                report(trouble)
+            is_reported = bool(trouble)
         if (update := live.update()) is not None:  # what came while the last one was made
             yield update
-        if eyes.error is not None:
-            raise eyes.error
+        if frames.error is not None:
+            raise frames.error
     finally:
         feed.close()
-        eyes.thread.join(timeout=1.0)
+        frames.thread.join(timeout=1.0)
 
 
-class _Eyes:
+class _FrameThread:
     """The thread that takes the frames."""
 
     def __init__(self, live: LiveRecognizer, feed: Feed):
@@ -52,7 +53,7 @@ class _Eyes:
         self.has_news = threading.Event()
         self.is_over = False
         self.error: Exception | None = None
-        self.thread = threading.Thread(target=self._run, name="rgbflow-eyes", daemon=True)
+        self.thread = threading.Thread(target=self._run, name="rgbflow-frames", daemon=True)
 
     def _run(self) -> None:
         try:

@@ -5,11 +5,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rgbflow.errors import InputError
-from rgbflow.stream import SNIPPET_FRAMES
+from rgbflow.networks.family import Family
+from rgbflow.stream import PLANES, StreamSpec
 
+FRAMES = 16  # of a snippet (Tran et al. 2015, section 3.2)
 WIDTHS = {"c3d": 64, "c3d_half": 32, "c3d_quarter": 16}  # channels of the first convolution; c3d is the published one
 HIDDEN = 64  # neurons of fc6 and fc7 for each channel of the first convolution: 4096 in the published network
-STATISTICS = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)  # mean and std of RGB in 0…1; random weights expect no other
 SMALLEST_INPUT = 32  # pixels; below, the pools leave nothing
 
 
@@ -62,7 +63,7 @@ class C3D(nn.Module):
         Returns:
             (N, HIDDEN · width).
         """
-        x = snippets.unflatten(1, (SNIPPET_FRAMES, -1)).transpose(1, 2)  # (N, planes, 16, H, W)
+        x = snippets.unflatten(1, (FRAMES, -1)).transpose(1, 2)  # (N, planes, 16, H, W)
         x = F.max_pool3d(self.conv1(x).relu(), (1, 2, 2))
         x = F.max_pool3d(self.conv2(x).relu(), 2)
         x = F.max_pool3d(self.conv3b(self.conv3a(x).relu()).relu(), 2)
@@ -75,6 +76,11 @@ class C3D(nn.Module):
     def forward(self, snippets: Tensor) -> Tensor:
         """Class logits (N, K) of snippets, as `embed` takes them."""
         return self.fc8(self.dropout(self.embed(snippets)))
+
+    def logits_and_features(self, snippets: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, K) and features (N, D) of snippets, in evaluation."""
+        features = self.embed(snippets)
+        return self.fc8(features), features
 
     def conv5(self, x: Tensor) -> Tensor:
         """The last two convolutions, (N, 8 · width, 2, H, W) to the same.
@@ -90,3 +96,20 @@ class C3D(nn.Module):
 
 def _convolution(channels: int, out: int) -> nn.Conv3d:
     return nn.Conv3d(channels, out, kernel_size=3, padding=1)
+
+
+def _build(spec: StreamSpec, num_classes: int) -> C3D:
+    return C3D(spec.backbone, PLANES[spec.stream], spec.input_size, num_classes, spec.dropout)
+
+
+FAMILY = Family(
+    build=_build,
+    logits_and_features=C3D.logits_and_features,
+    statistics=lambda backbone: ((0.5,) * 3, (0.5,) * 3),  # random weights expect no other
+    frames=FRAMES,
+    images=FRAMES,
+    memory_format=torch.channels_last_3d,
+    val_snippets=1,
+    # Tran et al. 2015, section 3
+    defaults={"backbone": "c3d", "weights": "none", "input_size": 112, "dropout": 0.5, "freeze_batch_norms": False},
+)

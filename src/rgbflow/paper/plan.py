@@ -15,8 +15,8 @@ from rgbflow.device import choose_device, has_fast_bf16
 from rgbflow.learn.config import Optimizer
 from rgbflow.learn.optimizers import make_optimizer
 from rgbflow.learn.spec import form_of_input
-from rgbflow.learn.stream_training import validation_segments
 from rgbflow.learn.tasks import Evaluating, Training, free_devices
+from rgbflow.networks.families import family_of
 from rgbflow.networks.stream_net import StreamNet
 from rgbflow.origin import describe_machine
 from rgbflow.stream import StreamSpec
@@ -102,7 +102,12 @@ class _Speed:
     weight_bytes: int
 
 
-def make_plan(trainings: Sequence[Training], evaluations: Sequence[Evaluating], device: str = "auto") -> Plan:
+def make_plan(
+    trainings: Sequence[Training],
+    evaluations: Sequence[Evaluating],
+    device: str = "auto",
+    measured_images: int = MEASURED_IMAGES,
+) -> Plan:
     """Estimate what the trainings and evaluations cost, by a few steps with random pixels and, if there are clips, by
     reading some.
 
@@ -110,6 +115,7 @@ def make_plan(trainings: Sequence[Training], evaluations: Sequence[Evaluating], 
         trainings: all of them, done or not.
         evaluations: of their bundles.
         device: where they will run.
+        measured_images: at most so many in a measured step; a GPU is faster with the whole batch.
     """
     speeds: dict[StreamSpec, _Speed] = {}
     snippets = {task.folder: task.snippets for task in evaluations}
@@ -117,7 +123,7 @@ def make_plan(trainings: Sequence[Training], evaluations: Sequence[Evaluating], 
     for task in trainings:
         split, spec = load_split(task.split), form_of_input(task.stream, task.config)
         if spec not in speeds:
-            speeds[spec] = _measure(task, split, spec, choose_device(device))
+            speeds[spec] = _measure(task, split, spec, choose_device(device), measured_images)
         costs.append(_cost(task, split, snippets.get(task.folder, 0), speeds[spec]))
     return Plan(costs, min(len(free_devices(device)), len(trainings)), describe_machine())
 
@@ -126,7 +132,7 @@ def _cost(task: Training, split: Split, test_snippets: int, speed: _Speed) -> Co
     config = task.config
     clips = config.epochs * len(split.train) * config.num_segments
     watched = len(split.val) + (len(split.test) if task.test_curve else 0)
-    forward = config.epochs * watched * validation_segments(config) + len(split.test) * test_snippets
+    forward = config.epochs * watched * family_of(config.algorithm).val_snippets + len(split.test) * test_snippets
     batch = config.batch_size * config.num_segments
     reading = None if speed.read_snippet is None else (clips + forward) * speed.read_snippet / max(1, config.workers)
     return Cost(
@@ -141,13 +147,13 @@ def _cost(task: Training, split: Split, test_snippets: int, speed: _Speed) -> Co
     )
 
 
-def _measure(task: Training, split: Split, spec: StreamSpec, device: torch.device) -> _Speed:
+def _measure(task: Training, split: Split, spec: StreamSpec, device: torch.device, measured_images: int) -> _Speed:
     """Train and look at random pixels; read a few clips."""
     network = StreamNet(spec, len(split.classes))
     network.to(device, memory_format=network.memory_format).train()
     optimizer = make_optimizer(network.parameters(), task.config)
-    images = 1 if spec.algorithm == "two-stream" else spec.stack_length
-    batch = min(task.config.batch_size * task.config.num_segments, MEASURED_IMAGES // images)
+    images = network.family.images
+    batch = min(task.config.batch_size * task.config.num_segments, measured_images // images)
     snippets = torch.randn(batch, 1, spec.channels, spec.input_size, spec.input_size, device=device)
     labels = torch.zeros(batch, dtype=torch.int64, device=device)
     precision = torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_fast_bf16(device))

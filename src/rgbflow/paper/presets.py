@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 from rgbflow.learn.config import RESULT_NEUTRAL, TrainConfig, with_algorithm
-from rgbflow.stream import Algorithm, Stream
+from rgbflow.stream import Stream
 
 # Table I, and below the line what the paper leaves open: docs/paper.md gives the reason for each.
 TABLE_I = TrainConfig(
@@ -27,6 +27,7 @@ TABLE_I = TrainConfig(
     label_smoothing=0.0,
     dropout=0.0,
     gradient_clip=0.0,
+    fusion="average",
 )
 MOTION_BATCH_SIZE = 12
 SHOWN = (
@@ -76,14 +77,14 @@ def table_i(stream: Stream) -> TrainConfig:
     return replace(TABLE_I, batch_size=MOTION_BATCH_SIZE) if stream == "flow" else TABLE_I
 
 
-def scaled(stream: Stream, algorithm: Algorithm, scale: Scale, seed: int) -> TrainConfig:
+def scaled(stream: Stream, algorithm: str, scale: Scale, seed: int) -> TrainConfig:
     """Table I for a network of the paper or one that it compares with, at another scale."""
     base = with_algorithm(table_i(stream), algorithm)
-    is_c3d = algorithm == "c3d"
+    has_own = base.backbone != TABLE_I.backbone  # C3D, whose backbones are no image classifiers
     changes = {
-        "backbone": scale.c3d_backbone if is_c3d else scale.backbone,
-        "weights": None if is_c3d else scale.weights,
-        "input_size": scale.c3d_input_size if is_c3d else scale.input_size,
+        "backbone": scale.c3d_backbone if has_own else scale.backbone,
+        "weights": None if has_own else scale.weights,
+        "input_size": scale.c3d_input_size if has_own else scale.input_size,
         "stack_length": scale.stack_length,
         "epochs": scale.epochs,
         "batch_size": scale.batch_size,
@@ -93,7 +94,7 @@ def scaled(stream: Stream, algorithm: Algorithm, scale: Scale, seed: int) -> Tra
     return replace(base, **given, flip=scale.flip, device=scale.device, workers=scale.workers, seed=seed)
 
 
-def settings_table(scale: Scale, networks: Mapping[str, tuple[Stream, Algorithm]], paper_scale: Scale) -> list[dict]:
+def settings_table(scale: Scale, networks: Mapping[str, tuple[Stream, str]], paper_scale: Scale) -> list[dict]:
     """The settings of each network; a star marks what Table I has otherwise.
 
     Args:

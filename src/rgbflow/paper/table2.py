@@ -20,14 +20,15 @@ from rgbflow.learn.page import PAGE_INCHES, grid, interval_text, page, provenanc
 from rgbflow.learn.runs import Run, clip_hits, mean_by_clip, percent, runs_of, splits_table
 from rgbflow.learn.scores import read_scores
 from rgbflow.learn.tasks import SCORES, Evaluating, Training
+from rgbflow.networks.families import family_of
 from rgbflow.origin import describe_origin
 from rgbflow.paper.presets import Scale, scaled, settings_table
-from rgbflow.stream import STREAMS, Algorithm
+from rgbflow.stream import STREAMS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ALGORITHMS: dict[Algorithm, tuple[str, ...]] = {"two-stream": STREAMS, "c3d": ("rgb",), "lrcn": ("rgb",)}
+ALGORITHMS: dict[str, tuple[str, ...]] = {"two-stream": STREAMS, "c3d": ("rgb",), "lrcn": ("rgb",)}
 SPOKEN = {"ResNet101 only": "rgb alone", "ResNet101 with flow": "flow alone"}  # whichever backbone they have here
 TITLE = "Table II: comparison of algorithms"
 LEAK_NOTE = (
@@ -48,7 +49,7 @@ class PaperRow:
     """
 
     name: str
-    algorithm: Algorithm
+    algorithm: str
     scorer: str
     top1: float
     top5: float | None = None
@@ -192,8 +193,7 @@ def _hours(bundle: Path, row: PaperRow) -> float:
 
 def _network(bundle: Path, row: PaperRow) -> str:
     spec = load_bundle(bundle).streams[_streams(row)[0]]
-    backbone = f"{spec.backbone} + LSTM" if spec.algorithm == "lrcn" else spec.backbone
-    return f"{backbone}, {spec.input_size}×{spec.input_size}"
+    return f"{family_of(spec.algorithm).title.format(spec.backbone)}, {spec.input_size}×{spec.input_size}"
 
 
 def render(table: Table2) -> str:

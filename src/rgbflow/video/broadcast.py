@@ -63,7 +63,7 @@ class Broadcast:
     def packets(self) -> Iterator[av.Packet]:
         """The coded pictures as they come, in any thread; the last one is empty (`size` 0)."""
         newest = time.monotonic()
-        with self._telling():
+        with self._as_video_errors():
             for packet in self._container.demux():  # sound too, so that it can't hide that no pictures come
                 if packet.stream.index == self._stream.index:
                     yield packet
@@ -95,7 +95,7 @@ class Broadcast:
 
     def frames(self, packet: av.Packet) -> Iterator[tuple[np.ndarray, float | None]]:
         """The whole pictures that a packet completes: (H, W, 3) uint8 RGB and the second, None where they have none."""
-        with self._telling():
+        with self._as_video_errors():
             for picture in self._whole_pictures(packet):
                 if self.has_times and picture.pts is None:
                     continue
@@ -104,7 +104,7 @@ class Broadcast:
 
     def pass_over(self, packet: av.Packet) -> int:
         """Decode a packet for the sake of those after it, which costs less; returns how many pictures it completes."""
-        with self._telling():
+        with self._as_video_errors():
             return len(self._whole_pictures(packet))
 
     def jump(self) -> None:
@@ -119,7 +119,7 @@ class Broadcast:
         return [one for one in pictures if not one.is_corrupt]
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _as_video_errors(self) -> Iterator[None]:
         try:
             yield
         except (av.FFmpegError, OSError) as error:

@@ -1,0 +1,340 @@
+"""Lists of clips as people have them: what each line says, in any of the usual forms.
+
+    Archery/v_Archery_g08_c01.avi 3       UCF101's: trainlist01.txt, testlist01.txt, classInd.txt
+    April_09_brush_hair_u_nm_np1_0.avi 1  HMDB51's: brush_hair_test_split1.txt; 1 is train, 2 test, 0 neither
+    label,youtube_id,time_start,...       Kinetics': a table whose header names its columns
+    78687;Holding something               Something-Something's: a table, or .json
+    any path.mp4 wave anna                path, class (a name or a number) and perhaps the group
+
+Nothing is opened but the lists; `rgbflow.data.matching` finds their clips.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from rgbflow.data.layouts import VIDEO_ENDINGS, list_visible, without_ending
+from rgbflow.errors import InputError
+
+Part = Literal["train", "val", "test"]
+PARTS: tuple[Part, ...] = ("train", "val", "test")
+LIST_ENDINGS = frozenset({".txt", ".csv", ".tsv", ".json"})
+CLASS_INDEX = "classind.txt"
+HMDB51_FOLDER = "testTrainMulti_7030_splits"
+
+# What a header may call a column; of several in one header the first counts.
+_COLUMNS = {
+    "path": ("path", "video_path", "clip_path", "file", "filename", "video", "clip", "video_name", "clip_name", "id"),
+    "label": ("template", "label", "class", "action", "category", "class_name", "label_name"),
+    "group": ("group", "source", "person", "subject", "actor", "scene"),
+    "part": ("part", "split", "subset", "partition", "set"),
+}
+_PART_WORDS: dict[str, Part] = {
+    "training": "train",
+    "validate": "val",
+    "validation": "val",
+    "valid": "val",
+    "dev": "val",
+}
+_HMDB51_PARTS: dict[str, Part | None] = {"0": None, "1": "train", "2": "test"}
+_HMDB51_FILE = re.compile(r"(.+)_test_split([0-9]+)")
+_HMDB51_NAME = re.compile(r"_[fhul]_(?:cm|nm)_np[0-9]+_(?:ba|fr|le|ri)_(?:bad|med|goo)_[0-9]+$")
+_ENDINGS = "|".join(re.escape(ending) for ending in sorted(VIDEO_ENDINGS))
+_UP_TO_VIDEO = re.compile(rf"(.+?(?:{_ENDINGS}))(?:\s+(.*))?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class ListedClip:
+    """What a list says of a clip.
+
+    Attributes:
+        path: as the list writes it, with "/" between folders; its ending may be missing.
+        place: of the line, for messages.
+        label: its class; a number where no classInd.txt names it; None where the line does not tell.
+        group: the source it was cut from; None where the line does not tell.
+        part: None where neither line nor file name tells.
+        names: what its file may be called, without folder and ending, the likeliest first.
+    """
+
+    path: str
+    place: str
+    label: str | None = None
+    group: str | None = None
+    part: Part | None = None
+    names: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder that it lies in; empty where the path has none."""
+        return self.path.rpartition("/")[0].rpartition("/")[2]
+
+
+def read_listed(
+    paths: Iterable[str | Path], number: int | None = None, classes: Collection[str] = ()
+) -> list[ListedClip]:
+    """Read lists of any form.
+
+    Args:
+        paths: lists, and folders of lists; a classInd.txt among them or beside them names the classes' numbers.
+        number: of folders with several splits, such as trainlist01.txt and trainlist02.txt, which is read; the first
+            if None.
+        classes: known names, so that one of several words is told from a class and a group.
+
+    Raises:
+        InputError: if a list can't be read, has no clip, or has a line of no such form.
+    """
+    clips = []
+    for path in (file for given in map(Path, paths) for file in _files(given, number)):
+        if path.name.lower() == CLASS_INDEX:
+            continue
+        by_number = _read_class_index(path.parent)
+        found = parse_list(_read_text(path), path.name, {*classes, *by_number.values()})
+        if not found:
+            raise InputError(f"list {path} names no clip: leave it out, or give the right file")
+        clips += [_with_class_name(clip, by_number) for clip in found]
+    if not clips:
+        raise InputError("lists name no clip: give files such as trainlist01.txt, or the folder that holds them")
+    return clips
+
+
+def parse_list(text: str, file: str, classes: Collection[str] = ()) -> list[ListedClip]:
+    """Parse a list of any form; empty lines, and those that begin with # and a space, are passed over.
+
+    Args:
+        text: the whole of it.
+        file: its name, which may tell the part (train..., val..., test...) and the form.
+        classes: as `read_listed`.
+
+    Raises:
+        InputError: if a line has no such form.
+
+    >>> [(clip.path, clip.label, clip.part) for clip in parse_list("Archery/v_Archery_g08_c01.avi 3", "train.txt")]
+    [('Archery/v_Archery_g08_c01.avi', '3', 'train')]
+    """
+    lines = [(f"list {file}, line {number}", line.strip()) for number, line in enumerate(text.splitlines(), start=1)]
+    lines = [(place, line) for place, line in lines if line and line.split()[0] != "#"]  # HMDB51 has a clip #20_...
+    hmdb51 = _HMDB51_FILE.fullmatch(Path(file).stem)
+    if file.lower().endswith(".json"):
+        clips = _from_rows(_json_rows(text, file))
+    elif hmdb51:
+        clips = [clip for place, line in lines for clip in _parse_hmdb51(line, hmdb51[1], place)]
+    else:
+        clips = _parse_lines(lines, classes)
+    return [clip if clip.part or hmdb51 else replace(clip, part=part_of_name(file)) for clip in clips]
+
+
+def part_of_name(file: str) -> Part | None:
+    """The part that a list's file name tells; None where it tells none, or several.
+
+    >>> part_of_name("ucf101_val_split_1.txt"), part_of_name("trainlist01.txt"), part_of_name("mine.csv")
+    ('val', 'train', None)
+    """
+    words = re.findall("[a-z]+", Path(file).stem.lower())
+    told = {part for word in words for part in PARTS if word.startswith(part)}
+    return told.pop() if len(told) == 1 else None
+
+
+def _files(path: Path, number: int | None) -> list[Path]:
+    """The lists of one split in a folder; a file is itself."""
+    if not path.is_dir():
+        return [path]
+    if (path / HMDB51_FOLDER).is_dir():
+        path = path / HMDB51_FOLDER
+    files = [file for file in list_visible(path) if file.suffix.lower() in LIST_ENDINGS and file.is_file()]
+    numbers = {file: _number_of(file) for file in files if _HMDB51_FILE.fullmatch(file.stem) or part_of_name(file.name)}
+    if not numbers:
+        raise InputError(f"lists {path} has no file named train..., val... or test...: name the lists themselves")
+    there = sorted({one for one in numbers.values() if one})
+    if number is not None and number not in there:
+        found = ", ".join(map(str, there)) or "no numbers"
+        raise InputError(f"--list-number {number} is none of those in {path}, which has {found}: choose another")
+    wanted = there[0] if there and number is None else number
+    return [file for file, one in numbers.items() if one in (None, wanted)]
+
+
+def _number_of(file: Path) -> int | None:
+    match = re.search("(?:split|list)_?([0-9]+)|([0-9]+)$", file.stem)
+    return int(match[1] or match[2]) if match else None
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"list {path} is not UTF-8 text: save it as UTF-8") from None
+    except OSError as error:
+        raise InputError(f"list {path} cannot be read ({error.strerror}): check its name") from None
+
+
+def _read_class_index(folder: Path) -> dict[str, str]:
+    """From a class's number, as written, to its name; empty where the folder has no classInd.txt."""
+    files = [file for file in list_visible(folder) if file.name.lower() == CLASS_INDEX]
+    pairs = [line.split(None, 1) for file in files for line in _read_text(file).splitlines() if line.strip()]
+    for pair in pairs:
+        if len(pair) < 2 or not pair[0].isdigit():
+            raise InputError(f"{files[0]} has the line {' '.join(pair)[:60]!r}: write a number and the class's name")
+    return {number: name.strip() for number, name in pairs}
+
+
+def _with_class_name(clip: ListedClip, by_number: Mapping[str, str]) -> ListedClip:
+    if not by_number or clip.label is None or not clip.label.isdigit():
+        return clip
+    if clip.label not in by_number:
+        first, last = next(iter(by_number)), next(reversed(by_number))
+        raise InputError(f"{clip.place}: class {clip.label} is not in classInd.txt, which has {first} to {last}")
+    return replace(clip, label=by_number[clip.label])
+
+
+def _clip(path: str, place: str, **told: str | None) -> ListedClip:
+    path = path.strip().replace("\\", "/").removeprefix("./").rstrip("/")
+    name = without_ending(path.rpartition("/")[2])
+    if not name:
+        raise InputError(f"{place} names no clip: write its path first")
+    return ListedClip(path, place, names=(name,), **told)
+
+
+def _parse_hmdb51(line: str, label: str, place: str) -> Iterator[ListedClip]:
+    name, number = [*line.rsplit(None, 1), ""][:2]
+    if number not in _HMDB51_PARTS:
+        raise InputError(
+            f"{place} ({line[:60]!r}): write the clip's file name, then 1 (train), 2 (test) or 0 (neither)"
+        )
+    part = _HMDB51_PARTS[number]
+    if part:
+        clip = _clip(name, place, label=label, part=part)
+        yield replace(clip, group=hmdb51_group(clip.names[0], label))
+
+
+def hmdb51_group(stem: str, label: str) -> str | None:
+    """The source video that stands in a clip's HMDB51 name; None for any other name.
+
+    >>> hmdb51_group("April_09_brush_hair_u_nm_np1_ba_goo_0", "brush_hair")
+    'brush_hair:April_09'
+    """
+    source, told, _ = stem.partition(f"_{label}_")  # its first place: rather two sources in a group than one in two
+    return f"{label}:{source}" if told and _HMDB51_NAME.search(stem) else None
+
+
+def _parse_lines(lines: Sequence[tuple[str, str]], classes: Collection[str]) -> list[ListedClip]:
+    """Lines whose columns a tab, ; or , divides, or spaces (a path may have some too); the first may be a header."""
+    delimiter = next((one for one in "\t;," if lines and all(one in line for _, line in lines)), None)
+    if delimiter is None:
+        header = _header(lines[0][1].split()) if lines else ()
+        if not header:
+            return [_parse_words(line, place, classes) for place, line in lines]
+        return _from_rows(_under(header, line.rsplit(None, len(header) - 1), place) for place, line in lines[1:])
+    rows = [(place, _cells(line, delimiter, place)) for place, line in lines]
+    header = _header(rows[0][1])
+    if not header:
+        return [_from_cells(cells, place) for place, cells in rows]
+    return _from_rows((_under(header, cells, place) for place, cells in rows[1:]))
+
+
+def _cells(line: str, delimiter: str, place: str) -> list[str]:
+    try:
+        (cells,) = csv.reader([line], delimiter=delimiter, skipinitialspace=True, strict=True)
+    except csv.Error as error:
+        raise InputError(f"{place} ({line[:60]!r}) is no line of a table ({error}): check its quotes") from None
+    return [cell.strip() for cell in cells]
+
+
+def _under(header: Sequence[str], cells: Sequence[str], place: str) -> tuple[str, dict[str, str]]:
+    """A row by the names of its columns."""
+    if len(cells) != len(header):
+        raise InputError(f"{place} has {len(cells)} columns, the header {len(header)}: complete it, or quote its cells")
+    return place, dict(zip(header, cells, strict=True))
+
+
+def _header(fields: Sequence[str]) -> Sequence[str]:
+    """The columns' names, lower case, if the line is a header: one for the path and one for something else."""
+    names = [field.lower() for field in fields]
+    is_path = [name in (*_COLUMNS["path"], "youtube_id") for name in names]
+    is_other = [any(name in _COLUMNS[kind] for kind in ("label", "group", "part")) for name in names]
+    return names if any(is_path) and any(is_other) else ()
+
+
+def _from_rows(rows: Iterable[tuple[str, Mapping[str, str]]]) -> list[ListedClip]:
+    """Clips of rows whose columns have names, in lower case."""
+    return [_from_kinetics(row, place) if "youtube_id" in row else _from_row(row, place) for place, row in rows]
+
+
+def _from_row(row: Mapping[str, str], place: str) -> ListedClip:
+    told = {
+        kind: next((str(row[name]) for name in names if row.get(name) not in (None, "")), None)
+        for kind, names in _COLUMNS.items()
+    }
+    if told["path"] is None:
+        raise InputError(f"{place} names no clip: give it one of the columns {', '.join(_COLUMNS['path'])}")
+    label = told["label"].replace("[", "").replace("]", "") if told["label"] else None  # of templates
+    return _clip(told["path"], place, label=label, group=told["group"], part=_part(told["part"], place))
+
+
+def _from_kinetics(row: Mapping[str, str], place: str) -> ListedClip:
+    """Files are called ID_000010_000020, ID_10_20 or ID; clips of one video are a group."""
+    video, start, end = (row.get(name) or "" for name in ("youtube_id", "time_start", "time_end"))
+    clip = _clip(video, place, label=row.get("label") or None, group=video, part=_part(row.get("split"), place))
+    try:
+        first, last = (int(float(time)) for time in (start, end))
+    except ValueError:
+        raise InputError(f"{place}: time_start ({start}) and time_end ({end}) must be seconds: correct them") from None
+    return replace(clip, names=(f"{video}_{first:06}_{last:06}", f"{video}_{first}_{last}", video))
+
+
+def _part(word: str | None, place: str) -> Part | None:
+    if not word:
+        return None
+    part = _PART_WORDS.get(word.lower(), word.lower())
+    if part not in PARTS:
+        raise InputError(f"{place}: part {word!r} is unknown: write train, val or test")
+    return part
+
+
+def _from_cells(cells: Sequence[str], place: str) -> ListedClip:
+    """Path, class and perhaps group, in columns without names."""
+    if len(cells) > 3:
+        raise InputError(f"{place} has {len(cells)} columns: name them in a header line, such as path,label,group")
+    path, label, group = [*cells, "", ""][:3]
+    return _clip(path, place, label=label or None, group=group or None)
+
+
+def _parse_words(line: str, place: str, classes: Collection[str]) -> ListedClip:
+    """A path, which may have spaces, then perhaps its class, then perhaps its group."""
+    match = _UP_TO_VIDEO.fullmatch(line)
+    path, rest = match.groups() if match else _without_video_ending(line)
+    words = (rest or "").split()
+    if len(words) < 2 or rest in classes:
+        return _clip(path, place, label=rest or None)
+    first, second = words[0], " ".join(words[1:])
+    in_doubt = first.isdigit() and second.isdigit()  # class and group, or number of frames and class
+    if len(words) > 2 or in_doubt or not (first.isdigit() or first in classes):
+        raise InputError(
+            f"{place} ({line[:60]!r}) has {len(words)} words after the path: divide path, class and group by tabs, or "
+            "name the columns in a first line, such as path label group"
+        )
+    return _clip(path, place, label=first, group=second)
+
+
+def _without_video_ending(line: str) -> tuple[str, str | None]:
+    """Path and class where no ending of a video tells where the path ends; of `folder frames class` without frames."""
+    words = line.rsplit(None, 2)
+    if len(words) == 3 and words[1].isdigit() and words[2].isdigit():
+        return words[0], words[2]
+    path, _, label = line.rpartition(" ")
+    return (path, label) if path else (label, None)
+
+
+def _json_rows(text: str, file: str) -> list[tuple[str, dict[str, str]]]:
+    try:
+        rows = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"list {file} is not JSON ({error}): give the right file") from None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise InputError(f'list {file} is no list of clips: write [{{"id": "1", "label": "wave"}}, ...]')
+    return [
+        (f"list {file}, clip {number}", {name.lower(): value for name, value in row.items()})
+        for number, row in enumerate(rows, start=1)
+    ]

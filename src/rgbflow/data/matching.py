@@ -1,0 +1,193 @@
+"""What lists name, found: among the clips of a data set, or among video files."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from rgbflow.data.layouts import SourceClip, is_video, list_visible, match_groups, ucf101_group, without_ending
+from rgbflow.data.lists import ListedClip, read_listed
+from rgbflow.errors import InputError
+
+SHOWN = 3  # clips that a note names
+
+
+@dataclass(frozen=True)
+class Matched:
+    """What lists say of the clips of a data set.
+
+    Attributes:
+        found: from a clip's name to what the lists say of it.
+        missing: what the lists name and the data set has not.
+        repeated: lines that name a clip again, with the same part and class.
+    """
+
+    found: dict[str, ListedClip]
+    missing: list[ListedClip]
+    repeated: int
+
+
+def match_lists(listed: Sequence[ListedClip], labels: Mapping[str, str]) -> Matched:
+    """Find the clips of lists in a data set, by file name, and by class where two have one name.
+
+    Lists may call classes otherwise (by numbers, with spaces) as long as each name stands for one class of the data.
+
+    Args:
+        listed: of all lists.
+        labels: from each clip's name, "<Class>/<file name without its ending>", to its class.
+
+    Raises:
+        InputError: if a line may mean two clips, a clip is in two parts, or its class is another than in the data.
+    """
+    by_stem: dict[str, list[str]] = defaultdict(list)
+    for name in labels:
+        by_stem[name.rpartition("/")[2]].append(name)
+    found, missing, repeated = {}, [], 0
+    for clip in listed:
+        name = _only_one(clip, next((by_stem[one] for one in clip.names if one in by_stem), []), labels)
+        if name is None:
+            missing.append(clip)
+        elif name in found:
+            _check_same(found[name], clip)
+            repeated += 1
+        else:
+            found[name] = clip
+    _check_classes(found, labels)
+    return Matched(found, missing, repeated)
+
+
+def _only_one(clip: ListedClip, names: Sequence[str], labels: Mapping[str, str]) -> str | None:
+    if len(names) > 1:
+        names = [name for name in names if labels[name] in (clip.label, clip.folder)] or names
+    if len(names) > 1:
+        raise InputError(f"{clip.place}: {clip.path} may be {names[0]} or {names[1]}: write its class's folder too")
+    return names[0] if names else None
+
+
+def _check_same(one: ListedClip, other: ListedClip) -> None:
+    if one.part != other.part:
+        places = f"{one.part} ({one.place}) and {other.part} ({other.place})"
+        raise InputError(f"{other.path} is in two parts, {places}: remove one of the lines")
+    if one.label and other.label and one.label != other.label:
+        raise InputError(f"{other.place}: {other.path} is of class {other.label}, in {one.place} {one.label}: keep one")
+
+
+def _check_classes(found: Mapping[str, ListedClip], labels: Mapping[str, str]) -> None:
+    """Refuse a clip whose class is not that of the others which the list, or the data, calls alike."""
+    pairs = {name: (clip.label, labels[name]) for name, clip in found.items() if clip.label is not None}
+    counts = Counter(pairs.values())
+    for side in (0, 1):
+        usual = {}
+        for pair, _ in sorted(counts.items(), key=lambda item: (item[1], item[0][0] == item[0][1])):
+            usual[pair[side]] = pair  # the most frequent is the last
+        for name, pair in pairs.items():
+            if usual[pair[side]] != pair:
+                clip, (listed, own), (one, other) = found[name], pair, usual[pair[side]]
+                raise InputError(
+                    f"{clip.place}: {clip.path} is of class {listed}, but of {own} in the data, while others of {one} "
+                    f"are of {other}: correct the line, or move the clip"
+                )
+
+
+def note_clips(words: str, names: Sequence[str]) -> str:
+    """A sentence about clips that names some of them; {} in the words is their number."""
+    more = ", ..." if len(names) > SHOWN else ""
+    return f"{words.format(len(names))}, such as {', '.join(names[:SHOWN])}{more}."
+
+
+def listed_sources(
+    lists: Sequence[Path], root: Path | None = None, groups: Mapping[str, str] | None = None
+) -> tuple[list[SourceClip], list[str]]:
+    """The videos that lists name.
+
+    Args:
+        lists: files of any form that `read_listed` knows.
+        root: what their paths are relative to; None takes each list's own folder.
+        groups: from a clip to its group, as `layouts.read_groups` gives it; it may name other clips too.
+
+    Returns:
+        The clips whose files are there, sorted by name, and the paths of those whose files are not.
+
+    Raises:
+        InputError: if a list can't be read, no video is there, or a clip has no class, two classes, or another's name.
+    """
+    read = [(root or file.parent, read_listed([file])) for file in lists]
+    listed = _with_folder_names([clip for _, clips in read for clip in clips])
+    roots = [folder for folder, clips in read for _ in clips]
+    videos_in = cache(_videos_in)
+    found = [_find_video(clip, folder, videos_in) for clip, folder in zip(listed, roots, strict=True)]
+    missing = list(dict.fromkeys(clip.path for clip, path in zip(listed, found, strict=True) if path is None))
+    if not any(found):
+        raise InputError(f"no video of the lists is in {roots[0]}, not {missing[0]} either: pass --root FOLDER")
+    clips: dict[str, SourceClip] = {}
+    written: dict[str, str] = {}
+    for clip, path in zip(listed, found, strict=True):
+        if path:
+            source = _source(clip, path)
+            _check_new(clips.setdefault(source.name, source), source, clip)
+            written[source.name] = without_ending(clip.path)
+    _check_once(list(clips.values()))
+    given = _given_groups(groups or {}, clips, written)
+    return [replace(clip, group=given.get(name, clip.group)) for name, clip in sorted(clips.items())], missing
+
+
+def _given_groups(
+    groups: Mapping[str, str], clips: Mapping[str, SourceClip], written: Mapping[str, str]
+) -> dict[str, str]:
+    """Groups of a table that writes clips with their class, or as the lists do: with the folder they lie in."""
+    by_class = match_groups(groups, {name: clip.path for name, clip in clips.items()}, may_name_others=True)
+    by_list = match_groups(groups, {written[name]: clip.path for name, clip in clips.items()}, may_name_others=True)
+    return {name: by_list[path] for name, path in written.items() if path in by_list} | by_class
+
+
+def _with_folder_names(listed: Sequence[ListedClip]) -> list[ListedClip]:
+    """Classes that are only numbers get the name of their folder, where each number has a folder of its own."""
+    pairs = {(clip.label, clip.folder) for clip in listed if clip.label and clip.label.isdigit()}
+    numbers, folders = ({pair[side] for pair in pairs} for side in (0, 1))
+    if "" in folders or not len(numbers) == len(folders) == len(pairs):
+        return list(listed)
+    names = dict(pairs)
+    return [replace(clip, label=names.get(clip.label, clip.label)) for clip in listed]
+
+
+def _find_video(clip: ListedClip, root: Path, videos_in: Callable[[Path], dict[str, Path]]) -> Path | None:
+    """Its file: at its path or in its class's folder, with the ending that is written or any other of a video."""
+    at = root / clip.path
+    if is_video(at):
+        return at
+    label = clip.label or ""
+    folders = dict.fromkeys((at.parent, at.parent / label, at.parent / label.replace(" ", "_")))
+    there = (videos_in(folder).get(name) for folder in folders for name in clip.names)
+    return next(filter(None, there), None)
+
+
+def _videos_in(folder: Path) -> dict[str, Path]:
+    """From file names without ending to the videos of a folder; empty where there is no such folder."""
+    return (
+        {without_ending(path.name): path for path in list_visible(folder) if is_video(path)} if folder.is_dir() else {}
+    )
+
+
+def _source(clip: ListedClip, path: Path) -> SourceClip:
+    stem = without_ending(path.name)
+    from_name = ucf101_group(stem)
+    label = clip.label or clip.folder or (from_name.split("_")[1] if from_name else "")
+    if not label or "/" in label or "\\" in label or label.startswith("."):
+        wrong = f"class {label!r} can't be a folder's name" if label else f"{clip.path} has no class"
+        raise InputError(f"{clip.place}: {wrong}: write the class after the path, or lay the clip into its folder")
+    name = f"{label}/{path.stem}"
+    return SourceClip(name, label, clip.group or from_name or name, path)
+
+
+def _check_new(one: SourceClip, other: SourceClip, clip: ListedClip) -> None:
+    if one.path != other.path:
+        raise InputError(f"{clip.place}: {one.path} and {other.path} would both be clip {one.name}: rename one")
+
+
+def _check_once(clips: Sequence[SourceClip]) -> None:
+    by_path: dict[Path, SourceClip] = {}
+    for clip in clips:
+        one = by_path.setdefault(clip.path, clip)
+        if one != clip:
+            raise InputError(f"{clip.path} is of class {one.label} and of class {clip.label}: keep one of its lines")

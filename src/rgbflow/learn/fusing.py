@@ -1,0 +1,105 @@
+"""The streams of score files fused: as they are, or by numbers that were fitted without the clip's group."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from rgbflow.data.layouts import match_groups, ucf101_group, without_ending
+from rgbflow.errors import InputError
+from rgbflow.fusion import UNFITTED, Fusion, Method
+from rgbflow.learn.calibrate import FEWEST_CLIPS, ScoredClips, cross_validated, fit
+from rgbflow.learn.comparison import Compared, compare
+from rgbflow.learn.metrics import Figures, measure
+
+
+@dataclass(frozen=True)
+class FusedClips:
+    """What the streams say together of N clips.
+
+    Attributes:
+        scores: (N, K) float64 probabilities; after a fit, each row by numbers that were fitted without its group.
+        fusion: what made them; after a fit, the one fitted on all of these clips, for the use with others.
+        figures: of each stream and "fused"; empty without labels.
+        compared: the average as it is, then this fusion, on these clips; empty without labels, or if it is the average.
+    """
+
+    scores: np.ndarray
+    fusion: Fusion
+    figures: Mapping[str, Figures] = field(default_factory=dict)
+    compared: tuple[Compared, ...] = ()
+
+
+def fuse_clips(
+    streams: Mapping[str, np.ndarray],
+    names: Sequence[str],
+    labels: np.ndarray | None,
+    groups: np.ndarray,
+    method: Method,
+    with_fit: bool = False,
+) -> FusedClips:
+    """Fuse the streams, and measure them where there are labels.
+
+    Args:
+        streams: of each (N, K) probabilities.
+        names: of the N clips.
+        labels: (N,) integers; None where they are not known.
+        groups: (N,) names.
+        method: without a fit, average or product.
+        with_fit: fit the method and a temperature to the labels, cross-validated by group.
+
+    Raises:
+        InputError: if a method or a fit needs what is not there.
+    """
+    _check(streams, labels, groups, method, with_fit)
+    if labels is None:
+        return FusedClips(Fusion(method).fuse(streams), Fusion(method))
+    figures = {name: measure(scores, labels) for name, scores in streams.items()}  # refuses wrong labels
+    clips, name = ScoredClips(streams, labels, groups), f"{method}, fitted" if with_fit else method
+    fusion = fit(method, clips) if with_fit else Fusion(method)
+    scores = cross_validated(partial(fit, method), clips) if with_fit else fusion.fuse(streams)
+    figures["fused"] = measure(scores, labels)
+    if fusion == Fusion():
+        return FusedClips(scores, fusion, figures)
+    beside = {"average, not fitted": Fusion().fuse(streams), name: scores}
+    return FusedClips(scores, fusion, figures, tuple(compare(beside, labels, dict(zip(names, groups, strict=True)))))
+
+
+def _check(
+    streams: Mapping[str, np.ndarray], labels: np.ndarray | None, groups: np.ndarray, method: Method, with_fit: bool
+) -> None:
+    if not with_fit and method not in UNFITTED:
+        raise InputError(f"--method {method} has numbers to fit: add --fit, or choose {' or '.join(UNFITTED)}")
+    if not with_fit:
+        return
+    if labels is None:
+        raise InputError("--fit needs labels, the score files have none: leave it out, or add `labels` (N)")
+    num_groups = len(set(groups))
+    if len(labels) < FEWEST_CLIPS or num_groups < 2:
+        raise InputError(
+            f"--fit needs {FEWEST_CLIPS} clips of 2 groups, but there are {len(labels)} of {num_groups}: leave it out"
+        )
+    if len(streams) == 1 and method != "average":
+        raise InputError(f"--fit of {method} needs two streams, the files have one: use --method average")
+
+
+def clip_groups(names: Sequence[str], table: Mapping[str, str] | None = None) -> np.ndarray:
+    """The group of each clip: the table's, else the one in its UCF101 name (v_Class_gNN_cNN), else its own name.
+
+    Args:
+        names: of the clips, with or without class folder and ending.
+        table: as `rgbflow.data.layouts.read_groups` gives it; it may name other clips too.
+
+    Raises:
+        InputError: if there is a table and it lacks clips, or may mean two clips by one line.
+    """
+    paths = {name: PurePosixPath(without_ending(name)) for name in names}
+    bare = {without_ending(clip): group for clip, group in (table or {}).items()}
+    by_path = match_groups(bare, {str(path): path for path in paths.values()}, may_name_others=True)
+    given = {name: by_path[str(path)] for name, path in paths.items() if str(path) in by_path}
+    missing = [name for name in names if name not in given]
+    if table and missing:
+        raise InputError(f"the groups lack {len(missing)} of {len(names)} clips, such as {missing[0]}: add their lines")
+    return np.array([given.get(name) or ucf101_group(path.name) or name for name, path in paths.items()])

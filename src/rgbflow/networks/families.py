@@ -1,0 +1,39 @@
+"""The table of all families of networks, by the names that `--algorithm` takes."""
+
+from rgbflow.errors import InputError
+from rgbflow.networks import c3d, image, lrcn
+from rgbflow.networks.family import Family
+from rgbflow.stream import StreamSpec
+
+FAMILIES: dict[str, Family] = {
+    "two-stream": image.FAMILY,
+    "c3d": c3d.FAMILY,
+    "lrcn": lrcn.FAMILY,
+}
+
+
+def family_of(algorithm: str) -> Family:
+    """The family of a name.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if algorithm not in FAMILIES:
+        raise InputError(f"algorithm {algorithm!r} is unknown to this rgbflow: use one of {', '.join(FAMILIES)}")
+    return FAMILIES[algorithm]
+
+
+def check_form(spec: StreamSpec) -> None:
+    """Check that a stream's snippets have the form that its family reads.
+
+    Raises:
+        InputError: if there is no such family, or the length or the stride of the snippets is another.
+    """
+    family = family_of(spec.algorithm)
+    length = family.frames or (1 if spec.stream == "rgb" else spec.stack_length)
+    for name, found, wanted in (
+        ("stack_length", spec.stack_length, length),
+        ("stride", spec.stride, family.stride),
+    ):
+        if found != wanted:
+            raise InputError(f"{name} ({found}) must be {wanted} for {spec.stream} of {spec.algorithm}: train it anew")

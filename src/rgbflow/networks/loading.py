@@ -1,0 +1,180 @@
+"""The engine of a bundle: the candidates, those whose scores agree with the weights, the fastest of them."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from rgbflow.bundle import Bundle, weights_file
+from rgbflow.device import choose_device
+from rgbflow.errors import InputError, first_line
+from rgbflow.fusion import probabilities
+from rgbflow.networks.engine import Engine
+from rgbflow.networks.families import check_form
+from rgbflow.networks.onnx_engine import OnnxEngine
+from rgbflow.networks.openvino_engine import OpenVinoEngine
+from rgbflow.networks.stream_net import StreamNet
+from rgbflow.networks.torch_engine import TorchEngine, load_networks
+from rgbflow.stream import EngineName, EnginePrecision, Stream
+
+EXPORTED = {"openvino": OpenVinoEngine, "onnx": OnnxEngine}
+# How far a score may be from that of torch in fp32, by what the engine computes in.
+TOLERANCES = {"fp32": 1e-4, "fp16": 0.02, "bf16": 0.02, "int8": 0.15}
+
+
+def load_engine(
+    folder: Path,
+    bundle: Bundle,
+    device: str = "auto",
+    engine: EngineName = "auto",
+    report: Callable[[str], None] = lambda line: None,
+    precision: EnginePrecision = "auto",
+) -> Engine:
+    """The engine of a bundle.
+
+    Exported files are believed only if their scores agree with torch's, where the weights are there to ask it.
+
+    Args:
+        folder: of the bundle.
+        bundle: what its record says.
+        device: "auto", or a torch device name; exported files run on the CPU.
+        engine: "auto" takes the fastest of torch, where the weights are there, and of OpenVINO and ONNX Runtime, where
+            they are installed and their files lie in the folder and agree; beside a GPU it takes torch.
+        report: gets a line for each engine that "auto" passed by though its files are there.
+        precision: "auto" takes the fastest that the engine has; with 8-bit integers in its files, those.
+
+    Raises:
+        InputError: if the engine asked for can't be used, or none can.
+    """
+    for spec in bundle.streams.values():
+        check_form(spec)
+    names = _candidates(folder, bundle, device, engine)
+    has_to_load = "torch" in names or _has_weights(folder, bundle)
+    networks = load_networks(folder, bundle) if has_to_load else {}
+    open_one = partial(_open, folder, bundle, networks, device, precision)
+    if engine != "auto":
+        return open_one(engine)
+    return _fastest(_agreeing(folder, names, open_one, report), bundle)
+
+
+def _candidates(folder: Path, bundle: Bundle, device: str, engine: EngineName) -> list[EngineName]:
+    """The engines to try: the one asked for, or for "auto" all whose files or weights the folder holds."""
+    runs_on_cpu = choose_device(device).type == "cpu"
+    if engine in EXPORTED and device not in ("auto", "cpu"):
+        raise InputError(f"--engine {engine} runs on the CPU, not on {device}: leave --device out, or pass torch")
+    exported = [name for name in EXPORTED if _is_exported(folder, bundle, name)]
+    has_weights = _has_weights(folder, bundle)
+    if engine in EXPORTED:
+        if engine not in exported:
+            makes = f"`rgbflow export {folder} --to {engine}` makes them"
+            remedy = (
+                makes if has_weights or not exported else f"pass --engine {exported[0]}, or export from the weights"
+            )
+            raise InputError(f"{folder} holds no files for {engine}: {remedy}")
+        return [engine]
+    names = exported if engine == "auto" and runs_on_cpu else []
+    if exported and not names and not has_weights:
+        raise InputError(
+            f"{folder} holds no weights for torch, only files for {exported[0]}: use the bundle that they were "
+            f"exported from, or to label or evaluate clips --engine {exported[0]}"
+        )
+    return [*names, "torch"] if has_weights or not names else names
+
+
+def _agreeing(
+    folder: Path, names: list[EngineName], open_one: Callable[[EngineName], Engine], report: Callable[[str], None]
+) -> list[Engine]:
+    """Those of the candidates that can be used; the others are reported.
+
+    Raises:
+        InputError: if there are none.
+    """
+    engines, refused = [], ""
+    for name in names:
+        try:
+            engines.append(open_one(name))
+        except InputError as error:
+            refused = str(error)
+            report(refused)
+    if not engines:
+        raise InputError(f"{folder} holds no weights for torch, and {refused}")
+    return engines
+
+
+def _fastest(engines: list[Engine], bundle: Bundle) -> Engine:
+    return min(engines, key=lambda one: update_seconds(one, bundle)) if len(engines) > 1 else engines[0]
+
+
+def _has_weights(folder: Path, bundle: Bundle) -> bool:
+    return all(weights_file(folder, stream).is_file() for stream in bundle.streams)
+
+
+def _is_exported(folder: Path, bundle: Bundle, name: str) -> bool:
+    return all((folder / f"{stream}{EXPORTED[name].suffix}").is_file() for stream in bundle.streams)
+
+
+def _open(
+    folder: Path,
+    bundle: Bundle,
+    networks: dict[Stream, StreamNet],
+    device: str,
+    precision: EnginePrecision,
+    name: EngineName,
+) -> Engine:
+    """An engine whose scores agree with those of the networks, if there are any.
+
+    Raises:
+        InputError: if its library is missing, a file is damaged, it has no such precision, or the scores differ.
+    """
+    if name == "torch":
+        return TorchEngine(bundle.streams, networks, device, precision)
+    engine = _open_files(name, folder, bundle, precision)
+    tolerance = max(TOLERANCES[one] for one in engine.name.split()[1].split("/"))
+    found = difference(engine, TorchEngine(bundle.streams, networks, "cpu", "fp32"), bundle) if networks else 0
+    if not found <= tolerance:  # nor if it is no number
+        raise InputError(
+            f"{engine.name} is not used: its scores differ from those of the weights by up to {found:.2g}, more than "
+            f"{tolerance:g}: `rgbflow export` makes its files again"
+        )
+    return engine
+
+
+def _open_files(name: EngineName, folder: Path, bundle: Bundle, precision: EnginePrecision) -> Engine:
+    try:
+        return EXPORTED[name](folder, bundle, precision)
+    except InputError:
+        raise
+    except ImportError as error:
+        raise InputError(f"{name} is not installed: pip install 'rgbflow[{name}]', or use torch") from error
+    except Exception as error:  # each runtime has its own
+        raise InputError(
+            f"the files for {name} in {folder} can't be read ({first_line(error)}): export the bundle again"
+        ) from error
+
+
+def difference(one: Engine, other: Engine, bundle: Bundle) -> float:
+    """The largest difference of two engines' scores on snippets of smooth noise; not a number if a score is none."""
+    snippets = {stream: _smooth_noise(bundle, stream, 2) for stream in bundle.streams}
+    found, expected = (engine.answers(snippets) for engine in (one, other))
+    apart = [probabilities(found[stream].logits) - probabilities(expected[stream].logits) for stream in snippets]
+    return float(np.max([np.abs(values).max() for values in apart]))
+
+
+def update_seconds(engine: Engine, bundle: Bundle) -> float:
+    """How long an engine takes for one snippet of every stream: the best of three, after a first one."""
+    snippets, seconds = {stream: _smooth_noise(bundle, stream, 1) for stream in bundle.streams}, []
+    for _ in range(4):
+        began = time.perf_counter()
+        engine.answers(snippets)
+        seconds.append(time.perf_counter() - began)
+    return min(seconds[1:])
+
+
+def _smooth_noise(bundle: Bundle, stream: Stream, count: int) -> np.ndarray:
+    """(count, C, h, w) uint8 snippets, the same each time."""
+    side, channels = bundle.preparation.side_of(stream), bundle.streams[stream].channels
+    coarse = np.random.default_rng(0).integers(60, 196, (count, channels, 6, 8), dtype=np.uint8)
+    return np.stack([[cv2.resize(plane, (side * 4 // 3, side)) for plane in snippet] for snippet in coarse])

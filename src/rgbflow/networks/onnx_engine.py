@@ -1,0 +1,46 @@
+"""ONNX Runtime as the engine of a bundle."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rgbflow.bundle import Bundle
+from rgbflow.errors import InputError
+from rgbflow.networks.exported import ExportedEngine
+from rgbflow.stream import EnginePrecision, Stream
+
+
+class OnnxEngine(ExportedEngine):
+    """ONNX Runtime on the CPU, with the files of `rgbflow export --to onnx`; as many threads as torch has.
+
+    Args:
+        folder: where the files lie.
+        bundle: what they were made from.
+        precision: fp32, which "auto" is too.
+
+    Raises:
+        InputError: if it can't compute in that.
+    """
+
+    suffix = ".onnx"
+
+    def __init__(self, folder: Path, bundle: Bundle, precision: EnginePrecision = "auto"):
+        import onnxruntime
+
+        if precision == "bf16":
+            raise InputError("onnx computes in fp32, not in bf16: use openvino or torch")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        self._sessions = {
+            stream: onnxruntime.InferenceSession(folder / f"{stream}{self.suffix}", options, ["CPUExecutionProvider"])
+            for stream in bundle.streams
+        }
+        outputs = {stream: {one.name for one in session.get_outputs()} for stream, session in self._sessions.items()}
+        takes_float = {
+            stream: session.get_inputs()[0].type == "tensor(float)" for stream, session in self._sessions.items()
+        }
+        super().__init__("onnx fp32", bundle, outputs, takes_float)
+
+    def _run(self, stream: Stream, values: np.ndarray, outputs: list[str]) -> list[np.ndarray]:
+        return self._sessions[stream].run(outputs, {"snippets": values})

@@ -1,0 +1,115 @@
+"""A further family costs one record: it then trains, makes a bundle, predicts, is exported and watches a camera."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rgbflow import InputError, Recognizer
+from rgbflow.bundle import load_bundle
+from rgbflow.data.splits import load_split
+from rgbflow.data.store import Store, StoredClip
+from rgbflow.learn.config import TrainConfig, with_algorithm
+from rgbflow.learn.train import train
+from rgbflow.networks.export import export
+from rgbflow.networks.families import FAMILIES, check_form, family_of
+from rgbflow.networks.family import Family
+from rgbflow.stream import PLANES, StreamSpec
+from rgbflow.transforms import read_snippets
+from rgbflow.video.reading import decode
+
+
+class Toy(nn.Module):
+    """The mean of three frames, two frames apart, and one layer."""
+
+    def __init__(self, spec: StreamSpec, num_classes: int):
+        super().__init__()
+        self.layer = nn.Linear(PLANES[spec.stream] * spec.stack_length, num_classes)
+
+    def logits_and_features(self, snippets: Tensor) -> tuple[Tensor, Tensor]:
+        features = snippets.mean(dim=(-2, -1))
+        return self.layer(features), features
+
+    def forward(self, snippets: Tensor) -> Tensor:
+        return self.logits_and_features(snippets)[0]
+
+
+TOY = Family(
+    Toy,
+    Toy.logits_and_features,
+    lambda backbone: ((0.5,) * 3, (0.5,) * 3),
+    frames=3,
+    stride=2,
+    defaults={"weights": "none"},
+)
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    monkeypatch.setitem(FAMILIES, "toy", TOY)
+
+
+@pytest.fixture
+def toy_bundle(world, toy, tmp_path):
+    config = with_algorithm(TrainConfig(input_size=32, epochs=2, flip=False, workers=0, precision="fp32"), "toy")
+    for stream in ("rgb", "flow"):
+        train(Store(world.store), load_split(world.split), stream, tmp_path / "toy", config, lambda line: None)
+    return tmp_path / "toy"
+
+
+def test_it_trains_predicts_is_exported_and_watches(toy_bundle, world):
+    record = load_bundle(toy_bundle)
+    assert [(spec.stack_length, spec.stride, spec.span) for spec in record.streams.values()] == [(3, 2, 5)] * 2
+    recognizer = Recognizer.load(toy_bundle, engine="torch", precision="fp32")
+    video = world.videos / "red" / "0.mp4"
+    prediction = recognizer.predict(video, num_snippets=3)
+    export(toy_bundle, record, toy_bundle, "onnx")
+    exported = Recognizer.load(toy_bundle, engine="onnx").predict(video, num_snippets=3)
+    np.testing.assert_allclose(exported.scores, prediction.scores, atol=1e-4)
+    live = recognizer.live(window_seconds=1)
+    assert [update for frame in decode(video) if (update := live.push(frame.pixels, frame.pts_seconds))]
+
+
+def test_its_snippets_leave_out_every_second_frame(world, toy):
+    spec = StreamSpec("rgb", "toy", 32, 3, (0.5,) * 3, (0.5,) * 3, algorithm="toy", stride=2)
+    store = Store(world.store)
+    clip: StoredClip = store.clip(next(iter(store.rows)))
+    frames = clip.read("rgb", np.array([4, 6, 8]))
+    (snippet,) = read_snippets(clip, spec, np.array([4]))
+    assert torch.equal(snippet, torch.from_numpy(frames).flatten(0, 1))
+
+
+def test_a_clip_shorter_than_its_span_is_refused():
+    spec = StreamSpec("flow", "toy", 32, 3, (0.5,) * 2, (0.5,) * 2, algorithm="toy", stride=2)
+    spec.require_frames(6, "clip.mp4")
+    with pytest.raises(InputError, match=r"stack_length \(3\) with stride 2 needs 6 frames, but clip.mp4 has 5"):
+        spec.require_frames(5, "clip.mp4")
+
+
+def test_what_its_snippets_are_not_is_refused(toy):
+    spec = StreamSpec("rgb", "toy", 32, 3, (0.5,) * 3, (0.5,) * 3, algorithm="toy", stride=2)
+    check_form(spec)
+    for change in ({"stride": 1}, {"stack_length": 2}):
+        with pytest.raises(InputError, match=r"must be . for rgb of toy"):
+            check_form(dataclasses.replace(spec, **change))
+
+
+def test_a_name_that_is_no_family_is_refused_with_the_names():
+    with pytest.raises(InputError, match=r"algorithm 'toy' is unknown to this rgbflow: use one of two-stream, c3d,"):
+        family_of("toy")
+
+
+@pytest.mark.parametrize("algorithm", FAMILIES)
+def test_a_family_reads_snippets_of_its_form(algorithm):
+    family = family_of(algorithm)
+    backbone = family.defaults.get("backbone", "test_resnet").replace("c3d", "c3d_quarter")
+    length = family.frames or 1
+    spec = StreamSpec("rgb", backbone, 32, length, (0.5,) * 3, (0.5,) * 3, algorithm=algorithm, stride=family.stride)
+    network = family.build(spec, 5).eval()
+    snippets = torch.zeros(2, spec.channels, 32, 32)
+    logits, features = family.logits_and_features(network, snippets)
+    assert logits.shape == (2, 5)
+    assert features.ndim == 2
+    torch.testing.assert_close(logits, network(snippets))
