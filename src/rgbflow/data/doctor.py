@@ -162,7 +162,7 @@ def _check_videos(videos: list[Path], progress: Callable[[int, int], None] | Non
 
 
 def _examine(path: Path) -> tuple[_Playback, list[Finding]]:
-    playback, told = _Playback(), []
+    playback, told = _Playback(), list[str]()
     try:
         info = probe(path)
         playback.step_seconds = 1 / info.frames_per_second
@@ -170,10 +170,11 @@ def _examine(path: Path) -> tuple[_Playback, list[Finding]]:
             playback.add(frame.pts_seconds)
     except VideoError as error:
         return playback, [Finding(path, "broken", str(error).removeprefix(f"video ({path}) "))]
-    notes = [("note", line) for line in told[:MOST_LINES]]
+    notes = told[:MOST_LINES]
     if len(told) > MOST_LINES:
-        notes.append(("note", f"{len(told) - MOST_LINES} more of its times are mended"))
-    return playback, [Finding(path, kind, message) for kind, message in [*_judge(info, playback), *notes]]
+        notes.append(f"{len(told) - MOST_LINES} more of its times are mended")
+    findings = [Finding(path, kind, message) for kind, message in _judge(info, playback)]
+    return playback, [*findings, *(Finding(path, "note", line) for line in notes)]
 
 
 def _judge(info: VideoInfo, playback: _Playback) -> Iterator[tuple[Kind, str]]:

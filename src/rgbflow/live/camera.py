@@ -210,8 +210,7 @@ class _Packets:
     def _arrival(self, packet: Packet, read: float) -> float:
         """When a packet came: those of the burst at the opening had come before they could be read."""
         seconds = self._broadcast.seconds_of(packet)
-        is_of_burst = read - self._opened < BURST_SECONDS and seconds is not None
-        if not is_of_burst:
+        if seconds is None or read - self._opened >= BURST_SECONDS:
             return read
         return max(read - OPENING_SECONDS, min(read, seconds + self._burst_lead))  # a wrong time may say anything
 

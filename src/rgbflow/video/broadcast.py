@@ -81,7 +81,7 @@ class Broadcast:
         """
         is_empty = True
         pictures = (picture for packet in self.packets() for picture in self._whole_pictures(packet))
-        with self._telling():
+        with self._as_video_errors():
             for picture, seconds in timed(pictures, self._container, self._stream):
                 is_empty = False
                 yield Frame(self._to_rgb(picture), seconds)

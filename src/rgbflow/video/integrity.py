@@ -3,7 +3,6 @@
 import math
 import os
 from collections import deque
-from pathlib import Path
 from typing import BinaryIO
 
 import av
@@ -134,7 +133,7 @@ def _is_padding(file: BinaryIO, place: int, end: int) -> bool:
     return True
 
 
-def is_joined(path: Path) -> bool:
+def is_joined(path: str | os.PathLike) -> bool:
     """Whether an MPEG-TS whose packets miss some between them is several recordings in one file, each of them whole.
 
     A joined file has such a place where the next recording begins. There the times go on, or start anew, and the

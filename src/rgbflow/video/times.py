@@ -63,7 +63,7 @@ class _Clock:
     def __init__(self, header_step: float, longest_gap: float, tell: Callable[[str], None]):
         self._header_step, self._longest_gap, self._tell = header_step, longest_gap, tell
         self._step, self._shift, self._number = header_step, 0.0, -1
-        self._last: float | None = None
+        self._last = -math.inf  # before the first
         self._given: deque[float] = deque(maxlen=AHEAD)
 
     def time_of(self, stamp: float | None, later: Sequence[float | None]) -> float:
@@ -72,7 +72,7 @@ class _Clock:
         own = None if stamp is None else stamp + self._shift
         following = [each + self._shift for each in later if each is not None]
         self._step = self._step_of([*self._given, *([] if own is None else [own]), *following])
-        self._last = self._first(own, following) if self._last is None else self._next(own, following)
+        self._last = self._first(own, following) if self._last == -math.inf else self._next(own, following)
         self._given.append(self._last)
         return self._last
 
@@ -209,13 +209,13 @@ class ArrivalClock:
     [5.0, 6.0, 7.0]
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._shift = self._other_shift = 0.0  # of the clock so far, and of the one that the last wrong time began
-        self._last: tuple[float, float] | None = None  # time given, arrival
+        self._last = self._arrived = -math.inf  # time given and arrival of the frame before
 
     def time_of(self, stamp: float, arrived: float) -> float:
         """The time of the next frame, in seconds, from the source's own and from when it came."""
-        if self._last is None:
+        if self._last == -math.inf:
             seconds = stamp
         elif self._agrees(stamp + self._shift, arrived):
             seconds = stamp + self._shift
@@ -223,11 +223,10 @@ class ArrivalClock:
             self._shift = self._other_shift
             seconds = stamp + self._shift
         else:
-            seconds = self._last[0] + max(0.0, arrived - self._last[1])
+            seconds = self._last + max(0.0, arrived - self._arrived)
             self._other_shift = seconds - stamp
-        self._last = seconds, arrived
+        self._last, self._arrived = seconds, arrived
         return seconds
 
     def _agrees(self, seconds: float, arrived: float) -> bool:
-        last, before = self._last
-        return -JUMP_SECONDS < seconds - last < max(0.0, arrived - before) + JUMP_SECONDS
+        return -JUMP_SECONDS < seconds - self._last < max(0.0, arrived - self._arrived) + JUMP_SECONDS
