@@ -169,7 +169,7 @@ def probe(path: str | os.PathLike) -> VideoInfo:
     if webp.is_animated(path):
         return _probe_webp(path)
     with _open(path) as (container, stream):
-        picture, _ = next(_until_break(path, timed(_pictures(path, container, stream), container, stream)))
+        picture, _ = next(_until_break(path, ((picture, 0.0) for picture in _pictures(path, container, stream))))
         width, height = picture.width, picture.height
         if orientation_of(picture)[0]:
             width, height = height, width
