@@ -11,6 +11,10 @@ import cv2
 import numpy as np
 import pytest
 from filelock import FileLock
+from hypothesis import settings
+
+settings.register_profile("rgbflow", deadline=None, derandomize=True, database=None)  # a busy machine; nothing left
+settings.load_profile("rgbflow")
 
 # What a user has set for himself does not reach the tests, and they compute the same on a machine of many cores.
 for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "HF_HUB_OFFLINE"):

@@ -24,6 +24,8 @@ Kind = Literal["broken", "wrong", "unlabelled", "note"]
 
 FEWEST_FRAMES = STACK_LENGTH + 1
 SMALLEST_SIDE = 32  # pixels; a network's input has 224
+MOST_LINES = 3  # about the times of one file
+GAP_SECONDS, GAP_STEPS = 0.5, 5  # longer than both, flow over it means nothing
 UNEVEN_PERCENT = 20  # XviD's AVI files have up to 12 % of uneven steps, though they play evenly
 
 
@@ -114,9 +116,11 @@ def check_videos(path: str | Path, progress: Progress = SILENT) -> Diagnosis:
 class _Playback:
     """Frames and times of a video, kept while it is decoded."""
 
-    step_seconds: float = 0.0  # from frame to frame, by the header
+    step_seconds: float = 0.0  # from frame to frame, by `probe`
     frames: int = 0
     uneven_steps: int = 0  # off by more than a quarter
+    gaps: int = 0
+    longest_gap: tuple[float, float] = (0.0, 0.0)  # seconds, and when it begins
     first_seconds: float = 0.0
     last_seconds: float = 0.0
 
@@ -126,6 +130,9 @@ class _Playback:
         else:
             step = pts_seconds - self.last_seconds
             self.uneven_steps += abs(step - self.step_seconds) > self.step_seconds / 4
+            if step > max(GAP_SECONDS, GAP_STEPS * self.step_seconds):
+                self.gaps += 1
+                self.longest_gap = max(self.longest_gap, (step, self.last_seconds))
         self.last_seconds = pts_seconds
         self.frames += 1
 
@@ -154,15 +161,19 @@ def _examine_all(videos: list[Path], progress: Progress) -> Diagnosis:
 
 
 def _examine(path: Path) -> tuple[_Playback, list[Finding]]:
-    playback = _Playback()
+    playback, told = _Playback(), list[str]()
     try:
         info = probe(path)
         playback.step_seconds = 1 / info.frames_per_second
-        for frame in decode(path):
+        for frame in decode(path, tell=told.append):
             playback.add(frame.pts_seconds)
     except VideoError as error:
         return playback, [Finding(path, "broken", str(error).removeprefix(f"video ({path}) "))]
-    return playback, [Finding(path, kind, message) for kind, message in _judge(info, playback)]
+    notes = told[:MOST_LINES]
+    if len(told) > MOST_LINES:
+        notes.append(f"{len(told) - MOST_LINES} more of its times are mended")
+    findings = [Finding(path, kind, message) for kind, message in _judge(info, playback)]
+    return playback, [*findings, *(Finding(path, "note", line) for line in notes)]
 
 
 def _judge(info: VideoInfo, playback: _Playback) -> Iterator[tuple[Kind, str]]:
@@ -179,7 +190,11 @@ def _judge(info: VideoInfo, playback: _Playback) -> Iterator[tuple[Kind, str]]:
         yield "note", f"its header promises {info.header_frames} frames, it holds {frames}"
     if 100 * playback.uneven_steps > UNEVEN_PERCENT * frames:
         late = f"{playback.uneven_steps} of its {frames} frames are not 1/{info.frames_per_second:.2f} s"
-        yield "note", f"{late} after the one before: a variable frame rate, or a wrong one in the header"
+        yield "note", f"{late} after the one before: a variable frame rate"
+    if playback.gaps:
+        seconds, begin = playback.longest_gap
+        gaps = f", the longest of {playback.gaps} gaps" if playback.gaps > 1 else ""
+        yield "note", f"has a gap of {seconds:.2f} s after {begin:.2f} s{gaps}"
 
 
 def _read_clips(folder: Path, found: list[ClassFolder]) -> tuple[list[SourceClip], list[Finding]]:
