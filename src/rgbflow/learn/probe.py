@@ -199,19 +199,23 @@ def settle_first_batch_norm(
     Of flow, the starting weights know nothing: what their first convolution gives is of another size than for images,
     and all later layers expect what the first batch norm makes of images.
     """
-    norms = [layer for layer in batch_norms(network)[:1] if layer.track_running_stats]
-    momenta = [layer.momentum for layer in norms]
+    layers = [layer for layer in batch_norms(network)[:1] if layer.track_running_stats]
+    if not layers:
+        return
+    (first,), moments = layers, []  # of each batch: its values per channel, their sum, the sum of their squares
+
+    def note(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        values = inputs[0].float().transpose(0, 1).flatten(1).cpu().double()
+        moments.append((values.shape[1], values.sum(1), values.square().sum(1)))
+
     network.eval()
-    for layer in norms:
-        layer.reset_running_stats()
-        layer.momentum = None  # the mean over all batches
-        layer.train()
-    if norms:
-        for inputs in _batches(dataset, device, workers):
-            network.features(inputs)
-    for layer, momentum in zip(norms, momenta, strict=True):
-        layer.momentum = momentum
-        layer.eval()
+    with first.register_forward_pre_hook(note):
+        for batch in _batches(dataset, device, workers):
+            network.features(batch)
+    counts, sums, squares = zip(*moments, strict=True)
+    mean = sum(sums) / sum(counts)
+    first.running_mean.copy_(mean)
+    first.running_var.copy_(sum(squares) / sum(counts) - mean.square())
 
 
 @dataclass(frozen=True)
