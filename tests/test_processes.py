@@ -62,6 +62,7 @@ def _start_cluster(attempts=3):
         return _start_cluster(attempts - 1)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_a_node_dies_midway_and_the_store_is_the_same_to_the_last_byte(cluster, tmp_path, moving_square):

@@ -429,6 +429,7 @@ def test_the_seconds_of_a_resumed_run_are_those_of_all_its_epochs(world, tmp_pat
 DISTRIBUTED = {"backbone": "test_convnext", "dropout": 0.0, "epochs": 2, "learning_rate": 0.01, "batch_size": 16}
 
 
+@pytest.mark.long
 def test_two_processes_with_half_the_batch_reach_the_same_loss_as_one(world, tmp_path):
     one = run(world, tmp_path / "one", config=changed(**DISTRIBUTED))
     settings = tmp_path / "half.toml"
@@ -465,6 +466,7 @@ sys.exit(cli.main())
 """
 
 
+@pytest.mark.long
 def test_two_processes_killed_in_mid_epoch_go_on_together(world, tmp_path):
     values = {**vars(changed(**DISTRIBUTED)), "batch_size": 4, "device": "cpu", "save_minutes": EVERY_STEP}
     settings, script = tmp_path / "settings.toml", tmp_path / "train.py"
