@@ -214,8 +214,9 @@ def settle_first_batch_norm(
             network.features(batch)
     counts, sums, squares = zip(*moments, strict=True)
     mean = sum(sums) / sum(counts)
-    first.running_mean.copy_(mean)
-    first.running_var.copy_(sum(squares) / sum(counts) - mean.square())
+    state = first.state_dict()  # shares the layer's memory
+    state["running_mean"].copy_(mean)
+    state["running_var"].copy_(sum(squares) / sum(counts) - mean.square())
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import BinaryIO
 import av
 
 from rgbflow.video.matroska import CLUSTER, SEGMENT, size_at
+from rgbflow.video.rgb import time_base_of
 
 EBML = bytes.fromhex("1a45dfa3")
 # All elements of a Matroska file at the level of its clusters, and those inside of a cluster (RFC 9559, section 5).
@@ -148,7 +149,7 @@ def is_joined(path: str | os.PathLike) -> bool:
             for packet in opened.demux(stream):
                 place = number if packet.is_corrupt else place
                 for picture in packet.decode():
-                    seconds, number = float((picture.pts or 0) * stream.time_base), number + 1
+                    seconds, number = float((picture.pts or 0) * time_base_of(stream)), number + 1
                     if last is not None and JOINED_STEPS * usual < seconds - last < OTHER_CLOCK_SECONDS:
                         hole = number
                     if picture.is_corrupt or abs(hole - place) < NEAR_PICTURES:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import av
 import numpy as np
@@ -114,8 +114,11 @@ def count_frames(path: str | os.PathLike, frame_rate: float | None = None) -> in
 @contextmanager
 def _playing(
     path: str | os.PathLike, tell: Callable[[str], None] = lambda line: None
-) -> Iterator[tuple[Iterator[tuple[Picture, float]], Callable[[Picture], np.ndarray]]]:
-    """The pictures of a file, each with its second, and what makes (H, W, 3) uint8 RGB of one."""
+) -> Iterator[tuple[Iterator[tuple[Any, float]], Callable[[Any], np.ndarray]]]:
+    """The pictures of a file, each with its second, and what makes (H, W, 3) uint8 RGB of one.
+
+    A picture is PyAV's or Pillow's: only the function beside it reads it, hence `Any`.
+    """
     check_is_file(Path(path))
     if webp.is_animated(path):
         yield _until_break(path, mended(webp.pictures(path), webp.STEP_SECONDS, tell=tell)), np.asarray
@@ -196,8 +199,8 @@ def _rate(path: str | os.PathLike, stream: av.VideoStream) -> float:
     with _open(path) as (container, again), suppress(av.FFmpegError):
         for packet in islice(container.demux(again), RATE_FRAMES):
             if packet.pts is not None and packet.size and not packet.is_discard:
-                stamps.append(float(packet.pts * again.time_base))
-    return rate_of(stamps, header_rate, float(stream.time_base)) or header_rate
+                stamps.append(float(packet.pts * time_base_of(again)))
+    return rate_of(stamps, header_rate, float(time_base_of(stream))) or header_rate
 
 
 @contextmanager
