@@ -55,13 +55,13 @@ def make_data(folder: Path) -> None:
     """A small store, its split, and an exported bundle of random weights for the updates."""
     from rgbflow.data.layouts import read_class_folders
     from rgbflow.data.splits import make_split
-    from rgbflow.data.store import prepare
+    from rgbflow.data.store import prepare_store
     from rgbflow.demo.run import PREPARATION
     from rgbflow.demo.synthetic import write_dataset
 
     write_dataset(folder / "videos", num_groups=10, clips_per_group=1)
     sources = read_class_folders(folder / "videos")
-    prepare(sources, folder / "store", PREPARATION, 1)
+    prepare_store(sources, folder / "store", PREPARATION, 1)
     make_split(sources, "group", 0).save(folder / "split.json")
     for stream in ("rgb", "flow"):
         train(folder, stream, folder / "bundle", {}, epochs=1)

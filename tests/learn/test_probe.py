@@ -1,4 +1,5 @@
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from rgbflow.learn.probe import (
 )
 from rgbflow.learn.spec import make_spec
 from rgbflow.learn.stream_training import StreamTraining
-from rgbflow.learn.train import train
+from rgbflow.learn.train import train_stream
 from rgbflow.networks.stream_net import StreamNet, batch_norms
 
 TINY = TrainConfig(
@@ -182,9 +183,14 @@ def test_a_probe_is_beaten_by_more_right_clips_or_by_a_lower_loss_of_as_many(top
     assert probe.is_beaten_by(top1, loss) == beaten
 
 
+def progress_to(lines, update=lambda *step: None):
+    """A progress that keeps its lines, and calls a function for each step."""
+    return SimpleNamespace(update=update, report=lines.append)
+
+
 def run(world, folder, lines, **values):
     config = dataclasses.replace(TINY, **values)
-    return train(Store(world.store), load_split(world.split), "rgb", folder, config, lines.append)
+    return train_stream(Store(world.store), load_split(world.split), "rgb", folder, config, progress_to(lines))
 
 
 def test_where_training_can_only_hurt_the_bundle_keeps_the_frozen_network(world, tmp_path, start):
@@ -233,9 +239,9 @@ def test_a_run_that_goes_on_keeps_the_head_it_began_with(world, tmp_path, start)
     config = dataclasses.replace(TINY, weights=start)
     store, split = Store(world.store), load_split(world.split)
     with pytest.raises(StopError):
-        train(store, split, "rgb", tmp_path / "stopped", config, lambda line: None, stop)
+        train_stream(store, split, "rgb", tmp_path / "stopped", config, progress_to([], stop))
     lines = []
-    resumed = train(store, split, "rgb", tmp_path / "stopped", config, lines.append)
+    resumed = train_stream(store, split, "rgb", tmp_path / "stopped", config, progress_to(lines))
     whole = run(world, tmp_path / "whole", [], weights=start)
     assert resumed.resumed_epoch == 1
     assert not any("fitting a classifier" in line for line in lines)
@@ -253,7 +259,7 @@ def test_rgb_is_changed_gently_and_flow_is_not(world, tmp_path, stream, rate, fi
     weights = str(tmp_path / "start.safetensors")
     values = {"schedule": "constant", "warmup_epochs": 0.0, "epochs": 1, "probe_rate": 0.1}
     config = dataclasses.replace(TINY, weights=weights, **values)
-    result = train(store, split, stream, tmp_path / "out", config, lambda line: None)
+    result = train_stream(store, split, stream, tmp_path / "out", config)
     assert result.curve[0]["learning_rate"] == pytest.approx(rate)
     data = ClipDataset(store, split.train, split.classes, make_spec(store, split.train, stream, config), 1)
     module, norms = StreamTraining(network, config, {"train": data}), batch_norms(network)

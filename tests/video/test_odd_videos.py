@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from rgbflow.cli import main
-from rgbflow.data.doctor import check
+from rgbflow.data.doctor import check_videos
 from rgbflow.data.layouts import SourceClip
 from rgbflow.data.store import prepare_clip
 from rgbflow.overlay import write_overlay
@@ -54,7 +54,7 @@ def pixels_of(path):
 
 
 def notes_of(path):
-    diagnosis = check(path)
+    diagnosis = check_videos(path)
     assert diagnosis.ok, diagnosis.findings
     return [finding.message for finding in diagnosis.findings]
 
