@@ -1,6 +1,7 @@
 """Both streams trained at the same time: small networks use two cores better by a process each than by two threads."""
 
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -66,13 +67,19 @@ def _train_alone(job: Job, stream: Stream, threads: int, news: Connection) -> No
     """Train, and send (steps done, all steps, a note) after each step, True at the end, or the text of an error."""
     import torch
 
+    def send(message: tuple[int, int, str] | bool | str) -> None:
+        try:
+            news.send(message)
+        except BrokenPipeError:  # the parent was killed
+            os._exit(1)
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
     torch.set_num_threads(threads)
     try:
-        job.train(stream, lambda *step: news.send(step))
-        news.send(True)
+        job.train(stream, lambda *step: send(step))
+        send(True)
     except InputError as error:
-        news.send(str(error))
+        send(str(error))
 
 
 def _show(news: dict[Stream, Connection]) -> None:
