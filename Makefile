@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 ON_ALL_CORES := --numprocesses auto --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test test-long busy weizmann paper-small strong ablation flow-methods stored-flow fusion unknown live-soak inference layers int8 gpu clean
+.PHONY: demo test test-long busy weizmann paper-small strong recipe ablation flow-methods stored-flow fusion unknown live-soak inference layers int8 gpu clean
 
 demo: $(VENV)/installed
 	$(BIN)/rgbflow demo --out demo
 
 test: $(VENV)/installed
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 	$(BIN)/python -m pytest $(ON_ALL_CORES)
 
 # What takes minutes, such as the whole demo
@@ -35,6 +36,9 @@ paper-small: $(VENV)/installed
 
 strong: $(VENV)/installed
 	$(BIN)/python benchmarks/strong.py $(DATA)
+
+recipe: $(VENV)/installed
+	$(BIN)/python benchmarks/recipe.py $(DATA) $(RECIPE)
 
 ablation: $(VENV)/installed
 	$(BIN)/python benchmarks/ablation.py $(VIDEOS)

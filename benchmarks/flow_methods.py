@@ -19,6 +19,7 @@ import numpy as np
 from pages import rgbflow, write_page
 
 from rgbflow.clip import to_working_size
+from rgbflow.commands.terminal import track
 from rgbflow.data.layouts import read_class_folders
 from rgbflow.data.splits import load_split
 from rgbflow.data.store import MANIFEST
@@ -30,7 +31,7 @@ from rgbflow.learn.runs import Run, clip_hits, mean_by_clip, percent
 from rgbflow.learn.scores import read_scores
 from rgbflow.learn.tasks import SCORES, Evaluating, Training, free_devices, run_tasks
 from rgbflow.origin import describe_origin
-from rgbflow.stream import FlowSettings, Preparation
+from rgbflow.stream import NUM_SNIPPETS, FlowSettings, Preparation
 from rgbflow.video.reading import decode
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "flow.md"
@@ -103,9 +104,9 @@ def train(folder: Path, runs: list[Run], jobs: int) -> None:
             store, bundle = store_of(folder, name), folder / run.name / store_of(folder, name).name
             config = replace(CONFIG, seed=run.seed)
             trainings.append(Training(f"{run.name} {name}", store, run.split, "flow", bundle, config))
-            evaluations.append(Evaluating(f"{run.name} {name}", store, run.split, bundle, 25))
-    run_tasks(trainings, free_devices(CONFIG.device, jobs))
-    run_tasks(evaluations, free_devices(CONFIG.device, jobs))
+            evaluations.append(Evaluating(f"{run.name} {name}", store, run.split, bundle, NUM_SNIPPETS))
+    run_tasks(trainings, free_devices(CONFIG.device, jobs), track)
+    run_tasks(evaluations, free_devices(CONFIG.device, jobs), track)
 
 
 def hits(folder: Path, run: Run, name: str) -> dict[str, float]:

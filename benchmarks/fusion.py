@@ -1,6 +1,6 @@
 """The fusions compared on the folds of strong.py: fitted on a fold's val part, measured on its test part.
 
-    python benchmarks/fusion.py [--runs runs/strong] [--snippets 25]
+    python benchmarks/fusion.py [--runs runs/strong] [--snippets N]
 
 The scores of both parts are kept in each fold's bundle and read again while the weights are no newer. It writes
 docs/results/fusion.md and, beside it, the figures as JSON.
@@ -18,7 +18,7 @@ from strong import PROTOCOLS, Protocol
 from rgbflow import Recognizer
 from rgbflow.bundle import load_bundle
 from rgbflow.data.jpegs import AnyStore, open_store
-from rgbflow.data.splits import Split, load_split
+from rgbflow.data.splits import HeldOut, Split, load_split
 from rgbflow.fusion import METHODS, Fusion, log_scores
 from rgbflow.learn.calibrate import Calibration, ScoredClips, fit_calibration
 from rgbflow.learn.comparison import Compared, compare
@@ -26,6 +26,7 @@ from rgbflow.learn.evaluate import label_clips, stream_scores
 from rgbflow.learn.metrics import calibration_error, calibration_error_by_chance
 from rgbflow.learn.scores import ScoreFile, read_scores
 from rgbflow.origin import describe_origin
+from rgbflow.stream import NUM_SNIPPETS
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "fusion.md"
 AS_IT_IS, CHOSEN = "average, not calibrated", "chosen on val"
@@ -60,13 +61,13 @@ def read_fold(folder: Path, store: AnyStore, num_snippets: int) -> FittedFold:
     return FittedFold(folder, calibration, test, fused)
 
 
-def scored_part(folder: Path, store: AnyStore, split: Split, part: str, num_snippets: int) -> ScoredClips:
-    """What the streams say of a part's clips: read from the scores kept in the bundle if they are of its weights."""
-    kept, clips = folder / f"{part}-scores-{num_snippets}.npz", getattr(split, part)
+def scored_part(folder: Path, store: AnyStore, split: Split, part: HeldOut, num_snippets: int) -> ScoredClips:
+    """The streams' scores of a part's clips: read from the scores kept in the bundle if they are of its weights."""
+    kept, clips = folder / f"{part}-scores-{num_snippets}.npz", split.clips(part)
     labels = np.array([split.classes.index(clip.label) for clip in clips])
     if not is_of(kept, folder):
         print(f"{folder}: {len(clips)} clips of {part}")
-        scores = stream_scores(label_clips(Recognizer.load(folder), store, split, part, num_snippets))
+        scores = stream_scores(label_clips(Recognizer.load(folder), store, split, clips, num_snippets))
         ScoreFile(tuple(clip.name for clip in clips), split.classes, labels, scores, "scores").save(kept)
     (file,) = read_scores([kept])
     return ScoredClips(file.probabilities(), labels, np.array([clip.group for clip in clips]))
@@ -170,7 +171,7 @@ def table_row(row: Compared, more: dict[str, float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/strong"))
-    parser.add_argument("--snippets", type=int, default=25)
+    parser.add_argument("--snippets", type=int, default=NUM_SNIPPETS)
     arguments = parser.parse_args()
     read = {protocol: read_folds(protocol, arguments.runs, arguments.snippets) for protocol in PROTOCOLS}
     sections, record = [], {"origin": describe_origin()}

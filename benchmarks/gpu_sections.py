@@ -21,13 +21,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from rgbflow.atomic import write_atomically
 from rgbflow.errors import first_line
 from rgbflow.learn.config import TrainConfig
 from rgbflow.learn.presets import STRONG
-from rgbflow.stream import STREAMS, Preparation, Stream, StreamSpec
+from rgbflow.stream import NUM_SNIPPETS, STREAMS, Preparation, Stream, StreamSpec
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +45,6 @@ TESTS = Path(__file__).parents[1] / "tests" / "test_cuda.py"
 NUM_CLASSES = 101
 WARM_STEPS, BLOCK = 5, 5  # steps before the first block, and steps of a block, at whose end the device is waited for
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-TEST_SNIPPETS = 25  # of each clip and stream, as `rgbflow evaluate` takes
 # Clips of UCF101's official split 1, a fifth of its training list kept for val, as `rgbflow split` cuts it.
 UCF101 = {"train": 7629, "val": 1908, "test": 3783}
 MIB, GIB = 2**20, 2**30
@@ -175,7 +175,7 @@ def clips(setup: Setup) -> Figures:
     """
     from rgbflow.data.layouts import read_class_folders
     from rgbflow.data.splits import SplitClip, make_split
-    from rgbflow.data.store import Store, prepare
+    from rgbflow.data.store import Store, prepare_store
     from rgbflow.demo.synthetic import write_dataset
 
     size, workers = setup.size, 1 if setup.size.groups < 10 else usable_cores()
@@ -185,7 +185,7 @@ def clips(setup: Setup) -> Figures:
         write_dataset(videos, num_groups=size.groups, clips_per_group=1, size=size.picture, workers=workers)
         yield "drawing them", {"found": time.perf_counter() - began, "unit": "s"}
     began = time.perf_counter()
-    prepare(read_class_folders(videos), setup.work / "store", size.preparation, workers)
+    prepare_store(read_class_folders(videos), setup.work / "store", size.preparation, workers)
     yield "preparing them", {"found": time.perf_counter() - began, "unit": f"s, {workers} processes"}
     store = Store(setup.work / "store")
     split = make_split([SplitClip(row.clip, row.label, row.group) for row in store.rows.values()], "group")
@@ -257,12 +257,12 @@ class Trainee:
         import torch
 
         from rgbflow.learn.optimizers import make_optimizer
-        from rgbflow.networks.stream_net import StreamNet, later_batch_norms
+        from rgbflow.networks.stream_net import StreamNet, batch_norms
 
         self.config, self.spec, self.device = config, spec_of(stream, config), torch.device(device)
         network = StreamNet(self.spec, NUM_CLASSES)
         network.to(self.device, memory_format=network.memory_format).train()
-        for layer in later_batch_norms(network) if config.freeze_batch_norms else ():
+        for layer in batch_norms(network)[1:] if config.freeze_batch_norms else ():
             layer.requires_grad_(False).eval()
         self.parameters = [value for value in network.parameters() if value.requires_grad]
         self.optimizer = make_optimizer(self.parameters, config)
@@ -482,7 +482,7 @@ def training(setup: Setup) -> Figures:
     """
     from rgbflow.data.splits import load_split
     from rgbflow.data.store import Store
-    from rgbflow.learn.train import train
+    from rgbflow.learn.train import train_stream
 
     store, split = Store(setup.work / "store"), load_split(setup.work / "split.json")
     for stream in STREAMS:
@@ -494,14 +494,16 @@ def training(setup: Setup) -> Figures:
         )
         times: list[float] = []
         peak_memory(setup.device)
-        result = train(
+        result = train_stream(
             store,
             split,
             stream,
             setup.work / "trained",
             config,
-            report=lambda line: print(line, file=sys.stderr),
-            on_step=lambda done, total, note: times.append(time.perf_counter()),  # noqa: B023
+            SimpleNamespace(
+                update=lambda done, total, note: times.append(time.perf_counter()),  # noqa: B023
+                report=lambda line: print(line, file=sys.stderr),
+            ),
         )
         step = statistics.median(after - before for before, after in pairwise(times))
         yield (
@@ -598,7 +600,7 @@ def plan(setup: Setup) -> Figures:
     trainings, tests = [], []
     for workers in sorted({1, worker_counts()[-1]}):
         folder = setup.work / f"plan-{workers}"
-        tests.append(Evaluating(f"{workers}", setup.work / "store", path, folder, TEST_SNIPPETS))
+        tests.append(Evaluating(f"{workers}", setup.work / "store", path, folder, NUM_SNIPPETS))
         for stream in STREAMS:
             name = f"{stream}, workers: {workers}"
             trainings.append(

@@ -1,6 +1,6 @@
 """What 8-bit integers cost in accuracy: folds trained by strong.py, exported, on their test parts; writes int8.md.
 
-    python benchmarks/int8.py [--runs runs/strong] [--snippets 25] [--only ut-interaction]
+    python benchmarks/int8.py [--runs runs/strong] [--snippets N] [--only ut-interaction]
 
 Each fold's bundle is exported to OpenVINO twice, in 8-bit integers calibrated on its training part and without, and
 both label its test part. What is there already is not made again.
@@ -19,7 +19,7 @@ from rgbflow.learn.metrics import group_interval, wilson_interval
 from rgbflow.learn.runs import clip_hits, percent
 from rgbflow.learn.scores import read_scores
 from rgbflow.origin import describe_origin
-from rgbflow.stream import STREAMS
+from rgbflow.stream import NUM_SNIPPETS, STREAMS
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "int8.md"
 KINDS = ("exact", "int8")
@@ -100,7 +100,7 @@ the test parts and writes this page; what is there is not made again.
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/strong"))
-    parser.add_argument("--snippets", type=int, default=25)
+    parser.add_argument("--snippets", type=int, default=NUM_SNIPPETS)
     parser.add_argument("--only", default="", help="one protocol of strong.py")
     arguments = parser.parse_args()
     chosen = [

@@ -30,7 +30,7 @@ from rgbflow.data.dataset import ClipDataset, DrawnDataset, EpochSampler, collat
 from rgbflow.data.jpegs import open_store
 from rgbflow.data.layouts import read_class_folders
 from rgbflow.data.splits import SplitClip
-from rgbflow.data.store import Store, prepare
+from rgbflow.data.store import Store, prepare_store
 from rgbflow.flow import make_estimator
 from rgbflow.networks.stream_net import StreamNet
 from rgbflow.origin import describe_origin
@@ -51,7 +51,7 @@ def make_both(videos: Path, folder: Path) -> tuple[Store, Path]:
     """A store of some clips, and the script's JPEGs of their first frames, with the same flow."""
     sources = read_class_folders(videos)
     sources = sources[:: len(sources) // NUM_CLIPS][:NUM_CLIPS]
-    prepare(sources, folder / "store", Preparation())
+    prepare_store(sources, folder / "store", Preparation())
     estimate = make_estimator(FlowSettings())
     for source in sources:
         method = lambda one, other: estimate(one, other).transpose(1, 2, 0)  # noqa: E731

@@ -18,6 +18,7 @@ from pages import rgbflow, settings_of, write_page
 
 from rgbflow import fusion
 from rgbflow.bundle import load_bundle
+from rgbflow.commands.terminal import track
 from rgbflow.data.layouts import read_class_folders
 from rgbflow.data.splits import load_split
 from rgbflow.data.store import MANIFEST
@@ -27,14 +28,13 @@ from rgbflow.learn.runs import clip_hits, percent
 from rgbflow.learn.scores import read_scores
 from rgbflow.learn.tasks import Evaluating, Task, Training, free_devices, run_tasks
 from rgbflow.origin import describe_origin
-from rgbflow.stream import STREAMS
+from rgbflow.stream import NUM_SNIPPETS, STREAMS
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "strong.md"
 # Weizmann's own height; in UT-Interaction's wide clips the persons stand at the sides. On val parts the flow had
 # a loss of 0.80 with Farneback, 0.85 with DIS medium and 0.99 with DIS fast (curves.csv of flow_methods.py).
 PREPARE = "--short-side 144 --square --flow farneback"
 CONFIG = replace(LITE, input_size=128, workers=0)
-SNIPPETS = 25
 SCORERS = (*STREAMS, "fused")
 
 
@@ -55,7 +55,7 @@ class Fold:
         return [*trainings, self.evaluating()]
 
     def evaluating(self) -> Evaluating:
-        return Evaluating(self.name, self.store, self.split, self.bundle, SNIPPETS)
+        return Evaluating(self.name, self.store, self.split, self.bundle, NUM_SNIPPETS)
 
     def is_done(self) -> bool:
         """Whether it is trained and tested, with these settings."""
@@ -199,7 +199,7 @@ def page(sections: list[str], commits: set[str]) -> str:
 
 The preset `lite` ([training.md](../training.md)): EfficientNet-Lite0 from ImageNet weights and every part of the recipe
 that makes two-stream networks accurate. Other than the preset: {"; ".join(settings()) or "nothing"}. Figures are
-percentages of whole videos ({SNIPPETS} snippets of each stream, the centre crop, averaged scores); an interval is
+percentages of whole videos ({NUM_SNIPPETS} snippets of each stream, the centre crop, averaged scores); an interval is
 Wilson's over the clips, that of the lead takes a person or sequence as one observation. Every fold has its own seed.
 
 {chr(10).join(sections)}
@@ -220,8 +220,8 @@ def main(data: Path, runs: Path, jobs: int, only: str, write_only: bool) -> None
     for protocol, own in folds.items():
         tasks = [task for fold in own for task in fold.tasks()]
         if not write_only and only in ("", protocol.name):
-            run_tasks([task for task in tasks if isinstance(task, Training)], devices)
-            run_tasks([task for task in tasks if isinstance(task, Evaluating)], devices)
+            run_tasks([task for task in tasks if isinstance(task, Training)], devices, track)
+            run_tasks([task for task in tasks if isinstance(task, Evaluating)], devices, track)
     made = {protocol.name: section(protocol, own) for protocol, own in folds.items()}
     bundles = [load_bundle(fold.bundle) for own in folds.values() for fold in own if fold.is_done()]
     commits = {origin["commit"] for bundle in bundles for origin in bundle.origin.values()}

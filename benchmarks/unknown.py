@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from pages import rgbflow, settings_of, write_page
 
+from rgbflow.commands.terminal import track
 from rgbflow.data.layouts import read_class_folders
 from rgbflow.data.store import MANIFEST
 from rgbflow.learn.config import TrainConfig
@@ -47,7 +48,7 @@ def run_all(videos: Path, runs: Path, rate: float, num_left_out: int, epochs: in
         turns.append({"left_out": left_out, "commands": commands})
         config = replace(CONFIG, epochs=epochs, seed=turn)
         trainings += [Training(f"turn {turn} {stream}", store, split, stream, bundle, config) for stream in STREAMS]
-    run_tasks(trainings, free_devices(CONFIG.device, jobs))
+    run_tasks(trainings, free_devices(CONFIG.device, jobs), track)
     for turn in turns:
         _, _, calibrate, evaluate = turn["commands"]
         turn |= {"fitted": rgbflow(calibrate), "measured": rgbflow(evaluate)}

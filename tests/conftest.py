@@ -11,6 +11,10 @@ import cv2
 import numpy as np
 import pytest
 from filelock import FileLock
+from hypothesis import settings
+
+settings.register_profile("rgbflow", deadline=None, derandomize=True, database=None)  # a busy machine; nothing left
+settings.load_profile("rgbflow")
 
 # What a user has set for himself does not reach the tests, and they compute the same on a machine of many cores.
 for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "HF_HUB_OFFLINE"):
@@ -223,9 +227,11 @@ def evaluation(world: World):
     from rgbflow import Recognizer
     from rgbflow.data.splits import load_split
     from rgbflow.data.store import Store
-    from rgbflow.learn.evaluate import evaluate
+    from rgbflow.learn.evaluate import evaluate_recognizer
 
-    return evaluate(Recognizer.load(world.bundle), Store(world.store), load_split(world.split), num_snippets=3)
+    return evaluate_recognizer(
+        Recognizer.load(world.bundle), Store(world.store), load_split(world.split), num_snippets=3
+    )
 
 
 @dataclass(frozen=True)
@@ -272,11 +278,11 @@ def save_random_bundle() -> "Callable[[Path], Bundle]":
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """Make and export it once for all tests: torch takes some seconds for each stream."""
     from rgbflow.bundle import load_bundle
-    from rgbflow.networks.export import export
+    from rgbflow.networks.export import export_bundle
     from rgbflow.networks.torch_engine import load_networks
 
     def make(folder: Path) -> None:
-        export(folder, _save_random_bundle(folder), folder, "onnx")
+        export_bundle(folder, _save_random_bundle(folder), folder, "onnx")
 
     folder = _made_once(tmp_path_factory, "exported", make)
     bundle = load_bundle(folder)

@@ -9,7 +9,7 @@ from rgbflow.clip import FrameClip
 from rgbflow.data.dataset import ClipDataset
 from rgbflow.data.layouts import read_class_folders
 from rgbflow.data.splits import SplitClip
-from rgbflow.data.store import Store, prepare, read_ahead
+from rgbflow.data.store import Store, prepare_store, read_ahead
 from rgbflow.flow import FlowSettings
 from rgbflow.networks.stream_net import StreamNet
 from rgbflow.networks.torch_engine import TorchEngine
@@ -44,7 +44,7 @@ def test_training_evaluation_file_window_and_frame_by_frame_agree(tmp_path, movi
     path = tmp_path / "videos" / "walk" / "clip.mp4"
     path.parent.mkdir(parents=True)
     write_video(path, moving_square(2, 1, frames=12, size=(110, 80)), 25)
-    prepare(read_class_folders(tmp_path / "videos"), tmp_path / "store", preparation)
+    prepare_store(read_class_folders(tmp_path / "videos"), tmp_path / "store", preparation)
     store = Store(tmp_path / "store")
     bundle = Bundle(("walk", "run"), preparation, SPECS, {})
     networks = {stream: StreamNet(spec, 2) for stream, spec in SPECS.items()}
@@ -96,7 +96,7 @@ def test_an_augmented_training_example_is_a_crop_of_the_same_pixels(tmp_path, mo
     path = tmp_path / "videos" / "walk" / "clip.mp4"
     path.parent.mkdir(parents=True)
     write_video(path, moving_square(2, 1, frames=5, size=(64, 64)), 25)
-    prepare(read_class_folders(tmp_path / "videos"), tmp_path / "store", preparation)
+    prepare_store(read_class_folders(tmp_path / "videos"), tmp_path / "store", preparation)
     store = Store(tmp_path / "store")
     part = [SplitClip("walk/clip", "walk", "walk/clip")]
     spec = StreamSpec("rgb", "test_resnet", 64, 1, (0.0,) * 3, (1 / 255,) * 3, crop_fraction=1.0)

@@ -55,7 +55,7 @@ def test_the_frame_rate_is_kept_and_assumed_where_an_older_bundle_has_none(tmp_p
         save_bundle(folder, bundle_of(RGB, preparation=Preparation(48, frame_rate=resampled), frames_per_second=told))
         loaded = load_bundle(folder)
         assert (loaded.frames_per_second, loaded.frame_rate) == (told, rate)
-        assert loaded.tells_frame_rate == (told is not None or resampled is not None)
+        assert loaded.knows_frame_rate == (told is not None or resampled is not None)
         assert ("frames_per_second" in json.loads((folder / RECORD).read_text())) == (told is not None)
 
 
@@ -147,13 +147,30 @@ def test_a_fitted_product_comes_back(tmp_path):
     assert "Fusion: product, temperature 1.20, fitted on the val part." in (tmp_path / "README.md").read_text()
 
 
-def test_a_fitted_fusion_comes_back_and_is_told_on_the_card(tmp_path):
+def test_a_fitted_fusion_comes_back_and_is_on_the_card(tmp_path):
     bundle = bundle_of(RGB, FLOW, fusion=FITTED, calibration={"clips": 20})
     save_bundle(tmp_path, bundle)
     assert load_bundle(tmp_path) == bundle
     card = (tmp_path / "README.md").read_text()
     assert "Fusion: reliability, temperature 0.80, fitted on the val part." in card
     assert "not above 0.625 is called unknown; it was fitted to give a name to at most 5 %" in card
+
+
+@pytest.mark.parametrize(
+    ("fusion", "words"),
+    [
+        (Fusion(threshold=0.5), "Its probabilities are not calibrated: `rgbflow calibrate` does it. A clip"),
+        (Fusion("product", threshold=0.5), "Fusion: product. Its probabilities are not calibrated"),
+        (Fusion(temperature=2.0, threshold=0.5), "Fusion: average, temperature 2.00, fitted on the val part. A clip"),
+    ],
+)
+def test_a_threshold_that_was_set_by_hand_promises_nothing_on_the_card(tmp_path, fusion, words):
+    bundle = bundle_of(RGB, FLOW, fusion=fusion)
+    save_bundle(tmp_path, bundle)
+    assert load_bundle(tmp_path) == bundle
+    card = (tmp_path / "README.md").read_text()
+    assert words in card
+    assert "not above 0.500 is called unknown; the threshold was set by hand, so nothing is promised" in card
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@
 import dataclasses
 import os
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from rgbflow.device import choose_device, has_fast_bf16
 from rgbflow.errors import InputError
 from rgbflow.learn.config import TrainConfig, with_algorithm
 from rgbflow.learn.spec import form_of_input
-from rgbflow.learn.train import train
+from rgbflow.learn.train import train_stream
 from rgbflow.live.batching import SharedEngine
 from rgbflow.networks.stream_net import StreamNet
 from rgbflow.recognizer import Recognizer
@@ -96,7 +97,8 @@ def assert_near(prediction, expected, tolerance):
 
 def run(world, folder, stream="rgb", on_step=lambda done, total, note: None, **values):
     config = dataclasses.replace(TINY, **values)
-    return train(Store(world.store), load_split(world.split), stream, folder, config, lambda line: None, on_step)
+    progress = SimpleNamespace(update=on_step, report=lambda line: None)
+    return train_stream(Store(world.store), load_split(world.split), stream, folder, config, progress)
 
 
 class StopError(Exception):

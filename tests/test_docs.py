@@ -1,5 +1,6 @@
 """What docs/architecture.md draws is there: its tree is the package, and the names on its roads exist."""
 
+import ast
 import importlib
 import re
 import runpy
@@ -55,3 +56,19 @@ def test_the_tree_is_the_package():
     for line in tree.splitlines():
         assert len(line.split()) > 2, f"{line.split()[0]} has no sentence"
         assert len(line) <= 140, line
+
+
+def test_every_clip_is_named():
+    """Whatever can be read as a clip is in the sentence that lists them."""
+    readers = {
+        f"{'.'.join(path.relative_to(PACKAGE).with_suffix('').parts)}.{made.name}"
+        for path in PACKAGE.rglob("*.py")
+        for made in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(made, ast.ClassDef)
+        for method in made.body
+        if isinstance(method, ast.FunctionDef)
+        and [one.arg for one in method.args.args] == ["self", "stream", "indices"]
+    }
+    (listed,) = re.findall(r"Everything a snippet is read from is a .*?\. ", section("The road"), re.DOTALL)
+    assert {*re.findall(r"`(.*?)`", listed)} == readers
+    assert len(readers) > 5

@@ -158,3 +158,19 @@ def test_a_fusion_survives_json(fusion):
 def test_numbers_that_make_no_fusion_are_refused(numbers, words):
     with pytest.raises(InputError, match=words):
         Fusion(**numbers)
+
+
+def test_a_threshold_without_a_promise_is_somebodys_choice():
+    fusion = Fusion(threshold=0.5)
+    assert Fusion.from_dict(fusion.as_dict()) == fusion
+    np.testing.assert_array_equal(fusion.fuse(SCORES), average(SCORES))
+
+
+@pytest.mark.parametrize(
+    "shares",
+    [{"threshold": 1.5}, {"threshold": -0.1}, {"threshold": float("nan")}, {"threshold": 0.5, "false_alarm_rate": 5},
+     {"false_alarm_rate": 0.05}],
+)  # fmt: skip
+def test_a_threshold_that_is_no_probability_and_a_promise_without_one_are_refused(shares):
+    with pytest.raises(InputError, match=r"must be in \[0, 1\], and a rate needs its threshold: run"):
+        Fusion(**shares)

@@ -146,7 +146,7 @@ def test_the_plan_is_that_of_ucf101_with_the_strong_recipe(gpu, setup):
 
 def test_the_sizes_of_ucf101_are_those_of_its_lists(gpu, ucf101_lists):
     split = make_split(read_lists(ucf101_lists), "official-1", lists=ucf101_lists)
-    assert {part: len(getattr(split, part)) for part in ("train", "val", "test")} == gpu.gpu_sections.UCF101
+    assert {part: len(split.clips(part)) for part in ("train", "val", "test")} == gpu.gpu_sections.UCF101
     assert len(split.classes) == gpu.gpu_sections.NUM_CLASSES
 
 

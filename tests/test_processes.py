@@ -4,11 +4,12 @@ import os
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from rgbflow.data.layouts import read_class_folders
-from rgbflow.data.store import Store, prepare
+from rgbflow.data.store import Store, prepare_store
 from rgbflow.errors import InputError
 from rgbflow.processes import map_in_processes, map_on_cluster
 from rgbflow.stream import Preparation
@@ -69,20 +70,26 @@ def test_a_node_dies_midway_and_the_store_is_the_same_to_the_last_byte(cluster, 
         pixels = moving_square(clip % 5 - 2, 1, frames=60, size=(256, 192), seed=clip)
         write_video(tmp_path / "videos" / "ab"[clip % 2] / f"{clip}.mp4", pixels, 25)
     sources, preparation = read_class_folders(tmp_path / "videos"), Preparation(192)
-    prepare(sources, tmp_path / "alone", preparation)
+    prepare_store(sources, tmp_path / "alone", preparation)
     killed = []
 
-    def kill_second_node(row):
-        if killed:
+    def kill_second_node(done, total, note=""):
+        if not done or killed:
             return
         while not list((tmp_path / "shared" / "rgb").rglob(".*.mkv")):
             time.sleep(0.005)  # until the next clip is being written
         cluster.remove_node(cluster.second, allow_graceful=False)
-        killed.append(row.clip)
+        killed.append(done)
         cluster.add_node(num_cpus=2, object_store_memory=80 * 2**20)
 
-    rows = prepare(sources, tmp_path / "shared", preparation, on_clip=kill_second_node, cluster=cluster.address)
-    assert killed == ["a/0"]
+    rows = prepare_store(
+        sources,
+        tmp_path / "shared",
+        preparation,
+        progress=SimpleNamespace(update=kill_second_node),
+        cluster=cluster.address,
+    )
+    assert killed == [1]
     assert len(rows) == len(Store(tmp_path / "shared").rows) == 10
     alone, shared = (
         {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -34,7 +34,7 @@ class NumberedClip:
     """Flow whose u is the index of the field and whose v is 100 more."""
 
     num_frames = 40
-    start_seconds = end_seconds = flow_seconds = 0.0
+    start_seconds = end_seconds = 0.0
 
     def read(self, stream, indices):
         planes = np.stack([indices, indices + 100], axis=1).astype(np.uint8)
@@ -130,8 +130,8 @@ def test_colours_change_as_in_pillow(place, enhance, factor):
 
 def test_colours_vary_in_training_without_changing_where_it_looks_and_flow_has_none():
     plain, coloured = (
-        [random_crop(100, 140, 0.875, vary, np.random.default_rng(seed)) for seed in range(200)]
-        for vary in (Augmentation(), Augmentation(colour=0.6))
+        [random_crop(100, 140, 0.875, augmentation, np.random.default_rng(seed)) for seed in range(200)]
+        for augmentation in (Augmentation(), Augmentation(colour=0.6))
     )
     assert [replace(crop, colour=None) for crop in coloured] == plain
     factors = np.array([crop.colour for crop in coloured])

@@ -52,7 +52,7 @@ def test_panels_are_lit_where_the_maps_are(moving_square):
     frame = moving_square(0, 0, 1, (96, 96))[0]
     flow = np.zeros((2, 24, 24), np.float32)
     flow[0] = 3.0  # to the right, at full scale: red
-    (drawn,) = _drawn_frames([(frame, flow)], explained("rgb", "flow"))
+    (drawn,) = _drawn_frames([{"rgb": frame, "flow": flow}], explained("rgb", "flow"))
     height = len(drawn)
     column = drawn[:, height:].astype(float)  # right of a square frame
     rgb, flow_panel = column[40 : height // 2], column[height // 2 + 40 :]
@@ -97,7 +97,7 @@ def test_a_video_of_any_length_is_drawn_frame_by_frame():
     def endless():
         while True:
             read.append(len(read))
-            yield np.zeros((48, 64, 3), np.uint8), None
+            yield {"rgb": np.zeros((48, 64, 3), np.uint8)}
 
     assert len(list(islice(_drawn_frames(endless(), explained("rgb")), 3))) == 3
     assert len(read) == 3

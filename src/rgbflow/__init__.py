@@ -29,7 +29,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     """Import the public names when they are used: torch takes seconds, `rgbflow --help` must not wait for it."""
     module = _HOMES.get(name)
     if module is None:

@@ -19,7 +19,7 @@ FORMAT_VERSION = 1
 RECORD = "recognizer.json"
 EXPORTED_SUFFIXES = (".onnx", ".xml", ".bin")  # of the files that `rgbflow export` makes of a stream
 NO_LICENCE = "not stated"
-ASSUMED_RATE = 25.0  # frames per second of the training clips of a bundle that does not tell
+ASSUMED_RATE = 25.0  # frames per second of the training clips of a bundle that does not say
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Bundle:
         return self.preparation.frame_rate or self.frames_per_second or ASSUMED_RATE
 
     @property
-    def tells_frame_rate(self) -> bool:
+    def knows_frame_rate(self) -> bool:
         """Whether `frame_rate` is known, not assumed."""
         return (self.preparation.frame_rate or self.frames_per_second) is not None
 
@@ -207,7 +207,7 @@ tags: [action-recognition, optical-flow, two-stream]
 
 # A two-stream action recogniser
 
-It tells {len(bundle.classes)} actions apart: {", ".join(bundle.classes)}.
+It recognises {len(bundle.classes)} actions: {", ".join(bundle.classes)}.
 
 {streams}
 
@@ -229,16 +229,19 @@ print(recognizer.predict("clip.mp4").top(5))
 
 def _fusion_line(bundle: Bundle) -> str:
     fusion = bundle.fusion
-    if not fusion.is_fitted:
-        named = "" if fusion == Fusion() else f"Fusion: {fusion.method}. "
-        return named + "Its probabilities are not calibrated: `rgbflow calibrate` does it."
     line = f"Fusion: {fusion.method}, temperature {fusion.temperature:.2f}, fitted on the val part."
-    if fusion.threshold is not None:
-        line += (
-            f" A clip whose highest probability is not above {fusion.threshold:.3f} is called unknown; it was "
-            f"fitted to give a name to at most {100 * fusion.false_alarm_rate:.3g} % of the clips of unseen classes."
-        )
-    return line
+    named = replace(fusion, threshold=None, false_alarm_rate=None)  # with its temperature and weights alone
+    if not named.is_fitted:
+        line = "" if named == Fusion() else f"Fusion: {fusion.method}. "
+        line += "Its probabilities are not calibrated: `rgbflow calibrate` does it."
+    if fusion.threshold is None:
+        return line
+    line += f" A clip whose highest probability is not above {fusion.threshold:.3f} is called unknown; "
+    if fusion.false_alarm_rate is None:
+        return line + "the threshold was set by hand, so nothing is promised about clips of unseen classes."
+    return line + (
+        f"it was fitted to give a name to at most {100 * fusion.false_alarm_rate:.3g} % of the clips of unseen classes."
+    )
 
 
 def _measured_lines(bundle: Bundle) -> str:

@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rgbflow.errors import InputError
-from rgbflow.networks.family import FeatureMap
+from rgbflow.networks.family import FeatureMap, no_feature_map
 from rgbflow.networks.stream_net import StreamNet
 from rgbflow.transforms import centre_crop
 
@@ -96,24 +95,15 @@ def class_activation_maps(network: StreamNet, snippets: Tensor, answer: int) -> 
 
     backbone, feature_map = network.backbone, network.family.feature_map
     if feature_map is None:
-        raise _no_map(backbone)
+        raise no_feature_map(backbone)
     with torch.no_grad():
         features = feature_map.make(backbone, snippets).float()
-    if features.ndim != 4 or features.shape[1] != backbone.num_features:  # tokens, or channels last
-        raise _no_map(backbone)
     with torch.enable_grad():
         head = _Head(backbone, feature_map)
         cam = LayerGradCam(head, head.feature_map)
         maps = cam.attribute(features.requires_grad_(), target=answer, relu_attributions=True)
     maps = maps.detach()[:, 0]
     return (maps / maps.max().clamp_min(torch.finfo(maps.dtype).tiny)).cpu().numpy()
-
-
-def _no_map(backbone: nn.Module) -> InputError:
-    return InputError(
-        f"backbone {type(backbone).__name__} has no feature map before its pooling to make class activation maps of: "
-        "use a convolutional network of timm, such as resnet101, or do without the maps"
-    )
 
 
 def spotlight(picture: np.ndarray, light: np.ndarray, colour: tuple[int, ...]) -> np.ndarray:

@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Callable
-from functools import partial
 
 import tyro
 
@@ -15,7 +14,7 @@ from rgbflow.commands.flags import EXIT_FAILED
 from rgbflow.commands.live import live
 from rgbflow.commands.paper import paper
 from rgbflow.commands.predict import predict
-from rgbflow.commands.train import ablate, config_from, train
+from rgbflow.commands.train import ablate, train
 from rgbflow.errors import InputError
 
 RESUMING = ("fetch", "prepare", "train", "ablate", "paper", "demo")  # commands that go on where they were stopped
@@ -45,12 +44,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if name not in COMMANDS:
             return print_usage(arguments)
-        command, summary = COMMANDS[name], COMMANDS[name].__doc__.splitlines()[0]
-        if name in ("train", "ablate"):
-            command = partial(command, settings=config_from(arguments, None if name == "train" else "strong"))
-        return tyro.cli(command, prog=f"rgbflow {name}", description=summary, args=arguments[1:])
+        summary = _summary(COMMANDS[name])
+        return tyro.cli(COMMANDS[name], prog=f"rgbflow {name}", description=summary, args=arguments[1:])
     except SystemExit as stop:  # the parser's own way out of --help and of wrong usage
-        return stop.code or 0
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except InputError as error:
         print(f"rgbflow: {error}", file=sys.stderr)
         return EXIT_FAILED
@@ -76,6 +73,10 @@ def end_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _summary(command: Callable[..., int]) -> str:
+    return (command.__doc__ or "").partition("\n")[0]
+
+
 def print_usage(arguments: list[str]) -> int:
     """Print the table of commands; the exit code is 0 if it was asked for, 2 for an unknown command."""
     if arguments == ["--version"]:
@@ -84,10 +85,10 @@ def print_usage(arguments: list[str]) -> int:
         print(version("rgbflow"))
         return 0
     asked_for = arguments in ([], ["-h"], ["--help"])
-    lines = [f"  {name:<10} {command.__doc__.splitlines()[0]}" for name, command in COMMANDS.items()]
-    text = "\n".join(["usage: rgbflow COMMAND ... (rgbflow COMMAND --help tells more)", "", *lines])
+    lines = [f"  {name:<10} {_summary(command)}" for name, command in COMMANDS.items()]
+    text = "\n".join(["usage: rgbflow COMMAND ... (rgbflow COMMAND --help lists its options)", "", *lines])
     if asked_for:
         print(text)
         return 0
-    print(f"rgbflow: {arguments[0]!r} is no command\n{text}", file=sys.stderr)
+    print(f"rgbflow: {arguments[0]!r} is not a command\n{text}", file=sys.stderr)
     return 2

@@ -19,11 +19,23 @@ SMALLEST_SIDE = 32  # pixels; below it OpenCV's DIS crashes on long frames
 class Clip(Protocol):
     """What a snippet is read from: a stored clip, a file or the frames of a camera."""
 
-    name: str  # for messages
-    num_frames: int
-    start_seconds: float
-    end_seconds: float
-    flow_seconds: float  # time that was spent to compute its flow; 0 where the flow was there
+    @property
+    def name(self) -> str:
+        """For messages."""
+        ...
+
+    @property
+    def num_frames(self) -> int: ...
+
+    @property
+    def start_seconds(self) -> float:
+        """When its first frame is shown."""
+        ...
+
+    @property
+    def end_seconds(self) -> float:
+        """When its last frame has been shown."""
+        ...
 
     def read(self, stream: Stream, indices: np.ndarray) -> np.ndarray:
         """Frames (N, 3, H, W) uint8 RGB or flow fields (N, 2, h, w) uint8 (u, v); field i leads from frame i to i+1.
@@ -114,6 +126,7 @@ class FrameClip:
 
     @property
     def flow_seconds(self) -> float:
+        """Time spent on flow so far."""
         return self._preparer.flow_seconds
 
     def push(self, pixels: np.ndarray, pts_seconds: float) -> None:
@@ -157,7 +170,6 @@ class ClipWindow:
     num_frames: int
     start_seconds: float
     end_seconds: float
-    flow_seconds: float = 0.0  # counted by the clip, whose flow serves several windows
 
     @property
     def name(self) -> str:

@@ -9,6 +9,6 @@ class InputError(ValueError):
     """
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an error's message, or its class's name where it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -34,9 +34,11 @@ def make_estimator(settings: FlowSettings, reduction: int = 1) -> Estimator:
             flow = _dis(previous, current, settings.preset, reduction)
         else:
             if tvl1 is not None:
-                flow = tvl1.calc(previous, current, None)
+                flow = tvl1.calc(previous, current, None)  # type: ignore[call-overload]  # its stubs want a field to begin with
             else:
-                flow = cv2.calcOpticalFlowFarneback(previous, current, None, 0.5, 5, 15, 3, 7, 1.5, 0)
+                flow = cv2.calcOpticalFlowFarneback(  # type: ignore[call-overload]  # likewise
+                    previous, current, None, 0.5, 5, 15, 3, 7, 1.5, 0
+                )
             flow = _reduced(flow, reduction)
         return np.ascontiguousarray(flow.transpose(2, 0, 1))
 
@@ -50,7 +52,8 @@ def _dis(previous: np.ndarray, current: np.ndarray, preset: DisPreset, reduction
     bilinearly. Given frames of that size and told so, it gives the same numbers without the scaling up.
     """
     # A DIS object adapts its scales to the pictures it has seen: used twice, it answers differently.
-    dis = cv2.DISOpticalFlow_create(getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset.upper()}"))
+    level = getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset.upper()}")
+    dis = cv2.DISOpticalFlow_create(level)  # type: ignore[attr-defined]  # missing in OpenCV's stubs
     if reduction == 1:
         return dis.calc(previous, current, None)
     dis.setFinestScale(max(0, dis.getFinestScale() - reduction.bit_length() + 1))

@@ -1,19 +1,20 @@
 """Late fusion: the scores of the streams become one calibrated probability per class, and a class or "unknown"."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass, field, fields
-from typing import get_args
+from typing import TypeVar, get_args
 
 import numpy as np
 from scipy.special import softmax
 
 from rgbflow.errors import InputError
 from rgbflow.stream import FusionMethod as Method
-from rgbflow.stream import Stream, UnfittedFusion
+from rgbflow.stream import UnfittedFusion
 
 METHODS: tuple[Method, ...] = get_args(Method)
 UNFITTED: tuple[Method, ...] = get_args(UnfittedFusion)
+Name = TypeVar("Name", bound=str)  # of a stream; score files of any origin name theirs freely
 SMALLEST = np.finfo(np.float64).tiny  # a softmax may give 0, which has no logarithm
 
 
@@ -39,14 +40,14 @@ class Fusion:
         temperature: the fused logits are divided by it (Guo et al. 2017); 1 leaves them alone.
         threshold: a clip whose highest probability is not above it is "unknown"; None names every clip.
         false_alarm_rate: the share of clips of unseen classes, 0 to 1, that are given a name: what was promised when
-            the threshold was fitted.
+            the threshold was fitted; None for a threshold that somebody chose.
 
     Raises:
         InputError: if the numbers don't fit the method.
     """
 
     method: Method = "average"
-    weights: Mapping[Stream, tuple[float, ...]] = field(default_factory=dict)
+    weights: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     bias: tuple[float, ...] = ()
     temperature: float = 1.0
     threshold: float | None = None
@@ -57,6 +58,12 @@ class Fusion:
             raise InputError(f"fusion {self.method!r} is unknown to this rgbflow: upgrade rgbflow")
         numbers = [self.temperature, *self.bias, *(number for row in self.weights.values() for number in row)]
         is_sound = all(map(math.isfinite, numbers)) and self.temperature > 0
+        shares = [number for number in (self.threshold, self.false_alarm_rate) if number is not None]
+        if not all(0 <= number <= 1 for number in shares) or self.threshold is None is not self.false_alarm_rate:
+            raise InputError(
+                f"fusion threshold ({self.threshold}) and false_alarm_rate ({self.false_alarm_rate}) must be in "
+                "[0, 1], and a rate needs its threshold: run `rgbflow calibrate` again"
+            )
         has = bool(self.weights), bool(self.bias)
         fits = has == (self.method != "average", self.method == "stacking")
         if not is_sound or not (fits or (self.method in UNFITTED and has == (False, False))):
@@ -83,13 +90,13 @@ class Fusion:
         """Whether it holds a number that was fitted."""
         return self != Fusion(self.method if self.method in UNFITTED else "average")
 
-    def fits(self, streams: set[Stream], num_classes: int) -> bool:
+    def fits(self, streams: Set[str], num_classes: int) -> bool:
         """Whether it is for these streams and this number of classes."""
         length = num_classes if self.method in ("reliability", "stacking") else 1
         lengths = {*map(len, self.weights.values())} or {length}
         return self.weights.keys() in (set(), streams) and lengths == {length} and len(self.bias) in (0, num_classes)
 
-    def fuse(self, scores: Mapping[Stream, np.ndarray]) -> np.ndarray:
+    def fuse(self, scores: Mapping[Name, np.ndarray]) -> np.ndarray:
         """One probability per class from those of the streams.
 
         Args:
@@ -104,11 +111,11 @@ class Fusion:
         fused = self._mixed(scores)
         return fused if self.temperature == 1 else sharpened(fused, 1 / self.temperature)
 
-    def _mixed(self, scores: Mapping[Stream, np.ndarray]) -> np.ndarray:
+    def _mixed(self, scores: Mapping[Name, np.ndarray]) -> np.ndarray:
         if self.method == "average":
             return average(scores)
         if self.method == "product":
-            return product(scores, {stream: row[0] for stream, row in self.weights.items()} or None)
+            return product(scores, {stream: self.weights[stream][0] for stream in scores} if self.weights else None)
         rows = {stream: np.array(self.weights[stream]) for stream in scores}
         if self.method == "tempered":
             return average({stream: sharpened(scores[stream], rows[stream]) for stream in scores})
@@ -119,7 +126,7 @@ class Fusion:
         return mixed / mixed.sum(axis=-1, keepdims=True)
 
 
-def average(scores: Mapping[str, np.ndarray]) -> np.ndarray:
+def average(scores: Mapping[Name, np.ndarray]) -> np.ndarray:
     """P = E(P_RGB, P_OF): the mean of the streams' class probabilities (the paper's fusion).
 
     Args:
@@ -138,7 +145,7 @@ def average(scores: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.mean(list(scores.values()), axis=0)
 
 
-def product(scores: Mapping[str, np.ndarray], weights: Mapping[str, float] | None = None) -> np.ndarray:
+def product(scores: Mapping[Name, np.ndarray], weights: Mapping[Name, float] | None = None) -> np.ndarray:
     """P ~ P_RGB^w_RGB · P_OF^w_OF: the product of the streams' class probabilities, each to a power (Hinton 2002).
 
     The power of a stream is one over its temperature; 0 leaves the stream out.
@@ -161,7 +168,7 @@ def product(scores: Mapping[str, np.ndarray], weights: Mapping[str, float] | Non
     return softmax(sum(weights[stream] * log_scores(rows) for stream, rows in scores.items()), axis=-1)
 
 
-def _check_probabilities(scores: Mapping[str, np.ndarray]) -> None:
+def _check_probabilities(scores: Mapping[Name, np.ndarray]) -> None:
     for stream, rows in scores.items():
         if not np.allclose(rows.sum(axis=-1), 1, atol=1e-3):
             raise InputError(f"the scores of {stream} are no probabilities: turn logits into scores by softmax first")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from rgbflow.errors import InputError
+from rgbflow.stream import Stream
 from rgbflow.video.reading import decode, probe
 from rgbflow.video.writing import write_video
 
@@ -132,7 +133,9 @@ def _drawn_frames(
     # a prediction may end at the time of its last frame; one step more, and no frame falls between two
     spans = np.array([[each.start_seconds, each.end_seconds + step_seconds] for each in predictions])
     colours = label_colours(predictions) if len(predictions) > 1 else {}
-    strip, shown, panel = None, None, None
+    strip: np.ndarray | None = None
+    panel: np.ndarray | None = None
+    shown = -1
     for frame in decode(video_path):
         pixels = enlarged(frame.pixels)
         layout = Layout(pixels.shape[1], pixels.shape[0])
@@ -145,7 +148,7 @@ def _drawn_frames(
             bottom -= layout.unit // 2
         index = nearest_span(spans, frame.pts_seconds)
         if index is not None:
-            if index != shown:
+            if panel is None or index != shown:
                 shown, prediction = index, predictions[index]
                 panel = draw_panel(prediction, layout, colours.get(prediction.label))
             blend(pixels, panel, layout.unit, bottom - len(panel))
@@ -242,7 +245,7 @@ def _draw_row(
     top: int,
     label: str,
     score: float,
-    marks: dict[str, float],
+    marks: Mapping[Stream, float],
     first: bool,
 ) -> None:
     middle, half = top + layout.row_height // 2, max(2, round(0.2 * layout.unit))
@@ -265,7 +268,7 @@ def _draw_mark(draw: ImageDraw.ImageDraw, stream: str, tip: int, middle: int, ha
     draw.polygon(corners, fill=MARKS[stream])
 
 
-def _draw_legend(draw: ImageDraw.ImageDraw, layout: Layout, top: int, streams: list[str]) -> None:
+def _draw_legend(draw: ImageDraw.ImageDraw, layout: Layout, top: int, streams: Sequence[Stream]) -> None:
     size, left = max(9, round(0.85 * layout.unit)), layout.bar_left
     for stream in streams:
         text = f"{'▼' if stream == 'rgb' else '▲'} {stream}"

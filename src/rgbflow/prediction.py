@@ -77,7 +77,8 @@ class Prediction:
 
     def as_dict(self, count: int = 5) -> dict:
         """A form for JSON."""
-        answers = {"fused": self.top(count), **{name: self.stream_top(name, count) for name in self.stream_scores}}
+        answers: dict[str, list[Answer]] = {"fused": self.top(count)}
+        answers |= {name: self.stream_top(name, count) for name in self.stream_scores}
         return {
             "label": self.label,
             "is_known": self.is_known,

@@ -1,5 +1,6 @@
 """Work shared out among processes of this machine or of a cluster, results in order; and who is the first of many."""
 
+import logging
 import multiprocessing
 import os
 from collections import deque
@@ -12,7 +13,8 @@ from rgbflow.errors import InputError, first_line
 
 RETRIES = 5  # of a task whose node died; a task that raises is not tried again
 TASKS_AHEAD = 4  # for each core of the cluster, so that none waits for a slow one
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def is_first_process() -> bool:
@@ -71,7 +73,7 @@ def map_on_cluster(function: Callable[[Item], Result], items: Iterable[Item], ad
             "--cluster needs Ray: pip install 'rgbflow[cluster]' on every machine of the cluster"
         ) from error
     try:
-        ray.init(address, log_to_driver=False, logging_level="ERROR")
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise InputError(
             f"--cluster {address} can't be reached ({first_line(error)}): start one by `ray start`"
@@ -95,7 +97,8 @@ def _map_by_ray(function: Callable[[Item], Result], items: Iterable[Item], addre
 def _in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     import ray
 
-    task = ray.remote(num_cpus=1, max_retries=RETRIES)(_apply)
+    apply: Callable[[Callable[[Item], Result], Item], Result] = _apply
+    task = ray.remote(num_cpus=1, max_retries=RETRIES)(apply)
     ahead = TASKS_AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
     waiting: deque = deque()
     for item in items:

@@ -14,16 +14,14 @@ from rgbflow.errors import InputError
 from rgbflow.flow import dequantise, usual_speed
 from rgbflow.live.events import EventRules
 from rgbflow.live.session import LiveRecognizer
-from rgbflow.networks.engine import Engine
+from rgbflow.networks.engine import Engine, StreamAnswer
 from rgbflow.networks.loading import load_engine
 from rgbflow.prediction import Prediction, conclude
 from rgbflow.sampling import segment_starts, snippet_indices
-from rgbflow.stream import STREAMS, Crops, EngineName, EnginePrecision, Stream
+from rgbflow.stream import NUM_SNIPPETS, STREAMS, Crops, EngineName, EnginePrecision, Stream
 from rgbflow.timeline import Timeline, merge_windows, sliding_windows
 from rgbflow.transforms import evaluation_input, read_snippets
 from rgbflow.video.reading import count_frames, decode
-
-NUM_SNIPPETS = 25  # of a clip at test time (Simonyan and Zisserman 2014, section 6)
 
 
 @dataclass(frozen=True)
@@ -122,7 +120,7 @@ class Recognizer:
         clip, _ = self._open(video, num_snippets)
         snippets = {stream: self._read(clip, stream, num_snippets) for stream in self.bundle.streams}
         answers = self.engine.answers(snippets, crops, with_features=True)
-        return {stream: answer.features for stream, answer in answers.items()}
+        return {stream: _features_of(answer) for stream, answer in answers.items()}
 
     def live(
         self,
@@ -170,7 +168,7 @@ class Recognizer:
             inputs = evaluation_input(clip, spec, starts, next(network.parameters()).device)
             values = class_activation_maps(network, inputs, int(prediction.scores.argmax()))
             square = self.bundle.preparation.square
-            maps[stream] = ActivationMaps(values, starts + spec.span // 2, spec.crop_fraction, square)
+            maps[stream] = ActivationMaps(values, starts + spec.middle, spec.crop_fraction, square)
             if stream == "flow":
                 fields = clip.read("flow", maps[stream].places)
                 full_scale = usual_speed(dequantise(fields, self.bundle.preparation.flow.bound))
@@ -249,3 +247,9 @@ class Recognizer:
         spec = self.bundle.streams[stream]
         spec.require_frames(num_frames, name)
         return segment_starts(spec.num_items(num_frames), num_snippets, spec.span)
+
+
+def _features_of(answer: StreamAnswer) -> np.ndarray:
+    if answer.features is None:
+        raise RuntimeError("the engine was asked for features and gave none")
+    return answer.features

@@ -5,7 +5,9 @@ import numpy as np
 from rgbflow.errors import InputError
 
 
-def segment_starts(num_items: int, num_segments: int, snippet_length: int, offsets: np.ndarray | None = None):
+def segment_starts(
+    num_items: int, num_segments: int, snippet_length: int, offsets: np.ndarray | None = None
+) -> np.ndarray:
     """First index of the snippet taken from each of S equal parts of a clip (Wang et al. 2016, TSN, section 3.1).
 
     Args:

@@ -12,12 +12,13 @@ PLANES = {"rgb": 3, "flow": 2}  # red, green, blue; u, v
 FlowMethod = Literal["dis", "farneback", "tvl1"]
 DisPreset = Literal["ultrafast", "fast", "medium"]
 # A field is kept at 1/reduction of the working size. DIS works at this size and scales its result up; of the others
-# half the size tells as much as JPEG does (docs/data.md).
+# half the size keeps as much as JPEG does (docs/data.md).
 OWN_REDUCTION = {"dis ultrafast": 4, "dis fast": 4, "dis medium": 2, "farneback": 2, "tvl1": 2}
 SMALLEST_FIELD = 48  # pixels of the shorter side; a smaller field is not reduced so far
 EngineName = Literal["auto", "torch", "openvino", "onnx"]  # what runs a network
 EnginePrecision = Literal["auto", "fp32", "bf16"]  # what it computes in; auto: bf16 where the hardware is made for it
 Crops = Literal[1, 10]  # of each snippet at test time
+NUM_SNIPPETS = 25  # of a clip at test time (Simonyan and Zisserman 2014, section 6)
 UnfittedFusion = Literal["average", "product"]  # needs no fitted numbers
 FusionMethod = Literal[UnfittedFusion, "weighted", "tempered", "stacking", "reliability"]
 DEFAULT_FUSION: UnfittedFusion = "average"  # of a new bundle; what is fitted replaces it where that is clearly better
@@ -127,6 +128,11 @@ class StreamSpec:
     def span(self) -> int:
         """Frames or fields from the first of a snippet to its last, both counted: L where the stride is 1."""
         return (self.stack_length - 1) * self.stride + 1
+
+    @property
+    def middle(self) -> int:
+        """From the first frame or field of a snippet to its middle one, which is one of those that are read."""
+        return self.stack_length // 2 * self.stride
 
     def num_items(self, num_frames: int) -> int:
         """How many frames (rgb) or flow fields (flow) a clip of `num_frames` frames has."""

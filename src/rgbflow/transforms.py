@@ -74,30 +74,34 @@ def evaluation_crops(height: int, width: int, fraction: float, crops: Crops, mir
     ]
 
 
-def random_crop(height: int, width: int, fraction: float, vary: Augmentation, rng: np.random.Generator) -> Crop:
+def random_crop(height: int, width: int, fraction: float, augmentation: Augmentation, rng: np.random.Generator) -> Crop:
     """A rectangle as a training step sees it (Wang et al. 2016, section 4.1).
 
     Args:
         height: of what it is cut from.
         width: of what it is cut from.
         fraction: side of the square without `multi_scale`, as a share of the short side.
-        vary: what is drawn.
+        augmentation: what is drawn.
         rng: what it is drawn by.
     """
     sides = (fraction, fraction)
-    if vary.multi_scale:
+    if augmentation.multi_scale:
         step = int(rng.integers(len(TRAIN_SCALES)))
         other = min(max(step + int(rng.integers(-1, 2)), 0), len(TRAIN_SCALES) - 1)
         sides = (TRAIN_SCALES[step], TRAIN_SCALES[other])
     crop_height, crop_width = (round(min(height, width) * side) for side in sides)
     free_height, free_width = height - crop_height, width - crop_width
-    if vary.corner_crops:
+    if augmentation.corner_crops:
         places = [(free_height // 2, free_width // 2), *product((0, free_height), (0, free_width))]
         top, left = places[rng.integers(len(places))]
     else:
         top, left = int(rng.integers(free_height + 1)), int(rng.integers(free_width + 1))
-    flip = bool(vary.flip and rng.random() < 0.5)
-    colour = tuple(rng.uniform(1 - vary.colour, 1 + vary.colour, 3).tolist()) if vary.colour else None
+    flip = bool(augmentation.flip and rng.random() < 0.5)
+    colour = (
+        tuple(rng.uniform(1 - augmentation.colour, 1 + augmentation.colour, 3).tolist())
+        if augmentation.colour
+        else None
+    )
     return Crop(top, left, crop_height, crop_width, flip, colour)
 
 
@@ -222,5 +226,6 @@ def snippets_to_input(snippets: torch.Tensor, spec: StreamSpec, crops: Crops = 1
     Returns:
         (N · looks, C, input_size, input_size) float32, all snippets of a look in a row; there are 1, 10 or 5 looks.
     """
-    places = evaluation_crops(*snippets.shape[-2:], spec.crop_fraction, crops, spec.mirrored)
+    height, width = snippets.shape[-2:]
+    places = evaluation_crops(height, width, spec.crop_fraction, crops, spec.mirrored)
     return torch.cat([to_input(snippets, crop, spec) for crop in places])

@@ -55,32 +55,32 @@ def write_why(video: str | Path, explanation: Explanation, preparation: Preparat
     rate = preparation.frame_rate or probe(video).frames_per_second
     frames = decode(Path(video), preparation.frame_rate)
     if "flow" in explanation.maps:
-        frames_and_flow = _with_flow(frames, preparation)
+        views = _with_flow(frames, preparation)
     else:
-        frames_and_flow = ((frame.pixels, None) for frame in frames)
-    return write_video(out, _drawn_frames(frames_and_flow, explanation), rate)
+        views = ({"rgb": frame.pixels} for frame in frames)
+    return write_video(out, _drawn_frames(views, explanation), rate)
 
 
-def _with_flow(frames: Iterable[Frame], preparation: Preparation) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _with_flow(frames: Iterable[Frame], preparation: Preparation) -> Iterator[dict[Stream, np.ndarray]]:
     """Each frame with the flow to the next one, in pixels per frame step; the last with the flow that led to it."""
-    preparer, before, flow = Preparer(preparation), None, None
+    preparer = Preparer(preparation)
+    view: dict[Stream, np.ndarray] = {}
     for frame in frames:
         stored = preparer.step(frame.pixels)[1]
-        if before is not None:
-            flow = dequantise(stored, preparation.flow.bound)
-            yield before, flow
-        before = frame.pixels
-    yield before, flow
+        if stored is not None:
+            view["flow"] = dequantise(stored, preparation.flow.bound)
+            yield dict(view)
+        view["rgb"] = frame.pixels
+    yield view
 
 
-def _drawn_frames(
-    frames_and_flow: Iterable[tuple[np.ndarray, np.ndarray | None]], explanation: Explanation
-) -> Iterator[np.ndarray]:
+def _drawn_frames(views: Iterable[dict[Stream, np.ndarray]], explanation: Explanation) -> Iterator[np.ndarray]:
     """The overlay's frame at the left; at its right a column of captions and pictures that is as high."""
     streams = list(explanation.maps)
-    panel, captions = None, {}
-    for place, (frame, flow) in enumerate(frames_and_flow):
-        pixels = enlarged(frame, ENLARGED)
+    panel: np.ndarray | None = None
+    captions: dict[Stream, np.ndarray] = {}
+    for place, view in enumerate(views):
+        pixels = enlarged(view["rgb"], ENLARGED)
         height, width = pixels.shape[:2]
         layout = Layout(width, height)
         unit = max(SMALLEST_UNIT, min(layout.unit, width // (15 * len(streams))))
@@ -91,8 +91,7 @@ def _drawn_frames(
             captions = {stream: draw_caption(explanation, stream, column, unit) for stream in streams}
         parts = []
         for stream, row in zip(streams, rows, strict=True):
-            read = frame if stream == "rgb" else flow
-            parts += [captions[stream], stream_picture(explanation, stream, read, place, (row, column))]
+            parts += [captions[stream], stream_picture(explanation, stream, view[stream], place, (row, column))]
         blend(pixels, panel, layout.unit, height - layout.unit - len(panel))
         yield np.concatenate([pixels, np.concatenate(parts)], axis=1)
 
@@ -118,7 +117,8 @@ def stream_picture(
     shrinks = height < read.shape[0]
     picture = cv2.resize(read, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     if stream == "flow":
-        picture = flow_picture(picture.transpose(2, 0, 1), explanation.full_scale)
+        full_scale = explanation.full_scale or 1.0  # the least that `usual_speed` gives
+        picture = flow_picture(picture.transpose(2, 0, 1), full_scale)
     return spotlight(picture, explanation.maps[stream].on_frame(place, height, width), MARKS[stream])
 
 

@@ -56,7 +56,16 @@ def test_every_command_explains_itself(rgbflow_command):
 def test_an_unknown_command_is_wrong_usage(rgbflow_command):
     code, out, error = rgbflow_command("predcit")
     assert (code, out) == (2, "")
-    assert "'predcit' is no command" in error
+    assert "'predcit' is not a command" in error
+
+
+@pytest.mark.parametrize(("stop", "code"), [(None, 0), (0, 0), (2, 2), ("it can't go on", 1)])
+def test_a_stop_of_the_parser_becomes_a_number(monkeypatch, stop, code):
+    def parser(*_, **__):
+        raise SystemExit(stop)
+
+    monkeypatch.setattr(cli.tyro, "cli", parser)
+    assert cli.main(["check"]) == code
 
 
 def test_a_missing_argument_is_wrong_usage(rgbflow_command):
@@ -71,13 +80,13 @@ def test_from_the_command_to_the_network_there_are_three_calls(world, rgbflow_co
 
     def watched(self, snippets):
         above = [frame.name for frame in traceback.extract_stack()[:-1] if frame.filename.startswith(package)]
-        stacks.append(above)
+        stacks.append([name for name in above if not name.startswith("<")])  # comprehensions, up to Python 3.11
         return forward(self, snippets)
 
     monkeypatch.setattr(StreamNet, "forward", watched)
     assert rgbflow_command("predict", world.bundle, world.videos / "red" / "0.mp4", "--snippets", "2")[0] == 0
     # Of the command line, the command, the recogniser and the engine.
-    assert stacks == [["main", "predict", "predict", "logits"]] * 2
+    assert stacks == [["main", "predict", "predict", "answers", "_answer"]] * 2
 
 
 def test_predict_prints_label_streams_and_times(world, rgbflow_command):
@@ -218,7 +227,7 @@ def test_prepare_sets_broken_clips_aside_and_says_so(rgbflow_command, tmp_path, 
     assert "set aside" in error
 
 
-def test_a_plan_tells_hours_and_gigabytes_and_writes_nothing(rgbflow_command, tmp_path, moving_square):
+def test_a_plan_prints_hours_and_gigabytes_and_writes_nothing(rgbflow_command, tmp_path, moving_square):
     from rgbflow.video.writing import write_video
 
     for clip in range(3):
@@ -353,7 +362,7 @@ def test_bad_input_gets_one_line_and_leaves_nothing(world, tmp_path, rgbflow_com
     arguments = BAD_INPUT[name](world, tmp_path)
     code, _, error = rgbflow_command(*arguments)
     assert code == 1
-    said = [line for line in error.splitlines() if not line.startswith(("flow: ", "note: "))]
+    said = [line for line in error.splitlines() if not line.startswith(("training flow: ", "note: "))]
     assert len(said) == 1, error
     assert said[0].startswith("rgbflow: ")
     assert "Traceback" not in error

@@ -63,7 +63,7 @@ def test_a_file_is_played_told_and_written_down(bundle, film, tmp_path, capsys):
     assert first[0] == "start"
     assert first[1] in ("sit", "wave")
     assert last[0] == "end"
-    assert "does not tell the frame rate it was trained at: 25 frames a second are assumed" in told.err
+    assert "does not say which frame rate it was trained at: 25 frames a second are assumed" in told.err
     assert "40 frames came" in told.err
     assert "engine torch fp32" in told.err
     lines = [json.loads(line) for line in (tmp_path / "live.jsonl").read_text().splitlines()]

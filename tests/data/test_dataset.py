@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, default_collate
 from rgbflow.data.dataset import ClipDataset, DrawnDataset, EpochLoader, EpochSampler, collate, collate_drawn, finish
 from rgbflow.data.layouts import read_class_folders
 from rgbflow.data.splits import SplitClip
-from rgbflow.data.store import Store, prepare
+from rgbflow.data.store import Store, prepare_store
 from rgbflow.errors import InputError
 from rgbflow.stream import Preparation, StreamSpec
 from rgbflow.transforms import Augmentation
@@ -26,7 +26,7 @@ def store(tmp_path, moving_square):
         path = tmp_path / "videos" / "ab"[clip % 2] / f"{clip}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_video(path, moving_square(clip - 3, 1, frames=9, size=(60, 48), seed=clip), 25)
-    prepare(read_class_folders(tmp_path / "videos"), tmp_path / "store", Preparation(short_side=40))
+    prepare_store(read_class_folders(tmp_path / "videos"), tmp_path / "store", Preparation(short_side=40))
     return Store(tmp_path / "store")
 
 
@@ -113,10 +113,10 @@ RGB = StreamSpec("rgb", "test_resnet", 32, 1, (0.4, 0.5, 0.6), (0.2,) * 3)
 
 
 @pytest.mark.parametrize("spec", [RGB, FLOW], ids=lambda spec: spec.stream)
-@pytest.mark.parametrize("vary", [None, Augmentation(corner_crops=True)], ids=["test", "training"])
-def test_inputs_made_on_the_device_are_those_made_by_the_workers(store, spec, vary):
+@pytest.mark.parametrize("augmentation", [None, Augmentation(corner_crops=True)], ids=["test", "training"])
+def test_inputs_made_on_the_device_are_those_made_by_the_workers(store, spec, augmentation):
     """On the CPU as the device, to the last bit: the same functions, called later."""
-    dataset = ClipDataset(store, part_of(store), ("a", "b"), spec, 2, vary, seed=5)
+    dataset = ClipDataset(store, part_of(store), ("a", "b"), spec, 2, augmentation, seed=5)
     keys = [(1, index) for index in range(6)]
     drawn = DataLoader(DrawnDataset(dataset), 3, sampler=keys, collate_fn=collate_drawn, num_workers=1)
     made = DataLoader(dataset, 3, sampler=keys, collate_fn=collate)

@@ -3,12 +3,13 @@
 import json
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from rgbflow.data.doctor import Diagnosis, Finding, check
+from rgbflow.data.doctor import Diagnosis, Finding, check_videos
 from rgbflow.errors import InputError
 from rgbflow.video.writing import write_video
 
@@ -51,7 +52,7 @@ def kinds_and_paths(diagnosis, folder):
 
 
 def test_a_sound_folder_has_no_findings(sound_folder):
-    diagnosis = check(sound_folder)
+    diagnosis = check_videos(sound_folder)
     assert (diagnosis.files, diagnosis.frames, diagnosis.classes, diagnosis.groups) == (12, 144, 2, 3)
     assert diagnosis.seconds == pytest.approx(144 / 25)
     assert diagnosis.findings == ()
@@ -59,19 +60,19 @@ def test_a_sound_folder_has_no_findings(sound_folder):
 
 
 def test_progress_counts_every_file(sound_folder):
-    calls = []
-    check(sound_folder, progress=lambda done, total: calls.append((done, total)))
-    assert calls == [(number, 12) for number in range(1, 13)]
+    steps = []
+    check_videos(sound_folder, SimpleNamespace(update=lambda *step: steps.append(step), report=None))
+    assert steps == [(number, 12) for number in range(13)]
 
 
 def test_a_single_video_is_checked_alone(tmp_path):
-    diagnosis = check(film(tmp_path / "a.mp4", frames=20, frames_per_second=10))
+    diagnosis = check_videos(film(tmp_path / "a.mp4", frames=20, frames_per_second=10))
     assert diagnosis == Diagnosis(1, 20, pytest.approx(2.0), 0, 0, ())
 
 
 def test_a_diagnosis_becomes_json(tmp_path):
     path = film(tmp_path / "a.mp4", frames=3)
-    values = json.loads(json.dumps(check(path).as_dict()))
+    values = json.loads(json.dumps(check_videos(path).as_dict()))
     assert values["ok"] is False
     assert (values["files"], values["frames"]) == (1, 3)
     (finding,) = values["findings"]
@@ -88,7 +89,7 @@ def test_what_cannot_be_decoded_is_broken_and_the_rest_is_still_checked(folder):
     (folder / "bend/1.mp4").write_bytes(b"")
     whole = (folder / "wave/2.mp4").read_bytes()
     (folder / "wave/2.mp4").write_bytes(whole[: len(whole) * 2 // 3])
-    diagnosis = check(folder)
+    diagnosis = check_videos(folder)
     broken = [("broken", name) for name in ("bend/0.mp4", "bend/1.mp4", "wave/2.mp4")]
     assert [found for found in kinds_and_paths(diagnosis, folder) if found[0] != "note"] == broken
     assert not diagnosis.ok
@@ -104,13 +105,13 @@ def test_what_cannot_be_decoded_is_broken_and_the_rest_is_still_checked(folder):
     [(1, "has 1 frame(s), motion needs 2"), (10, "has 10 frames, stack_length 10 needs 11"), (11, None)],
 )
 def test_a_short_video_is_wrong(tmp_path, frames, words):
-    findings = check(film(tmp_path / "a.mp4", frames)).findings
+    findings = check_videos(film(tmp_path / "a.mp4", frames)).findings
     assert [finding.kind for finding in findings] == (["wrong"] if words else [])
     assert all(words in finding.message for finding in findings)
 
 
 def test_a_tiny_video_is_wrong(tmp_path):
-    (finding,) = check(film(tmp_path / "a.mp4", size=(24, 64))).findings
+    (finding,) = check_videos(film(tmp_path / "a.mp4", size=(24, 64))).findings
     assert finding.kind == "wrong"
     assert finding.message.startswith("is 64x24 pixels, each side should have 32")
 
@@ -119,14 +120,14 @@ def test_a_wrong_header_is_noted(tmp_path):
     path = tmp_path / "a.avi"
     ffmpeg("-i", film(tmp_path / "a.mp4"), "-c:v", "mjpeg", path)
     content = path.read_bytes()
-    assert check(path).findings == ()
+    assert check_videos(path).findings == ()
     # The number of frames stands 16 bytes into AVI's main header, and 32 into its stream header.
     header, stream = content.index(b"avih") + 8 + 16, content.index(b"strh") + 8 + 32
     for place in (header, stream):
         assert content[place : place + 4] == (12).to_bytes(4, "little")
         content = content[:place] + (99).to_bytes(4, "little") + content[place + 4 :]
     path.write_bytes(content)
-    diagnosis = check(path)
+    diagnosis = check_videos(path)
     assert diagnosis.frames == 12
     assert [finding.message for finding in diagnosis.findings] == ["its header promises 99 frames, it holds 12"]
     assert diagnosis.ok
@@ -137,14 +138,14 @@ def test_a_variable_frame_rate_is_noted(tmp_path, kept, noted):
     path = tmp_path / "a.mkv"
     source = film(tmp_path / "a.mp4", frames=70)
     ffmpeg("-i", source, "-vf", f"select='{kept}'", "-fps_mode", "vfr", "-c:v", "ffv1", path)
-    notes = [finding.message for finding in check(path).findings]
+    notes = [finding.message for finding in check_videos(path).findings]
     assert len(notes) == noted
     assert all("variable frame rate" in note for note in notes)
 
 
 def test_videos_outside_class_folders_are_unlabelled(folder):
     film(folder / "stray.mp4", seed=99)
-    diagnosis = check(folder)
+    diagnosis = check_videos(folder)
     assert kinds_and_paths(diagnosis, folder) == [("unlabelled", "stray.mp4")]
     assert diagnosis.frames == 13 * 12
     assert diagnosis.classes == 2
@@ -153,7 +154,7 @@ def test_videos_outside_class_folders_are_unlabelled(folder):
 def test_a_folder_of_nothing_but_strays_is_checked(tmp_path):
     film(tmp_path / "a.mp4", seed=1)
     film(tmp_path / "b.mp4", seed=2)
-    diagnosis = check(tmp_path)
+    diagnosis = check_videos(tmp_path)
     assert (diagnosis.files, diagnosis.classes, diagnosis.groups) == (2, 0, 0)
     assert kinds_and_paths(diagnosis, tmp_path) == [("unlabelled", "a.mp4"), ("unlabelled", "b.mp4")]
 
@@ -164,7 +165,7 @@ def test_empty_class_folders_and_other_things_in_them_are_named(folder):
     (folder / "bend/deeper").mkdir()
     (folder / "bend/.hidden").touch()
     (folder / "readme.txt").touch()
-    diagnosis = check(folder)
+    diagnosis = check_videos(folder)
     assert kinds_and_paths(diagnosis, folder) == [("unlabelled", "bend"), ("unlabelled", "empty")]
     assert "2 thing(s) that are no video file, such as deeper" in diagnosis.findings[0].message
     assert diagnosis.classes == 2
@@ -173,7 +174,7 @@ def test_empty_class_folders_and_other_things_in_them_are_named(folder):
 def test_the_same_content_twice_is_unlabelled(folder):
     shutil.copy(folder / "bend/0.mp4", folder / "bend/0 (copy).mp4")
     shutil.copy(folder / "bend/1.mp4", folder / "wave/7.mp4")
-    diagnosis = check(folder)
+    diagnosis = check_videos(folder)
     assert kinds_and_paths(diagnosis, folder) == [("unlabelled", "bend/0.mp4"), ("unlabelled", "wave/7.mp4")]
     assert str(folder / "bend/1.mp4") in diagnosis.findings[1].message
 
@@ -184,7 +185,7 @@ def test_classes_that_cannot_be_split_are_named(folder):
         film(folder / f"skip/v_Skip_g01_c0{number}.mp4", seed=60 + number)
     for number in range(4):
         film(folder / f"hop/v_Hop_g0{number % 2}_c0{number}.mp4", seed=70 + number)
-    diagnosis = check(folder)
+    diagnosis = check_videos(folder)
     assert kinds_and_paths(diagnosis, folder) == [
         ("note", "hop"),
         ("unlabelled", "jump"),
@@ -201,14 +202,14 @@ def test_classes_that_cannot_be_split_are_named(folder):
 def test_broken_clips_do_not_count_for_their_class(folder):
     for number in range(1, 6):
         (folder / f"wave/{number}.mp4").write_bytes(b"no video")
-    found = kinds_and_paths(check(folder), folder)
+    found = kinds_and_paths(check_videos(folder), folder)
     assert found[0] == ("unlabelled", "wave")
     assert [kind for kind, _ in found[1:]] == ["broken"] * 5
 
 
 def test_clips_without_groups_are_noted(folder):
     (folder / "groups.tsv").unlink()
-    diagnosis = check(folder)
+    diagnosis = check_videos(folder)
     assert diagnosis.groups == 12
     assert kinds_and_paths(diagnosis, folder) == [("note", ".")]
     assert diagnosis.ok
@@ -217,7 +218,7 @@ def test_clips_without_groups_are_noted(folder):
 def test_what_prepare_would_refuse_is_wrong(folder):
     with (folder / "groups.tsv").open("a") as file:
         file.write("bend/nobody.mp4\tperson9\n")
-    diagnosis = check(folder)
+    diagnosis = check_videos(folder)
     assert kinds_and_paths(diagnosis, folder) == [("wrong", ".")]
     assert "bend/nobody.mp4" in diagnosis.findings[0].message
     assert (diagnosis.frames, diagnosis.groups) == (144, 0)
@@ -227,4 +228,4 @@ def test_what_prepare_would_refuse_is_wrong(folder):
 def test_nothing_to_check_is_refused(tmp_path, name, words):
     (tmp_path / "empty/notes").mkdir(parents=True)
     with pytest.raises(InputError, match=words):
-        check(tmp_path / name)
+        check_videos(tmp_path / name)

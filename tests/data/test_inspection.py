@@ -10,7 +10,7 @@ import pytest
 from rgbflow.cli import main
 from rgbflow.data.inspection import check_store, is_store
 from rgbflow.data.layouts import read_class_folders
-from rgbflow.data.store import MANIFEST, Store, prepare, stored_file
+from rgbflow.data.store import MANIFEST, Store, prepare_store, stored_file
 from rgbflow.errors import InputError
 from rgbflow.stream import Preparation
 from rgbflow.video.writing import write_video
@@ -24,7 +24,7 @@ def store(tmp_path, moving_square):
     for clip in range(4):
         pixels = moving_square(clip - 2, 1, frames=9, size=(80, 60), seed=clip)
         write_video(tmp_path / "videos" / "ab"[clip % 2] / f"{clip}.mp4", pixels, 20)
-    prepare(read_class_folders(tmp_path / "videos"), tmp_path / "store", Preparation(48))
+    prepare_store(read_class_folders(tmp_path / "videos"), tmp_path / "store", Preparation(48))
     return tmp_path / "store"
 
 
@@ -129,7 +129,7 @@ def test_the_same_clip_under_two_classes_is_found_and_in_one_class_noted(tmp_pat
     videos = tmp_path / "videos"
     shutil.copy(videos / "a" / "0.mp4", videos / "b" / "again.mp4")
     shutil.copy(videos / "a" / "0.mp4", videos / "a" / "again.mp4")
-    prepare(read_class_folders(videos), store, Preparation(48))
+    prepare_store(read_class_folders(videos), store, Preparation(48))
     ((path, message),) = problems(store)
     assert (str(path), message) == ("b/again", "is the same video as a/0: keep it in one class")
     assert [(str(f.path), f.kind) for f in check_store(store).findings if f.kind == "note"] == [("a/again", "note")]
@@ -147,7 +147,7 @@ def test_files_of_two_clips_exchanged_are_found(store):
 
 def test_a_clip_set_aside_is_a_note(tmp_path, store):
     (tmp_path / "videos" / "a" / "broken.mp4").write_bytes(b"no video")
-    prepare(read_class_folders(tmp_path / "videos"), store, Preparation(48))
+    prepare_store(read_class_folders(tmp_path / "videos"), store, Preparation(48))
     (finding,) = check_store(store).findings
     assert (finding.kind, finding.path.name) == ("note", "broken.mp4")
 
@@ -156,7 +156,7 @@ def test_preparing_again_makes_good_what_is_cut_off_or_missing(tmp_path, store):
     whole = {path: path.read_bytes() for path in store.rglob("*.mkv")}
     stored_file(store, "flow", CLIP).unlink()
     stored_file(store, "rgb", "b/1").write_bytes(b"cut")
-    prepare(read_class_folders(tmp_path / "videos"), store, Preparation(48))
+    prepare_store(read_class_folders(tmp_path / "videos"), store, Preparation(48))
     assert {path: path.read_bytes() for path in store.rglob("*.mkv")} == whole
     assert check_store(store).ok
 

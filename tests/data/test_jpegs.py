@@ -14,7 +14,7 @@ from rgbflow.data.dataset import ClipDataset
 from rgbflow.data.jpegs import JpegStore, open_store
 from rgbflow.data.layouts import SourceClip
 from rgbflow.data.splits import SplitClip, check_split, make_split, read_lists
-from rgbflow.data.store import Store, prepare, read_ahead, stored_file
+from rgbflow.data.store import Store, prepare_store, read_ahead, stored_file
 from rgbflow.errors import InputError
 from rgbflow.flow import FlowSettings
 from rgbflow.sampling import segment_starts
@@ -76,7 +76,7 @@ def prepared(tmp_path, moving_square):
         pixels = moving_square(-2 if "left" in name else 2, 1, frames=frames, size=(80 + clip, 60), seed=clip)
         write_video(path, pixels, 20)
         sources.append(SourceClip(name, name.split("/")[0], name.split("/")[1][:-4], path))
-    prepare(sources, tmp_path / "store", Preparation(48, FlowSettings(bound=8.0)))
+    prepare_store(sources, tmp_path / "store", Preparation(48, FlowSettings(bound=8.0)))
     return Store(tmp_path / "store")
 
 
@@ -120,11 +120,12 @@ def test_jpegs_and_a_store_give_the_same_tensors_for_the_same_frames(prepared, t
     part = [SplitClip(row.clip, row.label, row.group) for row in jpegs.rows.values()]
     assert part == [SplitClip(row.clip, row.label, row.group) for row in prepared.rows.values()]
     for spec in SPECS:
-        for vary in (None, Augmentation()):
+        for augmentation in (None, Augmentation()):
             one, other = (
-                ClipDataset(store, part, ("left", "right"), spec, 3, vary, seed=1) for store in (prepared, jpegs)
+                ClipDataset(store, part, ("left", "right"), spec, 3, augmentation, seed=1)
+                for store in (prepared, jpegs)
             )
-            for key in [(epoch, index) for epoch in range(4 if vary else 1) for index in range(len(part))]:
+            for key in [(epoch, index) for epoch in range(4 if augmentation else 1) for index in range(len(part))]:
                 assert torch.equal(one[key][0], other[key][0])
                 assert one[key][0].std() > 0.1
 
@@ -177,7 +178,7 @@ def test_frames_are_red_green_blue_and_fields_u_v(tmp_path):
     clip = JpegStore(tmp_path).clip("jump/one")
     np.testing.assert_allclose(clip.read("rgb", np.array([2]))[0, :, 8, 8], [240, 20, 20], atol=3)
     np.testing.assert_array_equal(clip.read("flow", np.array([4, 0, 4]))[:, :, 3, 5], [[32, 196], [0, 200], [32, 196]])
-    assert (clip.start_seconds, clip.end_seconds, clip.flow_seconds) == (0.0, 6 / 25, 0.0)
+    assert (clip.start_seconds, clip.end_seconds) == (0.0, 6 / 25)
 
 
 def test_what_is_read_ahead_is_what_is_read(tmp_path):
@@ -370,8 +371,8 @@ def test_a_folder_without_clips_is_named(tmp_path):
 def test_split_train_and_evaluate_work_on_jpegs(tmp_path, moving_square):
     from rgbflow import Recognizer
     from rgbflow.learn.config import TrainConfig
-    from rgbflow.learn.evaluate import evaluate, make_report
-    from rgbflow.learn.train import train
+    from rgbflow.learn.evaluate import evaluate_recognizer, make_report
+    from rgbflow.learn.train import train_stream
 
     for clip in range(6):
         frames = moving_square(1, 0, frames=6, size=(40, 32), seed=clip)
@@ -384,10 +385,10 @@ def test_split_train_and_evaluate_work_on_jpegs(tmp_path, moving_square):
         backbone="test_resnet", weights="none", input_size=32, stack_length=2, epochs=1, batch_size=2, workers=0
     )
     for stream in ("rgb", "flow"):
-        train(store, split, stream, tmp_path / "bundle", config, report=lambda line: None)
+        train_stream(store, split, stream, tmp_path / "bundle", config)
     recognizer = Recognizer.load(tmp_path / "bundle", "cpu")
     assert recognizer.bundle.preparation == Preparation(32, FlowSettings("tvl1", reduction=1), jpeg_quality=None)
-    evaluation = evaluate(recognizer, store, split, num_snippets=2)
+    evaluation = evaluate_recognizer(recognizer, store, split, num_snippets=2)
     assert [name.split("/")[0] for name in evaluation.names] == ["A", "B"]
     for clip, name in enumerate(evaluation.names):
         np.testing.assert_array_equal(

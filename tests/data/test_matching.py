@@ -93,7 +93,7 @@ def test_what_only_one_side_knows_is_counted_and_some_are_named(tmp_path):
     )
     missing = [clip.name for clip in clips[22:26]]
     assert note_clips("{} clips of the data are in no part of the lists and left out", missing) in split.notes
-    assert names(split.clips) == names(clips) - set(missing)
+    assert names(split.all_clips) == names(clips) - set(missing)
 
 
 def test_a_clip_is_found_by_its_file_name_whatever_its_folder_and_ending(tmp_path):
@@ -153,12 +153,12 @@ def test_an_empty_part_is_refused(tmp_path):
     )
     lists_in(tmp_path, test="a/gone.avi\n")
     words = message_of(make_split, clips, "lists", lists=lists)
-    assert words == "none of the 1 clips that the lists have for test, such as a/gone.avi, is in the data"
+    assert words.startswith("none of the 1 clips that the lists have for test, such as a/gone.avi, is in the data: ")
     lists_in(tmp_path, test="")
     assert "test.txt names no clip: leave it out" in message_of(make_split, clips, "lists", lists=lists)
     (tmp_path / "mine.csv").write_text(listed(clips))
     words = message_of(make_split, clips, "lists", lists=tmp_path / "mine.csv")
-    assert "list mine.csv, line 1 tells no part: name the file train..." in words
+    assert "list mine.csv, line 1 names no part: name the file train..." in words
     assert "protocol lists needs them" in message_of(make_split, clips, "lists")
 
 
@@ -167,7 +167,7 @@ def test_a_group_of_the_list_counts_where_the_data_has_none(tmp_path):
     lines = [f"{clip.name}.avi\t{clip.label}\tperson{index // 6}" for index, clip in enumerate(clips)]
     lists = lists_in(tmp_path, train="\n".join(lines[:30]), test="\n".join(lines[30:]))
     split = make_split(clips, "lists", lists=lists)
-    assert {clip.group for clip in split.clips} == {f"person{number}" for number in range(6)}
+    assert {clip.group for clip in split.all_clips} == {f"person{number}" for number in range(6)}
     assert not {clip.group for clip in split.val} & {clip.group for clip in split.train}
     assert not any("Each clip is its own group" in note for note in split.notes)
     own = [SplitClip(clip.name, clip.label, "mine") for clip in clips[:3]] + clips[3:]
@@ -229,7 +229,7 @@ def test_an_ending_may_be_missing_or_another(videos):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("c/1.avi x\nc/2.avi x\n", "no video of the lists is in .*, not c/1.avi either: pass --root FOLDER"),
+        ("c/1.avi x\nc/2.avi x\n", "none of 2 videos, such as c/1.avi, is in .*: pass --root FOLDER"),
         ("a/1.avi x\nb/1.avi x\n", "line 2: .*a/1.avi and .*b/1.avi would both be clip x/1: rename one"),
         ("a/1.avi x\na/1.avi y\n", "a/1.avi is of class x and of class y: keep one of its lines"),
         ("a/1.avi\tup/down\n", "line 1: class 'up/down' can't be a folder's name: write the class"),

@@ -76,9 +76,9 @@ def message_of(call, *arguments, **named):
 
 def assert_sound(split, clips):
     """No clip is lost or doubled, and every class is in each part."""
-    assert sorted(clip.name for clip in split.clips) == sorted(clip.name for clip in clips)
+    assert sorted(clip.name for clip in split.all_clips) == sorted(clip.name for clip in clips)
     for part in PARTS:
-        assert {clip.label for clip in getattr(split, part)} == set(split.classes)
+        assert {clip.label for clip in split.clips(part)} == set(split.classes)
 
 
 def groups_of(part):
@@ -109,7 +109,7 @@ def test_official_splits_have_their_published_sizes(ucf101, ucf101_lists, protoc
 def test_the_papers_split_of_ucf101_leaks_as_published(ucf101):
     split = make_split(ucf101, "paper", seed=3)
     assert_sound(split, ucf101)
-    assert [len(getattr(split, part)) for part in PARTS] == [7992, 2664, 2664]
+    assert [len(split.clips(part)) for part in PARTS] == [7992, 2664, 2664]
     shared = 0
     for clip in split.test:
         if any(other.group == clip.group for other in split.train):
@@ -121,7 +121,7 @@ def test_the_papers_split_of_ucf101_leaks_as_published(ucf101):
 def test_a_split_of_ucf101_by_group_is_6_2_2_in_every_class(ucf101):
     split = make_split(ucf101, "group")
     assert_sound(split, ucf101)
-    assert [len(groups_of(getattr(split, part))) for part in PARTS] == [1515, 505, 505]
+    assert [len(groups_of(split.clips(part))) for part in PARTS] == [1515, 505, 505]
     all_counts, test_counts = (Counter(clip.label for clip in part) for part in (ucf101, split.test))
     assert max(abs(test_counts[label] / count - 0.2) for label, count in all_counts.items()) < 0.03
     assert split.leak_percent == 0
@@ -143,7 +143,7 @@ def test_a_split_of_ucf101_by_group_is_6_2_2_in_every_class(ucf101):
 def test_no_group_is_on_two_sides(clips, seed):
     split = make_split(clips, "group", seed)
     assert_sound(split, clips)
-    train, val, test = (groups_of(getattr(split, part)) for part in PARTS)
+    train, val, test = (groups_of(split.clips(part)) for part in PARTS)
     assert not train & val
     assert not train & test
     assert not val & test
@@ -155,7 +155,7 @@ def test_nine_persons_become_five_two_and_two():
     tests = set()
     for seed in range(8):
         split = make_split(persons_clips(), "group", seed)
-        assert [len(groups_of(getattr(split, part))) for part in PARTS] == [5, 2, 2]
+        assert [len(groups_of(split.clips(part))) for part in PARTS] == [5, 2, 2]
         tests.add(frozenset(groups_of(split.test)))
     assert len(tests) > 3  # the seed decides who
 
@@ -174,7 +174,7 @@ def test_the_papers_split_has_every_class_in_each_part(sizes):
 def test_the_papers_split_divides_each_class_exactly_where_it_can():
     clips = scene_clips({"a": [10] * 4, "b": [5] * 12})
     split = make_split(clips, "paper")
-    counts = [Counter(clip.label for clip in getattr(split, part)) for part in PARTS]
+    counts = [Counter(clip.label for clip in split.clips(part)) for part in PARTS]
     assert counts == [{"a": 24, "b": 36}, {"a": 8, "b": 12}, {"a": 8, "b": 12}]
 
 
@@ -199,7 +199,7 @@ def test_held_out_groups_are_the_test():
 
 def test_holding_out_all_but_two_groups_leaves_one_each():
     split = make_split(persons_clips(), "group", holdout=PERSONS[2:])
-    assert [len(groups_of(getattr(split, part))) for part in PARTS] == [1, 1, 7]
+    assert [len(groups_of(split.clips(part))) for part in PARTS] == [1, 1, 7]
 
 
 def test_a_class_with_one_group_left_stays_in_train():
@@ -251,7 +251,7 @@ def test_a_split_with_classes_left_out_survives_its_file_and_has_a_hash_of_its_o
     assert load_split(tmp_path / "split.json") == split
     assert split.sha256 != replace(split, unknown_test=split.unknown_test[1:]).sha256
     with pytest.raises(InputError, match="the split is for another store: 4 of its"):
-        check_split(split, [clip.name for clip in split.clips if clip not in split.unknown_test])
+        check_split(split, [clip.name for clip in split.all_clips if clip not in split.unknown_test])
 
 
 def test_the_hash_of_a_split_that_knows_all_classes_is_what_it_always_was():
@@ -303,7 +303,7 @@ def test_official_lists_and_data_are_matched_where_they_meet(small_lists):
 def test_official_test_clips_alone_make_a_split_to_measure_on(small_lists):
     clips = [clip for clip in read_lists(small_lists) if int(clip.group[-2:]) <= 7]
     split = make_split(clips, "official-1", lists=small_lists)
-    assert [len(getattr(split, part)) for part in PARTS] == [0, 0, 28]
+    assert [len(split.clips(part)) for part in PARTS] == [0, 0, 28]
     assert "train has no clip of 2 of the 2 classes, such as Archery." in split.notes
 
 
@@ -345,9 +345,9 @@ def test_the_file_is_plain_json_with_a_clip_a_line(tmp_path):
     text = (tmp_path / "split.json").read_text(encoding="utf-8")
     data = json.loads(text)
     assert (data["protocol"], data["seed"], data["leak_percent"]) == ("paper", 1, split.leak_percent)
-    assert [len(data[part]) for part in PARTS] == [len(getattr(split, part)) for part in PARTS]
+    assert [len(data[part]) for part in PARTS] == [len(split.clips(part)) for part in PARTS]
     assert set(data["test"][0]) == {"name", "label", "group"}
-    assert len(re.findall(r"^  \{.*\},?$", text, flags=re.MULTILINE)) == len(split.clips)
+    assert len(re.findall(r"^  \{.*\},?$", text, flags=re.MULTILINE)) == len(split.all_clips)
 
 
 def test_an_empty_part_survives_the_file(tmp_path):

@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 from rgbflow.clip import as_stored, to_working_size
 from rgbflow.data import store as store_module
 from rgbflow.data.layouts import read_class_folders
-from rgbflow.data.store import OK, Store, prepare, stored_file
+from rgbflow.data.store import OK, Store, prepare_store, stored_file
 from rgbflow.errors import InputError
 from rgbflow.flow import FlowSettings, dequantise, from_pictures, quantise, to_picture
 from rgbflow.stream import Preparation
@@ -44,7 +45,7 @@ def files_of(folder):
 @pytest.mark.parametrize("jpeg_quality", [None, 96])
 def test_the_store_equals_direct_decoding(videos, tmp_path, jpeg_quality):
     sources = read_class_folders(videos)
-    rows = prepare(sources, tmp_path / "store", replace(PREPARATION, jpeg_quality=jpeg_quality))
+    rows = prepare_store(sources, tmp_path / "store", replace(PREPARATION, jpeg_quality=jpeg_quality))
     store = Store(tmp_path / "store")
     flow_method = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     for source, row in zip(sources, rows, strict=True):
@@ -64,7 +65,7 @@ def test_flow_is_stored_at_a_quarter_and_errs_less_than_full_size_jpegs_of_quali
     path = tmp_path / "videos" / "walk" / "clip.mp4"
     path.parent.mkdir(parents=True)
     write_video(path, moving_square(3, -2, frames=4, size=(320, 240)), 25)
-    prepare(read_class_folders(tmp_path / "videos"), tmp_path / "store", Preparation())
+    prepare_store(read_class_folders(tmp_path / "videos"), tmp_path / "store", Preparation())
     stored = Store(tmp_path / "store").clip("walk/clip").read("flow", np.arange(3))
     assert stored.shape == (3, 2, 64, 85)
     gray = [cv2.cvtColor(to_working_size(frame.pixels, Preparation()), cv2.COLOR_RGB2GRAY) for frame in decode(path)]
@@ -80,7 +81,7 @@ def test_flow_is_stored_at_a_quarter_and_errs_less_than_full_size_jpegs_of_quali
 
 def test_a_store_of_before_the_reduction_is_still_read(videos, tmp_path):
     old = Preparation(48, FlowSettings("dis", "fast", 8.0, reduction=1), jpeg_quality=None)
-    prepare(read_class_folders(videos), tmp_path / "store", old)
+    prepare_store(read_class_folders(videos), tmp_path / "store", old)
     path = tmp_path / "store" / "manifest.parquet"
     told = {"short_side": 48, "flow": {"method": "dis", "preset": "fast", "bound": 8.0}}  # all that it said then
     pq.write_table(pq.read_table(path).replace_schema_metadata({"preparation": json.dumps(told)}), path)
@@ -96,7 +97,7 @@ def test_the_frame_rate_is_changed_by_time(tmp_path, moving_square):
     expected = {10: list(range(0, 20, 2)), 8: [0, 2, 5, 7, 10, 12, 15, 17], 40: [n // 2 for n in range(40)]}
     for rate, shown in expected.items():
         preparation = replace(PREPARATION, frame_rate=float(rate), jpeg_quality=None)
-        (row,) = prepare(read_class_folders(tmp_path / "videos"), tmp_path / "store", preparation)
+        (row,) = prepare_store(read_class_folders(tmp_path / "videos"), tmp_path / "store", preparation)
         clip = Store(tmp_path / "store").clip("walk/clip")
         assert (row.frames, row.frames_per_second, clip.end_seconds) == (len(shown), rate, 1.0)
         frames = np.stack([to_working_size(frame.pixels, PREPARATION) for frame in decode(path)])[shown]
@@ -105,7 +106,7 @@ def test_the_frame_rate_is_changed_by_time(tmp_path, moving_square):
 
 
 def test_the_manifest_is_a_plain_table(videos, tmp_path):
-    prepare(read_class_folders(videos), tmp_path / "store", PREPARATION)
+    prepare_store(read_class_folders(videos), tmp_path / "store", PREPARATION)
     rows = pq.read_table(tmp_path / "store" / "manifest.parquet").to_pylist()
     assert [row["clip"] for row in rows] == ["left/clip0", "left/clip1", "right/clip0", "right/clip1"]
     first = rows[0]
@@ -117,8 +118,8 @@ def test_the_manifest_is_a_plain_table(videos, tmp_path):
 
 def test_two_processes_write_the_same_bytes_as_one(videos, tmp_path):
     sources = read_class_folders(videos)
-    prepare(sources, tmp_path / "one", PREPARATION, workers=1)
-    prepare(sources, tmp_path / "two", PREPARATION, workers=2)
+    prepare_store(sources, tmp_path / "one", PREPARATION, workers=1)
+    prepare_store(sources, tmp_path / "two", PREPARATION, workers=2)
     assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
 
 
@@ -128,32 +129,31 @@ def test_a_stopped_run_goes_on_and_keeps_what_is_done(videos, tmp_path):
     class KilledError(Exception):
         pass
 
-    def kill_after_two(row, seen=[]):  # noqa: B006 (counts the calls)
-        seen.append(row)
-        if len(seen) == 2:
+    def kill_after_two(done, total, note=""):
+        if done == 2:
             raise KilledError
 
     with pytest.raises(KilledError):
-        prepare(sources, folder, PREPARATION, on_clip=kill_after_two)
+        prepare_store(sources, folder, PREPARATION, progress=SimpleNamespace(update=kill_after_two))
     done = stored_file(folder, "rgb", "left/clip0")
     written = done.stat().st_mtime_ns
     with pytest.raises(InputError, match="no prepared data set"):
         Store(folder)
-    prepare(sources, folder, PREPARATION)
+    prepare_store(sources, folder, PREPARATION)
     assert done.stat().st_mtime_ns == written
-    prepare(sources, tmp_path / "whole", PREPARATION)
+    prepare_store(sources, tmp_path / "whole", PREPARATION)
     assert files_of(folder) == files_of(tmp_path / "whole")
 
 
 def test_a_stopped_change_of_settings_leaves_no_store_of_two_kinds(videos, tmp_path):
     sources, folder = read_class_folders(videos), tmp_path / "store"
-    prepare(sources, folder, PREPARATION)
+    prepare_store(sources, folder, PREPARATION)
 
-    def stop(row):
+    def stop(done, total, note=""):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare(sources, folder, Preparation(short_side=32), on_clip=stop)
+        prepare_store(sources, folder, Preparation(short_side=32), progress=SimpleNamespace(update=stop))
     with pytest.raises(InputError, match="no prepared data set"):
         Store(folder)
 
@@ -167,18 +167,18 @@ def test_what_a_killed_run_left_half_written_is_removed(videos, tmp_path):
         time.sleep(0.001)
     process.kill()
     process.wait()
-    prepare(read_class_folders(videos), tmp_path / "store", PREPARATION)
+    prepare_store(read_class_folders(videos), tmp_path / "store", PREPARATION)
     assert not list((tmp_path / "store").rglob(".*"))
     assert len(Store(tmp_path / "store").rows) == 4
 
 
 def test_a_changed_source_or_setting_is_prepared_again(videos, tmp_path, moving_square):
     sources, folder = read_class_folders(videos), tmp_path / "store"
-    prepare(sources, folder, PREPARATION)
+    prepare_store(sources, folder, PREPARATION)
     write_video(sources[0].path, moving_square(0, 3, frames=9, size=(80, 60)), 20)
-    assert prepare(sources, folder, PREPARATION)[0].frames == 9
+    assert prepare_store(sources, folder, PREPARATION)[0].frames == 9
     smaller = Preparation(short_side=32, flow=PREPARATION.flow)
-    prepare(sources, folder, smaller)
+    prepare_store(sources, folder, smaller)
     assert Store(folder).preparation == smaller
     assert Store(folder).clip("left/clip0").read("rgb", np.array([0])).shape[2] == 32
 
@@ -186,7 +186,7 @@ def test_a_changed_source_or_setting_is_prepared_again(videos, tmp_path, moving_
 def test_a_broken_clip_is_set_aside_and_the_rest_goes_on(videos, tmp_path, moving_square):
     (videos / "left" / "broken.mp4").write_bytes(b"no video at all")
     write_video(videos / "right" / "short.mp4", moving_square(0, 0, frames=1, size=(80, 60)), 20)
-    rows = prepare(read_class_folders(videos), tmp_path / "store", PREPARATION, workers=2)
+    rows = prepare_store(read_class_folders(videos), tmp_path / "store", PREPARATION, workers=2)
     store = Store(tmp_path / "store")
     assert len(store.rows) == 4
     assert [row.clip for row in store.failed] == ["left/broken", "right/short"]
@@ -203,26 +203,26 @@ def test_a_full_disk_ends_the_run_with_one_line(videos, tmp_path, monkeypatch):
 
     monkeypatch.setattr(store_module.pq, "write_table", full)
     with pytest.raises(InputError, match=r"manifest.parquet can't be written \(No space left on device\)"):
-        prepare(read_class_folders(videos), tmp_path / "store", PREPARATION)
+        prepare_store(read_class_folders(videos), tmp_path / "store", PREPARATION)
     assert not (tmp_path / "store" / "manifest.parquet").exists()
 
 
 def test_a_damaged_manifest_is_named(videos, tmp_path):
     folder = tmp_path / "store"
-    prepare(read_class_folders(videos), folder, PREPARATION)
+    prepare_store(read_class_folders(videos), folder, PREPARATION)
     (folder / "manifest.parquet").write_bytes(b"PAR1 not really")
     with pytest.raises(InputError, match=r"manifest.parquet can't be read"):
         Store(folder)
 
 
 def test_a_store_can_be_moved(videos, tmp_path):
-    prepare(read_class_folders(videos), tmp_path / "store", PREPARATION)
+    prepare_store(read_class_folders(videos), tmp_path / "store", PREPARATION)
     shutil.move(tmp_path / "store", tmp_path / "elsewhere")
     assert Store(tmp_path / "elsewhere").clip("left/clip0").read("flow", np.array([4])).shape == (1, 2, 48, 64)
 
 
 def test_stored_files_tell_what_they_were_made_from(videos, tmp_path):
-    rows = prepare(read_class_folders(videos), tmp_path / "store", PREPARATION)
+    rows = prepare_store(read_class_folders(videos), tmp_path / "store", PREPARATION)
     with IntraReader(stored_file(tmp_path / "store", "flow", "left/clip0")) as reader:
         told = reader.metadata
     assert told["source_sha256"] == rows[0].sha256
@@ -232,7 +232,7 @@ def test_stored_files_tell_what_they_were_made_from(videos, tmp_path):
 def test_verifying_finds_and_mends_a_changed_frame_that_nothing_else_would_show(videos, tmp_path):
     """As a machine with bad memory would leave it: the stored file is sound in itself."""
     sources, folder = read_class_folders(videos), tmp_path / "store"
-    prepare(sources, folder, PREPARATION, verify=True)
+    prepare_store(sources, folder, PREPARATION, verify=True)
     whole = files_of(folder)
     with IntraReader(stored_file(folder, "rgb", "left/clip1")) as reader:
         frames, metadata = reader.read(range(reader.num_frames)), reader.metadata
@@ -241,16 +241,16 @@ def test_verifying_finds_and_mends_a_changed_frame_that_nothing_else_would_show(
         for frame in frames:
             writer.write(frame)
     changed = files_of(folder)
-    prepare(sources, folder, PREPARATION)
+    prepare_store(sources, folder, PREPARATION)
     assert {name for name in whole if files_of(folder)[name] != whole[name]} >= {Path("rgb/left/clip1.mkv")}
     assert changed != whole
-    prepare(sources, folder, PREPARATION, verify=True)
+    prepare_store(sources, folder, PREPARATION, verify=True)
     assert files_of(folder) == whole
 
 
 def test_a_clip_that_is_read_back_otherwise_is_set_aside(videos, tmp_path, monkeypatch):
     monkeypatch.setattr(store_module, "_is_as_prepared", lambda source, *_: source.name != "left/clip0")
-    rows = prepare(read_class_folders(videos), tmp_path / "store", PREPARATION, verify=True)
+    rows = prepare_store(read_class_folders(videos), tmp_path / "store", PREPARATION, verify=True)
     assert [row.status == OK for row in rows] == [False, True, True, True]
     assert "is read back otherwise than it was written: check the disk and memory" in rows[0].status
 

@@ -15,6 +15,7 @@ import zlib
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.error import URLError
 
 import pytest
@@ -22,7 +23,7 @@ import rarfile
 
 from rgbflow.data import ucf101
 from rgbflow.data.splits import SplitClip
-from rgbflow.data.ucf101 import Archive, check_videos, download, extract, fetch, find_unrar
+from rgbflow.data.ucf101 import Archive, check_complete, download, extract, fetch_ucf101, find_unrar
 from rgbflow.errors import InputError
 
 NAMES = [
@@ -165,7 +166,7 @@ def offer(home, videos, name, lists=None):
 
 
 def fetch_small(home, small, out, **named):
-    return fetch(out, home.url, small.lists, small.videos, **named)
+    return fetch_ucf101(out, home.url, small.lists, small.videos, **named)
 
 
 def tree(folder):
@@ -193,17 +194,19 @@ def path_with(monkeypatch, folder, script=None):
 
 
 def test_fetch_leaves_the_videos_and_the_lists_and_nothing_else(home, small, tmp_path):
-    steps = []
-    fetched = fetch_small(home, small, tmp_path / "out", on_progress=lambda *step: steps.append(step))
+    steps, lines = [], []
+    progress = SimpleNamespace(update=lambda *step: steps.append(step), report=lines.append)
+    fetched = fetch_small(home, small, tmp_path / "out", progress=progress)
     assert (fetched.num_clips, fetched.num_classes) == (8, 2)
     assert fetched.videos == tmp_path / "out/UCF-101"
     assert fetched.lists == tmp_path / "out/ucfTrainTestlist"
     assert tree(fetched.videos) == {name.removeprefix("UCF-101/"): data for name, data in small.files.items()}
     names = {"UCF-101", "UCF101.zip", "lists.zip", "ucfTrainTestlist"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
-    assert {note for _, _, note in steps} == {
-        f"{doing} {name}" for doing in ("downloading", "extracting") for name in ("lists.zip", "UCF101.zip")
-    }
+    assert lines == [
+        f"{doing} {name}" for name in ("lists.zip", "UCF101.zip") for doing in ("downloading", "extracting")
+    ]
+    assert {note for _, _, note in steps} == set(lines)
     assert all(0 <= done <= total for done, total, _ in steps)
 
 
@@ -255,7 +258,7 @@ def test_the_official_lists_need_all_13320_videos(home, tmp_path):
 
 def test_missing_videos_are_named_three_at_most(tmp_path):
     clips = [SplitClip(name, *name.split("/")) for name in NAMES]
-    message = message_of(check_videos, tmp_path, clips)
+    message = message_of(check_complete, tmp_path, clips)
     assert message == (
         f"folder {tmp_path} lacks 8 of the 8 videos that the lists name, such as Archery/v_Archery_g01_c01, "
         "Archery/v_Archery_g02_c01, Archery/v_Archery_g03_c01: remove the folder and run again"
@@ -270,7 +273,7 @@ def test_a_missing_list_is_named(home, tmp_path):
 
 
 def test_a_home_that_is_no_web_address_is_refused(tmp_path):
-    message = message_of(fetch, tmp_path, "file:///etc/")
+    message = message_of(fetch_ucf101, tmp_path, "file:///etc/")
     assert message == "home file:///etc/ can't be fetched from: give an address that begins with https:// or http://"
 
 

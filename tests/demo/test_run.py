@@ -41,16 +41,16 @@ def test_the_demo_leaves_report_overlay_and_bundle_and_can_be_run_again(small, t
 
 
 def test_a_stopped_demo_goes_on_where_it_was(small, tmp_path, monkeypatch, capsys):
-    evaluate = demo.evaluate
+    evaluate = demo.evaluate_recognizer
 
     def stop(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(demo, "evaluate", stop)
+    monkeypatch.setattr(demo, "evaluate_recognizer", stop)
     assert cli.main(["demo", "--out", str(tmp_path), "--workers", "1"]) == 130
     assert "goes on" in capsys.readouterr().err
     weights = (tmp_path / "bundle" / "rgb.safetensors").stat().st_mtime_ns
-    monkeypatch.setattr(demo, "evaluate", evaluate)
+    monkeypatch.setattr(demo, "evaluate_recognizer", evaluate)
     assert cli.main(["demo", "--out", str(tmp_path), "--workers", "1"]) == 0
     assert (tmp_path / "bundle" / "rgb.safetensors").stat().st_mtime_ns == weights
 

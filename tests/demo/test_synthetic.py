@@ -1,5 +1,6 @@
 import functools
 import itertools
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -252,7 +253,7 @@ def test_groups_and_clips_differ():
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    """The paths of a small data set, and what `progress` was told."""
+    """The paths of a small data set, and the calls of its progress."""
     folder = tmp_path_factory.mktemp("synthetic")
     calls = []
     paths = write_dataset(
@@ -261,7 +262,7 @@ def dataset(tmp_path_factory):
         clips_per_group=1,
         size=(48, 40),
         seed=5,
-        progress=lambda done, total: calls.append((done, total)),
+        progress=SimpleNamespace(update=lambda *step: calls.append(step), report=None),
     )
     return paths, calls
 
@@ -272,7 +273,7 @@ def test_written_files_are_the_promised_ones(dataset):
     expected = [f"{a.name}/g{group:02d}_{a.name}_01.mp4" for a in ACTIONS for group in (1, 2)]
     assert [path.relative_to(folder).as_posix() for path in paths] == expected
     assert sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.*")) == sorted([*expected, "groups.tsv"])
-    assert calls == [(done, 24) for done in range(1, 25)]
+    assert calls == [(done, 24) for done in range(25)]
     lines = (folder / "groups.tsv").read_text(encoding="utf-8").splitlines()
     assert lines == [f"{name}\t{name.split('/')[1][:3]}" for name in expected]
 

@@ -18,7 +18,7 @@ from rgbflow.learn import calibrate as module
 from rgbflow.learn.calibrate import (
     Candidate,
     ScoredClips,
-    calibrate,
+    calibrate_fusion,
     choose,
     cross_validated,
     fit,
@@ -393,7 +393,7 @@ def test_calibrate_and_evaluate_tell_what_they_did(partial_world, tmp_path, caps
     small, recognizer = load_split(split), Recognizer.load(bundle)
     small = dataclasses.replace(small, val=small.val[:3])
     with pytest.raises(InputError, match="has 3 clips, but fits need 5"):
-        calibrate(recognizer, Store(store), small)
+        calibrate_fusion(recognizer, Store(store), small)
 
 
 def test_a_promise_without_unseen_classes_is_refused_with_the_remedy(world, tmp_path, capsys):
@@ -408,7 +408,7 @@ def test_a_bundle_of_one_stream_is_calibrated(world, tmp_path):
     bundle = load_bundle(tmp_path / "one")
     save_bundle(tmp_path / "one", dataclasses.replace(bundle, streams={"rgb": bundle.streams["rgb"]}))
     recognizer = Recognizer.load(tmp_path / "one")
-    made = calibrate(recognizer, Store(world.store), load_split(world.split), num_snippets=1)
+    made = calibrate_fusion(recognizer, Store(world.store), load_split(world.split), num_snippets=1)
     record_calibration(tmp_path / "one", made)
     prediction = Recognizer.load(tmp_path / "one").predict(world.videos / "red" / "0.mp4", num_snippets=1)
     np.testing.assert_allclose(prediction.scores, made.fusion.fuse({"rgb": prediction.stream_scores["rgb"]}))

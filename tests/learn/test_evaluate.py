@@ -11,7 +11,7 @@ from rgbflow.bundle import load_bundle
 from rgbflow.data.splits import load_split
 from rgbflow.data.store import Store
 from rgbflow.errors import InputError
-from rgbflow.learn.evaluate import evaluate, make_report, record_figures, telling_clips
+from rgbflow.learn.evaluate import clips_to_explain, evaluate_recognizer, make_report, record_figures
 from rgbflow.learn.metrics import deciding_stream
 from rgbflow.learn.report import PICTURE_WIDTH, write_report
 from rgbflow.stream import Preparation
@@ -70,7 +70,7 @@ def test_the_report_shows_the_evaluation(world, evaluation, tmp_path):
 def test_the_report_explains_clips_of_every_kind_of_decision(world, evaluation):
     recognizer, store = Recognizer.load(world.bundle), Store(world.store)
     whys = make_report(evaluation, recognizer, world.bundle, store, "a title").whys
-    assert [why.name for why in whys] == telling_clips(evaluation)
+    assert [why.name for why in whys] == clips_to_explain(evaluation)
     decided = dict(zip(evaluation.names, deciding_stream(evaluation.scores, evaluation.labels), strict=True))
     assert {"rgb", "flow"} <= {decided[why.name] for why in whys}  # there are clips that only one of them tells
     for why in whys:
@@ -90,12 +90,12 @@ def test_the_clips_to_explain_are_the_surest_of_each_kind_and_of_different_class
     scores = {"rgb": rgb, "flow": flow, "fused": rgb + flow}
     names = ["a", "b", "c", "d", "e", "f"]
     made = dataclasses.replace(evaluation, names=names, labels=labels, scores=scores)
-    assert telling_clips(made) == ["b", "e"]
-    assert telling_clips(made, of_each=4) == ["b", "e", "d", "c"]
-    assert telling_clips(made, of_each=4, most=1) == ["b"]
-    assert telling_clips(dataclasses.replace(made, scores={"rgb": rgb})) == ["b", "e"]
+    assert clips_to_explain(made) == ["b", "e"]
+    assert clips_to_explain(made, of_each=4) == ["b", "e", "d", "c"]
+    assert clips_to_explain(made, of_each=4, most=1) == ["b"]
+    assert clips_to_explain(dataclasses.replace(made, scores={"rgb": rgb})) == ["b", "e"]
     scores["fused"] = flow
-    assert telling_clips(made) == ["b", "e"]  # the surest mistakes
+    assert clips_to_explain(made) == ["b", "e"]  # the surest mistakes
 
 
 def test_a_network_without_maps_costs_the_report_only_these(world, evaluation, monkeypatch):
@@ -108,7 +108,7 @@ def test_a_network_without_maps_costs_the_report_only_these(world, evaluation, m
 
 def test_the_validation_part_can_be_measured_too(world):
     split = load_split(world.split)
-    measured = evaluate(Recognizer.load(world.bundle), Store(world.store), split, "val", num_snippets=1)
+    measured = evaluate_recognizer(Recognizer.load(world.bundle), Store(world.store), split, "val", num_snippets=1)
     assert measured.names == [clip.name for clip in split.val]
 
 
@@ -116,7 +116,7 @@ def test_what_does_not_belong_together_is_refused(world):
     recognizer, store, split = Recognizer.load(world.bundle), Store(world.store), load_split(world.split)
     other = dataclasses.replace(split, train=split.val, val=split.train)
     with pytest.raises(InputError, match="trained on another split"):
-        evaluate(recognizer, store, other)
+        evaluate_recognizer(recognizer, store, other)
     store.preparation = Preparation(short_side=99)
     with pytest.raises(InputError, match="the store was prepared with"):
-        evaluate(recognizer, store, split)
+        evaluate_recognizer(recognizer, store, split)

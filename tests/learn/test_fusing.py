@@ -108,7 +108,7 @@ def test_clips_without_groups_count_alone_and_that_is_said(tmp_path, capsys):
     names = np.array([f"clip{index}" for index in range(60)])
     np.savez(tmp_path / "s.npz", names=names, labels=LABELS, kind="scores", **STREAMS)
     _, _, error = run(capsys, tmp_path / "s.npz", "--method", "product", "--fit")
-    assert "note: each clip counts as a group of its own: --groups tells" in error
+    assert "note: each clip counts as a group of its own: --groups names" in error
 
 
 @pytest.mark.parametrize(

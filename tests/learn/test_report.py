@@ -390,7 +390,7 @@ def test_calibration_and_the_fusions_are_told_where_they_were_measured():
     assert f"stacking 75.0 60.0{DASH}85.0 +5.0 -2.5{DASH}12.5 4.5" in text
 
 
-def test_unknown_classes_are_told_with_what_was_promised():
+def test_unknown_classes_are_reported_with_what_was_promised():
     figures = UnknownFigures(40, 20, 88.0, (78.0, 94.0))
     text = Page(render(replace(make_report(), unknown=figures))).text
     assert "20 clips of classes that were left out of training, against 40 of the classes above" in text
@@ -407,3 +407,5 @@ def test_unknown_classes_are_told_with_what_was_promised():
     text = Page(render(replace(make_report(), unknown=figures))).text
     assert f"10.0 % of them (2.8{DASH}30.1) are given a name all the same; 5 % was promised." in text
     assert f"25.0 % (14.2{DASH}40.2) of the known clips are called unknown." in text
+    text = Page(render(replace(make_report(), unknown=replace(figures, promised=None)))).text
+    assert "are given a name all the same; no share was promised." in text

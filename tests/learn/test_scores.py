@@ -33,6 +33,13 @@ def test_what_is_written_is_read(tmp_path):
         np.testing.assert_allclose(rows, scores[name])
 
 
+def test_a_figure_of_scores_without_labels_is_refused():
+    scores = {"rgb": np.full((1, 4), 0.25)}
+    assert ScoreFile(("c/0",), CLASSES, LABELS[:1], scores, "scores").known_labels.tolist() == [0]
+    with pytest.raises(InputError, match="no labels"):
+        _ = ScoreFile(("c/0",), CLASSES, None, scores, "scores").known_labels
+
+
 def test_kinds_are_told_apart():
     frames = FRAME_LOGITS["rgb"]
     assert guess_kind(frames.mean(axis=1)) == ("logits", 1)

@@ -23,10 +23,10 @@ from rgbflow.data.store import Store
 from rgbflow.errors import InputError
 from rgbflow.fusion import Fusion
 from rgbflow.learn.config import TrainConfig, load_config
-from rgbflow.learn.evaluate import evaluate
+from rgbflow.learn.evaluate import evaluate_recognizer
 from rgbflow.learn.spec import flow_spread, make_spec
 from rgbflow.learn.stream_training import StreamTraining
-from rgbflow.learn.train import launched_processes, make_bundle, train
+from rgbflow.learn.train import launched_processes, make_bundle, train_stream
 from rgbflow.networks.stream_net import StreamNet
 from rgbflow.recognizer import Recognizer
 from rgbflow.stream import Preparation, StreamSpec
@@ -49,8 +49,9 @@ def changed(**values):
     return dataclasses.replace(TINY, **values)
 
 
-def run(world, folder, stream="rgb", config=TINY, **more):
-    return train(Store(world.store), load_split(world.split), stream, folder, config, lambda line: None, **more)
+def run(world, folder, stream="rgb", config=TINY, on_step=lambda *step: None, **more):
+    progress = SimpleNamespace(update=on_step, report=lambda line: None)
+    return train_stream(Store(world.store), load_split(world.split), stream, folder, config, progress, **more)
 
 
 @pytest.mark.parametrize("save_minutes", [0.0, 1e-9])
@@ -170,6 +171,39 @@ def test_logs_and_record_are_left_and_checkpoints_are_not(world, tmp_path):
     assert result.best_epoch == best["epoch"]
 
 
+def test_what_is_worth_knowing_and_each_epoch_is_a_line_and_nothing_is_printed(world, tmp_path, capsys):
+    lines, notes = [], []
+
+    def stop(done, total, note):
+        if done == 4:
+            raise ZeroDivisionError
+
+    store, split = Store(world.store), load_split(world.split)
+    progress = SimpleNamespace(update=stop, report=lines.append)
+    with pytest.raises(ZeroDivisionError):
+        train_stream(store, split, "rgb", tmp_path, TINY, progress)
+    progress = SimpleNamespace(update=lambda done, total, note: notes.append(note), report=lines.append)
+    curve = train_stream(store, split, "rgb", tmp_path, TINY, progress).curve
+    epochs = [
+        f"epoch {row['epoch']}: loss {row['train_loss']:.3f}, top-1 {row['val_top1']:.1f} % on val" for row in curve
+    ]
+    begin = f"{TINY.backbone}, random weights"
+    assert lines == [begin, epochs[0], begin, "going on in epoch 2 of 3", *epochs[1:]]
+    assert set(notes) == set(epochs)
+    assert capsys.readouterr() == ("", "")
+    lines.clear()
+    with pytest.raises(ZeroDivisionError):
+        train_stream(
+            store,
+            split,
+            "rgb",
+            tmp_path / "mirrored",
+            changed(flip=True),
+            SimpleNamespace(update=stop, report=lines.append),
+        )
+    assert lines[1] == "note: left, right name a side, and a mirrored clip shows the other: consider --no-flip"
+
+
 def test_a_trained_stream_is_not_overwritten(world):
     with pytest.raises(InputError, match="already holds a trained rgb stream"):
         run(world, world.bundle)
@@ -210,13 +244,12 @@ def test_a_damaged_clip_is_named_in_one_line_whichever_process_reads_it(world, t
     damaged.write_bytes(damaged.read_bytes()[:-500])
     for workers in (0, 1):
         with pytest.raises(InputError, match=rf"{name}.mkv\) .*prepare the clip again") as caught:
-            train(
+            train_stream(
                 Store(tmp_path / "store"),
                 load_split(world.split),
                 "flow",
                 tmp_path / "out",
                 changed(workers=workers),
-                lambda line: None,
             )
         assert "\n" not in str(caught.value)
 
@@ -240,7 +273,7 @@ def test_a_damaged_checkpoint_says_what_to_delete(world, tmp_path):
 
 def test_empty_parts_and_a_single_class_are_refused(world, tmp_path):
     split = load_split(world.split)
-    red = {part: tuple(c for c in getattr(split, part) if c.label == "red") for part in ("train", "val", "test")}
+    red = {part: tuple(c for c in split.clips(part) if c.label == "red") for part in ("train", "val", "test")}
     cases = {
         "the train part of the split is empty": dataclasses.replace(split, train=()),
         "the val part of the split is empty": dataclasses.replace(split, val=()),
@@ -248,7 +281,7 @@ def test_empty_parts_and_a_single_class_are_refused(world, tmp_path):
     }
     for message, wrong in cases.items():
         with pytest.raises(InputError, match=message):
-            train(Store(world.store), wrong, "rgb", tmp_path, TINY, print)
+            train_stream(Store(world.store), wrong, "rgb", tmp_path, TINY, print)
 
 
 def test_an_input_the_backbone_cannot_read_is_refused(world, tmp_path):
@@ -281,7 +314,7 @@ def test_a_split_for_another_store_is_refused(world, tmp_path):
     text = world.split.read_text().replace("left/", "elsewhere/")
     (tmp_path / "split.json").write_text(text)
     with pytest.raises(InputError, match="elsewhere/"):
-        train(Store(world.store), load_split(tmp_path / "split.json"), "rgb", tmp_path / "out", TINY, print)
+        train_stream(Store(world.store), load_split(tmp_path / "split.json"), "rgb", tmp_path / "out", TINY, print)
     assert not (tmp_path / "out").exists()
 
 
@@ -317,7 +350,7 @@ def test_toml_sets_what_it_names_and_leaves_the_rest(tmp_path):
 def train_rival(long_world, folder, algorithm, stream="rgb", **values):
     backbone = {"backbone": "c3d_quarter"} if algorithm == "c3d" else {}
     config = changed(algorithm=algorithm, **backbone, **values)
-    return train(Store(long_world.store), load_split(long_world.split), stream, folder, config, lambda line: None)
+    return train_stream(Store(long_world.store), load_split(long_world.split), stream, folder, config)
 
 
 @pytest.mark.parametrize("algorithm", ["c3d", "lrcn"])
@@ -347,7 +380,7 @@ def test_the_test_part_is_measured_for_a_figure_and_changes_nothing(world, tmp_p
     weights = [load_file(tmp_path / name / "rgb.safetensors") for name in ("plain", "watched")]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     recognizer = Recognizer.load(tmp_path / "watched", precision="fp32")  # as it was trained
-    evaluation = evaluate(recognizer, Store(world.store), load_split(world.split), num_snippets=3)
+    evaluation = evaluate_recognizer(recognizer, Store(world.store), load_split(world.split), num_snippets=3)
     best = watched.curve[watched.best_epoch - 1]
     assert best["test_top1"] == pytest.approx(evaluation.figures()["rgb"].top1)
 
@@ -362,7 +395,7 @@ def test_the_test_part_is_never_read(world, tmp_path, stream):
     weights = []
     for name, store in (("plain", world.store), ("poisoned", tmp_path / "store")):
         config = changed(epochs=1, subtract_mean_flow=True)
-        train(Store(store), load_split(world.split), stream, tmp_path / name, config, lambda line: None)
+        train_stream(Store(store), load_split(world.split), stream, tmp_path / name, config)
         weights.append(load_file(tmp_path / name / f"{stream}.safetensors"))
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
@@ -422,13 +455,13 @@ def test_two_processes_with_half_the_batch_reach_the_same_loss_as_one(world, tmp
 KILLED_AT_STEP_3 = """
 import os, signal, sys
 from rgbflow import cli
-from rgbflow.learn.callbacks import StepTeller
+from rgbflow.learn.callbacks import StepReporter
 
 def kill(self, trainer, *_):
     if trainer.global_step == 3 and os.environ["KILL"] == "yes":
         os.kill(os.getpid(), signal.SIGKILL)
 
-StepTeller.on_train_batch_end = kill
+StepReporter.on_train_batch_end = kill
 sys.exit(cli.main())
 """
 
@@ -484,7 +517,7 @@ def test_fewer_clips_than_processes_are_refused(world, tmp_path, monkeypatch):
 def test_frozen_batch_norms_stay_as_they_came_and_the_first_one_learns(world, tmp_path):
     started = StreamNet(make_spec(Store(world.store), load_split(world.split).train, "flow", TINY), 4)
     save_file(started.backbone.state_dict(), tmp_path / "start.safetensors")
-    config = changed(freeze_batch_norms=True, weights=str(tmp_path / "start.safetensors"))
+    config = changed(freeze_batch_norms=True, probe=False, weights=str(tmp_path / "start.safetensors"))
     run(world, tmp_path / "out", "flow", config)
     trained = load_file(tmp_path / "out" / "flow.safetensors")
     norms = [name for name, module in started.named_modules() if isinstance(module, nn.BatchNorm2d)]
@@ -515,7 +548,7 @@ def test_kept_weights_are_the_mean_over_the_steps_of_the_last_epochs(world, tmp_
             torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-5)
     store, split = Store(world.store), load_split(world.split)
     recognizer = Recognizer.load(tmp_path, precision="fp32")  # as it was trained
-    again = evaluate(recognizer, store, split, "val", num_snippets=3)
+    again = evaluate_recognizer(recognizer, store, split, "val", num_snippets=3)
     assert again.figures()["rgb"].top1 == pytest.approx(result.val_top1)
 
 

@@ -1,5 +1,6 @@
 """Cameras, addresses and files in real time; the clock and the camera are made up."""
 
+import subprocess
 import threading
 import time
 from functools import partial
@@ -7,11 +8,14 @@ from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, Thread
 
 import av
 import cv2
+import imageio_ffmpeg
 import numpy as np
 import pytest
+from PIL import Image
 
 from rgbflow.live import camera
 from rgbflow.live.camera import capture, in_real_time, is_address, is_device
+from rgbflow.live.ticks import LONGEST_GAP_SECONDS
 from rgbflow.video import jpeg
 from rgbflow.video.broadcast import Broadcast
 from rgbflow.video.reading import Frame, VideoError, decode
@@ -81,6 +85,101 @@ def test_a_recording_behind_an_address_gives_the_frames_of_the_file_at_its_own_s
         np.testing.assert_array_equal(one.pixels, other.pixels)
         assert one.pts_seconds == pytest.approx(other.pts_seconds)
     assert sum(clock.slept) == pytest.approx(11 / 25)
+
+
+def ffmpeg(path, *arguments):
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-nostdin", "-y", *map(str, arguments), str(path)]
+    subprocess.run(command, check=True, capture_output=True)
+    return path
+
+
+FILM = ("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25:duration=4")
+H264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p")
+WRONG = ("-bsf:v", "setts=pts='if(eq(N,20),PTS+300/TB,PTS)':dts=DTS")
+RECORDINGS = {
+    "b_frames.avi": (*H264, "-bf", 3),
+    "b_frames_xvid.avi": ("-c:v", "mpeg4", "-vtag", "XVID", "-bf", 2),
+    "raw.264": H264,
+    "raw.hevc": ("-c:v", "libx265", "-x265-params", "log-level=none", "-pix_fmt", "yuv420p"),
+    "raw.m2v": ("-c:v", "mpeg2video"),
+    "raw.mjpeg": ("-c:v", "mjpeg"),
+    "late.ts": (*H264, "-output_ts_offset", 40),
+    "wrong.mkv": (*H264, "-bf", 0, *WRONG),
+    "live.webm": ("-c:v", "libvpx", "-deadline", "realtime", "-live", 1),
+    "flash.flv": H264,
+}
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_a_recording_behind_an_address_has_the_frames_and_times_of_the_file(tmp_path, web, name):
+    path = ffmpeg(tmp_path / name, *FILM, *RECORDINGS[name])
+    with Broadcast(f"{web}/{name}", name, 5.0) as broadcast:
+        received = list(broadcast.recording())
+    read = list(decode(path))
+    assert len(received) == len(read) == 100
+    assert [one.pts_seconds for one in received] == pytest.approx([one.pts_seconds for one in read], abs=1e-6)
+    assert np.diff([one.pts_seconds for one in read])[8:] == pytest.approx(0.04, abs=0.0011)  # in milliseconds
+    for one, other in zip(received, read, strict=True):
+        np.testing.assert_array_equal(one.pixels, other.pixels)
+
+
+@pytest.mark.parametrize("offset", [0, 40, 1000])
+def test_joined_recordings_behind_an_address_follow_on(clock, tmp_path, web, offset):
+    one = ffmpeg(tmp_path / "one.ts", *FILM, *H264)
+    other = ffmpeg(tmp_path / "other.ts", *FILM, *H264, "-output_ts_offset", offset)
+    (tmp_path / "both.ts").write_bytes(one.read_bytes() + other.read_bytes())
+    for source in (f"{web}/both.ts", f"{web}/both.ts".replace("http", "HTTP"), str(tmp_path / "both.ts")):
+        clock.slept.clear()
+        assert [frame.pts_seconds for frame in capture(source)] == pytest.approx(np.arange(200) / 25, abs=1e-4)
+        assert sum(clock.slept) == pytest.approx(199 / 25, abs=0.1)
+
+
+def test_an_address_without_a_picture_that_can_be_decoded_is_an_error(tmp_path, web):
+    path = ffmpeg(tmp_path / "a.avi", *FILM, "-c:v", "mpeg4")
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(b"movi") + 4])
+    first, *rest = (Image.new("RGB", (64, 48), (shade, 0, 0)) for shade in range(0, 200, 20))
+    first.save(tmp_path / "a.webp", save_all=True, append_images=rest)
+    for name in ("a.avi", "a.webp"):
+        with pytest.raises(VideoError, match=r"pictures that can't be decoded, or none|breaks off|can't be opened"):
+            list(capture(f"{web}/{name}"))
+
+
+@pytest.mark.parametrize("step", [0.04, 2.0])
+def test_a_gap_is_not_waited_out(clock, step):
+    times = [*np.arange(10) * step, *(1e6 + np.arange(10) * step)]
+    frames = (Frame(np.zeros((2, 2, 3), np.uint8), float(seconds)) for seconds in times)
+    assert [one.pts_seconds for one in in_real_time(frames)] == times
+    assert max(clock.slept) <= max(LONGEST_GAP_SECONDS, 2 * step) + 1e-6
+    assert sum(clock.slept) <= 20 * step + LONGEST_GAP_SECONDS
+
+
+@pytest.mark.parametrize("start", [400, 100, None])
+def test_a_live_sources_wrong_time_is_replaced_by_its_arrival(network_camera, monkeypatch, start):
+    """Its clock starts anew at 400 or 100 seconds instead of 201.2, or the time of one picture alone is wrong."""
+    monkeypatch.setattr(camera, "LATE_SECONDS", 60.0)  # a busy machine skips none
+    pieces = h264_pieces("mpegts", {"output_ts_offset": "200000000"}, late=60 if start is None else None)
+    if start is not None:
+        pieces[60:] = h264_pieces("mpegts", {"output_ts_offset": f"{start}000000"})[60:]
+    address, _ = network_camera("video/mp2t", pieces, 1 / RATE)
+    seconds = np.array([frame.pts_seconds for frame in until_gone(capture(address))])
+    assert len(seconds) > 90
+    assert (np.diff(seconds) > -1).all()
+    assert seconds.max() - seconds.min() < 20
+
+
+def test_a_protocol_may_stand_in_capitals(monkeypatch):
+    opened = []
+
+    def no_server(source, **options):
+        opened.append((source, options["options"]))
+        raise av.ExitError(0, "nobody")
+
+    monkeypatch.setattr(av, "open", no_server)
+    for source in ("RTSP://Camera/Stream", "Http://Camera/A.mp4"):
+        with pytest.raises(VideoError, match="can't be opened"):
+            next(capture(source))
+    assert opened == [("rtsp://Camera/Stream", {"rtsp_transport": "tcp"}), ("http://Camera/A.mp4", {})]
 
 
 def test_an_address_that_does_not_answer_or_is_none_is_told(web):
@@ -168,8 +267,9 @@ class Pieces(list):
         return taken
 
 
-def h264_pieces(container_format, options=None, key_every=KEY_EVERY):
-    """Two seconds of H.264 whose pictures show their number, as pieces of a file, one for each."""
+def h264_pieces(container_format, options=None, key_every=KEY_EVERY, late=None):
+    """Two seconds of H.264 whose pictures show their number, as pieces of a file, one for each; the time of one
+    may be 300 seconds late."""
     pieces, pictures = Pieces(), []
     with av.open(pieces, "w", container_format, options={"flush_packets": "1", **(options or {})}) as container:
         settings = {"g": str(key_every), "bf": "0", "preset": "ultrafast", "tune": "zerolatency", "crf": "1"}
@@ -178,7 +278,10 @@ def h264_pieces(container_format, options=None, key_every=KEY_EVERY):
         for number in range(COUNT):
             pixels = np.full((48, 64, 3), 20 + 20 * (number % 10), np.uint8)
             pixels[:, :32] = 20 + 20 * (number // 10)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels)))
+            for packet in stream.encode(av.VideoFrame.from_ndarray(pixels)):
+                if number == late:
+                    packet.pts += round(300 / packet.time_base)
+                container.mux(packet)
             pictures.append(pieces.take())
         container.mux(stream.encode(None))
     return [*pictures, pieces.take()]

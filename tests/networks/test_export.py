@@ -18,11 +18,11 @@ from rgbflow.data.splits import load_split
 from rgbflow.data.store import Store
 from rgbflow.flow import quantise
 from rgbflow.fusion import Fusion, probabilities
-from rgbflow.learn.evaluate import evaluate
+from rgbflow.learn.evaluate import evaluate_recognizer
 from rgbflow.networks.export import (
     StreamGraph,
     _kept_in_floats,
-    export,
+    export_bundle,
     scaling_matrix,
     to_onnx,
     to_openvino,
@@ -141,7 +141,7 @@ def test_a_bundle_without_weights_labels_a_video_as_the_one_with_them(exported, 
             for stream in exported.bundle.streams:
                 shutil.copy(exported.folder / f"{stream}.onnx", folder)
         else:
-            export(exported.folder, exported.bundle, folder, to)
+            export_bundle(exported.folder, exported.bundle, folder, to)
         assert not list(folder.glob("*.safetensors"))
         recognizer = Recognizer.load(folder)
         assert recognizer.engine.name.split()[0] == to
@@ -193,7 +193,7 @@ def test_8_bit_integers_name_the_clips_that_torch_names(world, evaluation, tmp_p
     assert recognizer.engine.name == "openvino int8"
     with pytest.raises(InputError, match="openvino computes in int8 here, not in fp32: export the bundle without"):
         Recognizer.load(out, engine="openvino", precision="fp32")
-    found = evaluate(recognizer, Store(world.store), split, num_snippets=3)
+    found = evaluate_recognizer(recognizer, Store(world.store), split, num_snippets=3)
     for name, scores in evaluation.scores.items():
         assert not np.array_equal(found.scores[name], scores)
         assert np.abs(found.scores[name] - scores).mean() < 0.03
@@ -236,15 +236,15 @@ def test_another_bundle_is_not_written_over(exported, tmp_path):
     other = tmp_path / "other"
     save_bundle(other, replace(exported.bundle, classes=tuple("vwxyz")))
     with pytest.raises(InputError, match="holds another bundle"):
-        export(exported.folder, exported.bundle, other, "onnx")
+        export_bundle(exported.folder, exported.bundle, other, "onnx")
 
 
 def test_a_bundle_calibrated_since_it_was_exported_is_exported_again(exported, tmp_path):
     out = tmp_path / "out"
-    export(exported.folder, exported.bundle, out, "openvino")
+    export_bundle(exported.folder, exported.bundle, out, "openvino")
     save_bundle(out, replace(load_bundle(out), licence="CC0"))  # `evaluate` too leaves another record
     calibrated = replace(exported.bundle, fusion=replace(exported.bundle.fusion, temperature=0.5))
-    export(exported.folder, calibrated, out, "openvino")
+    export_bundle(exported.folder, calibrated, out, "openvino")
     assert load_bundle(out) == calibrated
 
 
@@ -282,7 +282,7 @@ def test_a_missing_package_is_named_with_its_extra(exported, tmp_path, monkeypat
     monkeypatch.setitem(__import__("sys").modules, package, None)
     monkeypatch.setattr("rgbflow.networks.export.to_onnx", to_onnx if to == "onnx" else lambda *arguments: None)
     with pytest.raises(InputError, match=rf"pip install 'rgbflow\[{to}\]'"):
-        export(exported.folder, exported.bundle, tmp_path / "out", to)
+        export_bundle(exported.folder, exported.bundle, tmp_path / "out", to)
 
 
 def test_float_input_loads_again_as_a_bundle(exported, tmp_path):
@@ -291,7 +291,7 @@ def test_float_input_loads_again_as_a_bundle(exported, tmp_path):
     snippets, logits = noise(3, 8, 80, 100), []
     for float_input in (True, False):
         out = tmp_path / str(float_input)
-        export(exported.folder, bundle, out, "openvino", float_input=float_input)
+        export_bundle(exported.folder, bundle, out, "openvino", float_input=float_input)
         engine = OpenVinoEngine(out, bundle)
         logits.append(engine.answers({"flow": snippets})["flow"].logits)
     np.testing.assert_allclose(*logits, rtol=1e-3, atol=1e-3)

@@ -9,13 +9,16 @@ from torch import Tensor, nn
 
 from rgbflow import InputError, Recognizer
 from rgbflow.bundle import load_bundle
+from rgbflow.clip import FrameClip
 from rgbflow.data.splits import load_split
 from rgbflow.data.store import Store, StoredClip
+from rgbflow.fusion import probabilities
 from rgbflow.learn.config import TrainConfig, with_algorithm
-from rgbflow.learn.train import train
-from rgbflow.networks.export import export
+from rgbflow.learn.train import train_stream
+from rgbflow.networks.export import export_bundle
 from rgbflow.networks.families import FAMILIES, check_form, family_of
 from rgbflow.networks.family import Family
+from rgbflow.sampling import snippet_indices
 from rgbflow.stream import PLANES, StreamSpec
 from rgbflow.transforms import read_snippets
 from rgbflow.video.reading import decode
@@ -55,7 +58,7 @@ def toy(monkeypatch):
 def toy_bundle(world, toy, tmp_path):
     config = with_algorithm(TrainConfig(input_size=32, epochs=2, flip=False, workers=0, precision="fp32"), "toy")
     for stream in ("rgb", "flow"):
-        train(Store(world.store), load_split(world.split), stream, tmp_path / "toy", config, lambda line: None)
+        train_stream(Store(world.store), load_split(world.split), stream, tmp_path / "toy", config)
     return tmp_path / "toy"
 
 
@@ -65,11 +68,35 @@ def test_it_trains_predicts_is_exported_and_watches(toy_bundle, world):
     recognizer = Recognizer.load(toy_bundle, engine="torch", precision="fp32")
     video = world.videos / "red" / "0.mp4"
     prediction = recognizer.predict(video, num_snippets=3)
-    export(toy_bundle, record, toy_bundle, "onnx")
-    exported = Recognizer.load(toy_bundle, engine="onnx").predict(video, num_snippets=3)
-    np.testing.assert_allclose(exported.scores, prediction.scores, atol=1e-4)
+    export_bundle(toy_bundle, record, toy_bundle, "onnx")
+    exported = Recognizer.load(toy_bundle, engine="onnx")
+    np.testing.assert_allclose(exported.predict(video, num_snippets=3).scores, prediction.scores, atol=1e-4)
+    features, others = (one.features(video, num_snippets=3) for one in (recognizer, exported))
+    for stream, spec in record.streams.items():
+        assert features[stream].shape == (3, spec.channels)
+        np.testing.assert_allclose(others[stream], features[stream], atol=1e-4)
     live = recognizer.live(window_seconds=1)
     assert [update for frame in decode(video) if (update := live.push(frame.pixels, frame.pts_seconds))]
+
+
+def test_live_sees_the_snippets_of_the_file(toy_bundle, world):
+    recognizer = Recognizer.load(toy_bundle, engine="torch", precision="fp32")
+    frames = [*decode(world.videos / "red" / "0.mp4")][:6]  # six frames hold one snippet of flow, five fields
+    live = recognizer.live(window_seconds=0.2)
+    updates = [live.push(frame.pixels, frame.pts_seconds) for frame in frames]
+    assert updates[:5] == [None] * 5
+    clip = FrameClip(recognizer.bundle.preparation)
+    for frame in frames:
+        clip.push(frame.pixels, frame.pts_seconds)
+    spec = recognizer.bundle.streams["flow"]
+    snippets = read_snippets(clip, spec, np.array([0])).numpy()
+    answer = recognizer.engine.answers({"flow": snippets})["flow"]
+    np.testing.assert_array_equal(updates[5].prediction.stream_scores["flow"], probabilities(answer.logits[0]))
+
+
+def test_maps_lie_on_frames_that_the_snippets_hold():
+    spec = StreamSpec("rgb", "toy", 32, 4, (0.5,) * 3, (0.5,) * 3, algorithm="toy", stride=2)
+    assert spec.middle in snippet_indices(np.array([0]), spec.stack_length, spec.stride)
 
 
 def test_its_snippets_leave_out_every_second_frame(world, toy):
@@ -99,6 +126,8 @@ def test_what_its_snippets_are_not_is_refused(toy):
 def test_a_name_that_is_no_family_is_refused_with_the_names():
     with pytest.raises(InputError, match=r"algorithm 'toy' is unknown to this rgbflow: use one of two-stream, c3d,"):
         family_of("toy")
+    with pytest.raises(InputError, match="is unknown"):
+        family_of([])  # in a damaged record
 
 
 @pytest.mark.parametrize("algorithm", FAMILIES)

@@ -22,7 +22,7 @@ def test_a_plan_counts_what_a_training_would_see(long_world, capsys, tmp_path, m
     told = plan(capsys, "table2", long_world.store, "--split", long_world.split, *options)
     costs = {cost["name"]: cost for cost in told["trainings"]}
     assert len(costs) == 2 * 4
-    train, val, test = (len(getattr(split, part)) for part in ("train", "val", "test"))
+    train, val, test = (len(split.clips(part)) for part in ("train", "val", "test"))
     assert costs["run0 two-stream flow"]["images"] == 3 * train
     assert costs["run0 two-stream flow"]["measured_images"] == 3 * val * 3 + test * 5
     for network in ("c3d", "lrcn"):  # 16 frames a snippet, one snippet in validation

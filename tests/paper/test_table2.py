@@ -12,6 +12,7 @@ import pytest
 
 from rgbflow import cli
 from rgbflow.bundle import load_bundle
+from rgbflow.commands.terminal import track
 from rgbflow.data.splits import load_split
 from rgbflow.errors import InputError
 from rgbflow.learn.curve import read_curve
@@ -124,14 +125,18 @@ def test_other_settings_do_not_pass_for_these(table_folder, long_world, capsys):
     assert "was trained with another learning_rate: choose another --out" in capsys.readouterr().err
 
 
-def test_two_devices_side_by_side_train_the_same(long_world, tmp_path):
+def test_two_devices_side_by_side_train_the_same_and_each_reports_its_progress(long_world, tmp_path, capfd):
     for devices in (["cpu"], ["cpu", "cpu"]):
         folder = tmp_path / str(len(devices))
         both, _ = table2_tasks(long_world.store, [long_world.split], 1, folder, SMALL, 2)
         # In fp32: bf16 rounds the sums of other numbers of threads apart.
         both = [replace(training, config=replace(training.config, precision="fp32")) for training in both[:2]]
-        run_tasks(both, devices)  # both streams into one bundle
+        run_tasks(both, devices, track)  # both streams into one bundle
         assert all(training.is_done() for training in both)
+        lines = capfd.readouterr().err
+        for stream in ("rgb", "flow"):
+            assert f"run0 two-stream {stream}: test_resnet, " in lines
+            assert f"run0 two-stream {stream}: epoch 1: loss " in lines
     for stream in ("rgb", "flow"):
         alone, beside = (read_curve(tmp_path / number / "run0" / "two-stream", stream) for number in "12")
         assert beside[0]["train_loss"] == pytest.approx(alone[0]["train_loss"], rel=1e-4)

@@ -1,14 +1,22 @@
 """Commands that make and examine data: fetch, check, prepare, split."""
 
+from __future__ import annotations
+
 import sys
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from rgbflow.commands.flags import EXIT_SOME_FAILED, Flag, Positional, exit_code
 from rgbflow.commands.printing import show
+from rgbflow.commands.terminal import track
 from rgbflow.errors import InputError
 from rgbflow.stream import DisPreset, FlowMethod, FlowSettings, Preparation
+
+if TYPE_CHECKING:
+    from rgbflow.data.layouts import SourceClip
+    from rgbflow.data.store import Row
 
 NOTES_SHOWN = 10  # of `check`: many files have the same harmless oddity
 
@@ -27,11 +35,10 @@ def fetch(
         home: address of a folder that offers the same archives; the data set's own home by default.
         json: print the result as JSON.
     """
-    from rgbflow.data.ucf101 import HOME, fetch
-    from rgbflow.progress import track
+    from rgbflow.data.ucf101 import HOME, fetch_ucf101
 
-    with track("UCF101", None, "MB") as tracker:
-        fetched = fetch(out, home or HOME, on_progress=tracker.set)
+    with track("UCF101", "MB") as progress:
+        fetched = fetch_ucf101(out, home or HOME, progress=progress)
     result = {
         "videos": str(fetched.videos),
         "lists": str(fetched.lists),
@@ -56,13 +63,12 @@ def check(path: Annotated[Path, Positional, Flag(metavar="PATH")], json: bool = 
         path: folder of class folders, or one video; prepared data set, or a folder in a published JPEG layout.
         json: print the findings as JSON.
     """
-    from rgbflow.data.doctor import check
+    from rgbflow.data.doctor import check_videos
     from rgbflow.data.inspection import check_store, is_store
-    from rgbflow.progress import track
 
-    examine, unit = (check_store, "clips") if is_store(path) else (check, "files")
-    with track("checking", None, unit) as tracker:
-        diagnosis = examine(path, progress=tracker.set)
+    examine, unit = (check_store, "clips") if is_store(path) else (check_videos, "files")
+    with track("checking", unit) as progress:
+        diagnosis = examine(path, progress)
     if json:
         show(diagnosis.as_dict(), True)
     else:
@@ -78,18 +84,41 @@ def check(path: Annotated[Path, Positional, Flag(metavar="PATH")], json: bool = 
     return 0 if diagnosis.ok else EXIT_SOME_FAILED
 
 
+@dataclass(frozen=True)
+class PreparationFlags:
+    """How frames and flow are made; each field is a flag of `prepare`."""
+
+    flow: FlowMethod = FlowSettings.method
+    """Method of optical flow."""
+    preset: DisPreset = FlowSettings.preset
+    """Of DIS: speed against detail."""
+    bound: Annotated[float | None, Flag(metavar="PIXELS")] = None
+    """Largest displacement kept, in pixels per frame step at the working size; None measures some clips."""
+    flow_reduction: Annotated[int, Flag(metavar="{0,1,2,4}")] = FlowSettings.reduction
+    """Flow is kept at 1/N of the working size; 0 is what loses least for the bytes: docs/data.md."""
+    short_side: int = Preparation.short_side
+    """Working size: pixels of the shorter side."""
+    square: bool = Preparation.square
+    """Squeeze frames to squares, so that crops see what is at the sides of wide ones."""
+    frame_rate: Annotated[float | None, Flag(metavar="FPS")] = Preparation.frame_rate
+    """Frames per second to resample to, by time; None keeps every frame."""
+    jpeg_quality: Annotated[int | None, Flag(metavar="1…100|None")] = Preparation.jpeg_quality
+    """Of the stored frames and flow; None loses nothing and takes half as much space again."""
+
+    def preparation(self) -> Preparation:
+        """The same settings as the store keeps them; the bound is the usual one where none is given."""
+        if self.flow != "dis" and self.preset != FlowSettings.preset:
+            raise InputError(f"--preset {self.preset} is for --flow dis, not {self.flow}: leave it out")
+        bound = FlowSettings.bound if self.bound is None else self.bound
+        settings = FlowSettings(self.flow, self.preset, bound, self.flow_reduction)
+        return Preparation(self.short_side, settings, self.jpeg_quality, self.frame_rate, self.square)
+
+
 def prepare(
     videos: Annotated[tuple[Path, ...], Positional, Flag(metavar="VIDEOS|LIST ...")],
     out: Path,
+    settings: Annotated[PreparationFlags, Flag(name="")],
     root: Annotated[Path | None, Flag(metavar="FOLDER")] = None,
-    flow: FlowMethod = FlowSettings.method,
-    preset: DisPreset = FlowSettings.preset,
-    bound: Annotated[float | None, Flag(metavar="PIXELS")] = None,
-    flow_reduction: Annotated[int, Flag(metavar="{0,1,2,4}")] = FlowSettings.reduction,
-    short_side: int = Preparation.short_side,
-    square: bool = Preparation.square,
-    frame_rate: Annotated[float | None, Flag(metavar="FPS")] = Preparation.frame_rate,
-    jpeg_quality: Annotated[int | None, Flag(metavar="1…100|None")] = Preparation.jpeg_quality,
     groups: Annotated[Path | None, Flag(metavar="PATH")] = None,
     workers: int = 0,
     verify: bool = False,
@@ -102,15 +131,8 @@ def prepare(
     Args:
         videos: folder of class folders, VIDEOS/<Class>/<clip>.avi, or lists of videos with their classes: docs/data.md.
         out: folder of the prepared data set; what is there already and still right is kept.
+        settings: every field of PreparationFlags.
         root: folder that the paths of lists are relative to; each list's own folder by default.
-        flow: method of optical flow.
-        preset: of DIS: speed against detail.
-        bound: largest displacement kept, in pixels per frame step at the working size; None measures some clips.
-        flow_reduction: flow is kept at 1/N of the working size; 0 is what loses least for the bytes: docs/data.md.
-        short_side: working size: pixels of the shorter side.
-        square: squeeze frames to squares, so that crops see what is at the sides of wide ones.
-        frame_rate: frames per second to resample to, by time; None keeps every frame.
-        jpeg_quality: of the stored frames and flow; None loses nothing and takes half as much space again.
         groups: table of groups, Class/clip.avi<TAB>group; groups.tsv in VIDEOS or --root is found by itself.
         workers: processes; 0 is one per core.
         verify: prepare every clip twice and compare what is read back; what differs is written again.
@@ -119,14 +141,22 @@ def prepare(
         json: print the result as JSON.
     """
     from rgbflow.data.bound import usual_bound
-    from rgbflow.data.plan import NUM_CLIPS
-    from rgbflow.data.plan import plan as measure
-    from rgbflow.data.store import OK, prepare
+    from rgbflow.data.store import prepare_store
     from rgbflow.processes import usable_cores
-    from rgbflow.progress import Pace, track
 
-    if flow != "dis" and preset != FlowSettings.preset:
-        raise InputError(f"--preset {preset} is for --flow dis, not {flow}: leave it out")
+    _check_workplace(workers, verify, plan, cluster)
+    preparation = settings.preparation()
+    sources, missing = _sources(videos, root, groups)
+    if settings.bound is None:
+        preparation = replace(preparation, flow=replace(preparation.flow, bound=usual_bound(sources, preparation, out)))
+    if plan:
+        return _print_plan(sources, preparation, json)
+    with track("preparing", "clips") as progress:
+        rows = prepare_store(sources, out, preparation, workers or usable_cores(), progress, verify, cluster)
+    return _print_prepared(out, preparation, rows, missing, json)
+
+
+def _check_workplace(workers: int, verify: bool, plan: bool, cluster: str | None) -> None:
     if workers < 0:
         raise InputError(f"--workers ({workers}) must not be negative: 0 is one per core")
     if cluster and workers:
@@ -135,33 +165,29 @@ def prepare(
         )
     if plan and (verify or cluster):
         raise InputError("--plan measures on this machine and writes nothing: leave --verify and --cluster out")
-    settings = FlowSettings(flow, preset, FlowSettings.bound if bound is None else bound, flow_reduction)
-    preparation = Preparation(short_side, settings, jpeg_quality, frame_rate, square)
-    sources, missing = _sources(videos, root, groups)
-    if bound is None:
-        settings = replace(settings, bound=usual_bound(sources, preparation, out))
-        preparation = replace(preparation, flow=settings)
-    if plan:
-        with track("measuring", min(NUM_CLIPS, len(sources)), "clips") as tracker:
-            planned = measure(sources, preparation, on_clip=lambda row: tracker.advance())
-        show(
-            planned.as_dict(),
-            json,
-            "{clips} clips, about {frames} frames: {core_hours:.2g} core-hours (± {error_percent:.0f} %), "
-            "{gigabytes:.2g} GB; measured on {measured} clips, of which {failed} failed",
-        )
-        return 0
-    with track("preparing", len(sources), "clips") as tracker:
-        pace = Pace()
-        rows = prepare(
-            sources,
-            out,
-            preparation,
-            workers or usable_cores(),
-            on_clip=lambda row: tracker.advance(pace.note(row.frames, row.status != OK)),
-            verify=verify,
-            cluster=cluster,
-        )
+
+
+def _print_plan(sources: Sequence[SourceClip], preparation: Preparation, as_json: bool) -> int:
+    """Measure a few clips and print what preparing all of them takes."""
+    from rgbflow.data.plan import plan_preparation
+
+    with track("measuring", "clips") as progress:
+        planned = plan_preparation(sources, preparation, progress)
+    show(
+        planned.as_dict(),
+        as_json,
+        "{clips} clips, about {frames} frames: {core_hours:.2g} core-hours (± {error_percent:.0f} %), "
+        "{gigabytes:.2g} GB; measured on {measured} clips, of which {failed} failed",
+    )
+    return 0
+
+
+def _print_prepared(
+    out: Path, preparation: Preparation, rows: Sequence[Row], missing: Sequence[str], as_json: bool
+) -> int:
+    """Print what was prepared and which clips were set aside; `missing` are videos of lists that are not there."""
+    from rgbflow.data.store import OK
+
     failed = [row for row in rows if row.status != OK]
     result = {
         "store": str(out),
@@ -171,9 +197,9 @@ def prepare(
         "groups": len({row.group for row in rows}),
         "bound": preparation.flow.bound,
         "failed": {row.clip: row.status for row in failed},
-        "missing": missing,
+        "missing": [*missing],
     }
-    show(result, json, "{store}: {clips} clips of {classes} classes and {groups} groups, {frames} frames")
+    show(result, as_json, "{store}: {clips} clips of {classes} classes and {groups} groups, {frames} frames")
     for row in failed:
         print(f"set aside: {row.status}", file=sys.stderr)
     return exit_code(len(failed) + len(missing), len(rows) + len(missing))

@@ -4,10 +4,11 @@ import sys
 from pathlib import Path
 
 from rgbflow.commands.printing import print_evaluation, show
+from rgbflow.commands.terminal import track
 
 
 def demo(out: Path = Path("demo"), workers: int = 0, seed: int = 0, json: bool = False) -> int:
-    """Make a small data set, train both streams on it and show what each of them can tell.
+    """Make a small data set, train both streams on it and show what each of them recognises.
 
     Args:
         out: folder for everything the demo makes.
@@ -21,7 +22,7 @@ def demo(out: Path = Path("demo"), workers: int = 0, seed: int = 0, json: bool =
     plan = choose_plan()
     if plan.note:
         print(f"rgbflow: {plan.note}", file=sys.stderr)
-    result = run_demo(out, workers or usable_cores(), seed, plan)
+    result = run_demo(out, workers or usable_cores(), seed, plan, track)
     if json:
         show(result.as_dict(), True)
     else:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from rgbflow.commands.flags import Flag, Positional, check_positive
 from rgbflow.commands.printing import print_calibration, print_evaluation, print_fused, show
+from rgbflow.commands.terminal import track
 from rgbflow.errors import InputError
-from rgbflow.stream import DEFAULT_FUSION, Crops, EngineName, EnginePrecision, FusionMethod
+from rgbflow.stream import DEFAULT_FUSION, NUM_SNIPPETS, Crops, EngineName, EnginePrecision, FusionMethod
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +25,7 @@ def evaluate(
     part: Literal["test", "val"] = "test",
     scores: Annotated[Path | None, Flag(metavar="PATH")] = None,
     report: Annotated[Path | None, Flag(metavar="PATH")] = None,
-    snippets: int = 25,
+    snippets: int = NUM_SNIPPETS,
     crops: Crops = 1,
     device: str = "auto",
     engine: EngineName = "torch",
@@ -50,9 +51,8 @@ def evaluate(
     from rgbflow.bundle import RECORD, fetch_bundle, weights_file
     from rgbflow.data.jpegs import open_store
     from rgbflow.data.splits import load_split
-    from rgbflow.learn.evaluate import evaluate, make_report, record_figures
+    from rgbflow.learn.evaluate import evaluate_recognizer, make_report, record_figures
     from rgbflow.learn.report import write_report
-    from rgbflow.progress import track
     from rgbflow.recognizer import Recognizer
 
     check_positive(snippets=snippets)
@@ -60,11 +60,8 @@ def evaluate(
     recognizer = Recognizer.load(folder, device, engine, partial(print, file=sys.stderr), precision)
     data, parts = open_store(store), load_split(split)
     print(f"engine: {recognizer.engine.name}", file=sys.stderr)
-    clips = len(getattr(parts, part)) + len(getattr(parts, f"unknown_{part}"))
-    with track("evaluating", clips, "clips") as tracker:
-        evaluation = evaluate(
-            recognizer, data, parts, part, snippets, crops, on_clip=lambda prediction: tracker.advance()
-        )
+    with track("evaluating", "clips") as progress:
+        evaluation = evaluate_recognizer(recognizer, data, parts, part, snippets, crops, progress)
     written = {}
     if scores:
         evaluation.save_scores(scores)
@@ -94,7 +91,7 @@ def calibrate(
     split: Path,
     fusion: Literal["auto", FusionMethod] = "auto",
     false_alarm_rate: Annotated[float | None, Flag(metavar="SHARE")] = None,
-    snippets: int = 25,
+    snippets: int = NUM_SNIPPETS,
     crops: Crops = 1,
     device: str = "auto",
     precision: EnginePrecision = "auto",
@@ -117,8 +114,7 @@ def calibrate(
     from rgbflow.bundle import RECORD, load_bundle
     from rgbflow.data.jpegs import open_store
     from rgbflow.data.splits import load_split
-    from rgbflow.learn.calibrate import calibrate, record_calibration
-    from rgbflow.progress import track
+    from rgbflow.learn.calibrate import calibrate_fusion, record_calibration
     from rgbflow.recognizer import Recognizer
 
     check_positive(snippets=snippets)
@@ -127,11 +123,8 @@ def calibrate(
     data, parts = open_store(store), load_split(split)
     if parts.unknown_val and false_alarm_rate is None:
         print("note: the split leaves classes out; --false-alarm-rate 0.05 would fit a threshold", file=sys.stderr)
-    clips = len(parts.val) + (len(parts.unknown_val) if false_alarm_rate is not None else 0)
-    with track("calibrating", clips, "clips") as tracker:
-        made = calibrate(
-            recognizer, data, parts, fusion, false_alarm_rate, snippets, crops, lambda prediction: tracker.advance()
-        )
+    with track("calibrating", "clips") as progress:
+        made = calibrate_fusion(recognizer, data, parts, fusion, false_alarm_rate, snippets, crops, progress)
     record_calibration(bundle, made)
     if json:
         show({"bundle": str(bundle), **made.as_dict()}, True)
@@ -171,13 +164,13 @@ def fuse(
 
     read = read_scores(files, None if kind == "auto" else kind, frames)
     streams = {name: values for file in read for name, values in file.probabilities().items()}
-    _tell_kinds(files, read, streams)
+    _print_kinds(files, read, streams)
     names, labels = read[0].names, next((file.labels for file in read if file.labels is not None), None)
     of_clips = clip_groups(names, read_groups(groups) if groups else None)
     fused = fuse_clips(streams, names, labels, of_clips, method, fit)
     num_groups = len(set(of_clips))
     if fused.compared and num_groups == len(names):
-        print("note: each clip counts as a group of its own: --groups tells which are of one source", file=sys.stderr)
+        print("note: each clip counts as a group of its own: --groups names those of one source", file=sys.stderr)
     if out:
         ScoreFile(names, read[0].classes, labels, {"fused": fused.scores}, "scores").save(out)
     if json:
@@ -198,8 +191,8 @@ def fuse(
     return 0
 
 
-def _tell_kinds(files: Sequence[Path], read: "Sequence[ScoreFile]", streams: "Mapping[str, np.ndarray]") -> None:
-    """Say on standard error what each file was taken for, and where that saturates a softmax."""
+def _print_kinds(files: Sequence[Path], read: "Sequence[ScoreFile]", streams: "Mapping[str, np.ndarray]") -> None:
+    """Print to standard error what each file was taken for, and where that saturates a softmax."""
     from rgbflow.learn.scores import SATURATED, saturated_share
 
     for path, file in zip(files, read, strict=True):

@@ -1,12 +1,11 @@
 """The command that writes a bundle for other runtimes."""
 
-import sys
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 from rgbflow.commands.flags import Flag, Positional
 from rgbflow.commands.printing import show
+from rgbflow.commands.terminal import track
 from rgbflow.errors import InputError
 
 CALIBRATION_SNIPPETS = 300  # NNCF's own number
@@ -45,7 +44,7 @@ def export(
     if out is None and not Path(bundle).is_dir():
         raise InputError(f"{bundle} is not a folder here: pass --out, the folder to write to")
     from rgbflow.bundle import fetch_bundle, load_bundle
-    from rgbflow.networks.export import OPSETS, export
+    from rgbflow.networks.export import OPSETS, export_bundle
 
     folder = fetch_bundle(bundle)
     record, calibration = load_bundle(folder), None
@@ -61,8 +60,10 @@ def export(
             stream: training_snippets(store, parts, spec, CALIBRATION_SNIPPETS)
             for stream, spec in record.streams.items()
         }
-    tell = partial(print, file=sys.stderr)
-    files = export(folder, record, out or folder, to, opset or OPSETS[-1], float_input, calibration, tell)
+    with track("exporting", "streams") as progress:
+        files = export_bundle(
+            folder, record, out or folder, to, opset or OPSETS[-1], float_input, calibration, progress
+        )
     show(
         {"bundle": bundle, "out": str(out or folder), "files": [str(path) for path in files]},
         json,

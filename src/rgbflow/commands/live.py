@@ -51,12 +51,12 @@ def live(
     from rgbflow.live.dashboard import Dashboard, Lines
     from rgbflow.live.events import EventRules
     from rgbflow.live.feed import Feed
-    from rgbflow.live.outlets import JsonLines, Osc
+    from rgbflow.live.outlets import JsonLines, Osc, Outlet
     from rgbflow.live.watch import watch
     from rgbflow.recognizer import Recognizer
 
     with ExitStack() as stack:
-        outlets = [Osc(osc)] if osc else []
+        outlets: list[Outlet] = [Osc(osc)] if osc else []
         outlets += [JsonLines(jsonl)] if jsonl else []
         for outlet in outlets:
             stack.callback(outlet.close)
@@ -64,9 +64,9 @@ def live(
         known = len(recognizer.bundle.classes), recognizer.bundle.fusion.threshold
         rules = EventRules.suited_to(*known, start_score, end_score, min_seconds)
         session = recognizer.live(window, updates_per_second, rules)
-        if not recognizer.bundle.tells_frame_rate:
+        if not recognizer.bundle.knows_frame_rate:
             rate = recognizer.bundle.frame_rate
-            _note(f"{bundle} does not tell the frame rate it was trained at: {rate:g} frames a second are assumed")
+            _note(f"{bundle} does not say which frame rate it was trained at: {rate:g} frames a second are assumed")
         console = Console()
         may_return = is_device(source) or is_address(source)
         feed = stack.enter_context(Feed(lambda: capture(source), may_return, report=_note))

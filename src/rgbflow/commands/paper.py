@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 
 from rgbflow.commands.flags import Flag, Positional, check_positive
 from rgbflow.commands.printing import print_fig4, print_plan, print_table2, show
+from rgbflow.commands.terminal import track
 from rgbflow.errors import InputError
 from rgbflow.paper.presets import Scale
-from rgbflow.stream import STREAMS
+from rgbflow.stream import NUM_SNIPPETS, STREAMS
 
 
 def paper(
@@ -18,7 +19,9 @@ def paper(
     scale: Annotated[Scale, Flag(name="")],
     out: Path = Path("paper"),
     seeds: int = 1,
-    snippets: int | None = None,
+    snippets: Annotated[
+        int | None, Flag(help=f"of each test clip and stream, {NUM_SNIPPETS} if not given; for table2.")
+    ] = None,
     stream: Literal["rgb", "flow", "both"] = "both",
     plan: bool = False,
     json: bool = False,
@@ -32,16 +35,15 @@ def paper(
         scale: what to change of the paper's settings.
         out: folder for the bundles, and for fig4.png and fig4.json, or table2.html and table2.json.
         seeds: trainings of each network on each split.
-        snippets: of each test clip and stream, 25 if not given; for table2.
+        snippets: of each test clip and stream, NUM_SNIPPETS if not given; for table2.
         stream: which networks; for fig4.
         plan: train nothing; measure a few steps on this machine and print images, hours and gigabytes.
         json: print the result as JSON.
     """
-    from rgbflow.learn.tasks import free_devices, run_tasks
+    from rgbflow.learn.tasks import Evaluating, free_devices, run_tasks
     from rgbflow.paper.fig4 import fig4_tasks, read_fig4
     from rgbflow.paper.plan import make_plan
     from rgbflow.paper.table2 import read_table2, table2_tasks
-    from rgbflow.recognizer import NUM_SNIPPETS
 
     check_positive(seeds=seeds, snippets=snippets)
     if what == "table2" and stream != "both":
@@ -49,21 +51,25 @@ def paper(
     if what == "fig4" and (snippets or scale.c3d_backbone or scale.c3d_input_size):
         raise InputError("--snippets, --c3d-backbone and --c3d-input-size are for table2: leave them out")
     streams = STREAMS if stream == "both" else (stream,)
+    evaluations: list[Evaluating] = []
     if what == "fig4":
-        trainings, evaluations = fig4_tasks(store, split, seeds, out, scale, streams), []
+        trainings = fig4_tasks(store, split, seeds, out, scale, streams)
     else:
         trainings, evaluations = table2_tasks(store, split, seeds, out, scale, snippets or NUM_SNIPPETS)
     if plan:
-        made = make_plan(trainings, evaluations, scale.device)
+        with track("measuring", "trainings") as progress:
+            made = make_plan(trainings, evaluations, scale.device, progress=progress)
         show(made.as_dict(), True) if json else print_plan(made)
         return 0
     devices = free_devices(scale.device)
-    run_tasks(trainings, devices)
-    run_tasks(evaluations, devices)
+    run_tasks(trainings, devices, track)
+    run_tasks(evaluations, devices, track)
     if what == "fig4":
-        result, print_result = read_fig4(out, split, seeds, scale, streams), print_fig4
+        figure4 = read_fig4(out, split, seeds, scale, streams)
+        figure4.save(out)
+        show(asdict(figure4), True) if json else print_fig4(figure4, out)
     else:
-        result, print_result = read_table2(out, split, seeds, scale, snippets or NUM_SNIPPETS), print_table2
-    result.save(out)
-    show(asdict(result), True) if json else print_result(result, out)
+        table2 = read_table2(out, split, seeds, scale, snippets or NUM_SNIPPETS)
+        table2.save(out)
+        show(asdict(table2), True) if json else print_table2(table2, out)
     return 0

@@ -8,7 +8,9 @@ from typing import Annotated
 from rgbflow.commands.flags import Flag, Positional, check_positive, exit_code
 from rgbflow.commands.printing import show_prediction, show_timeline
 from rgbflow.errors import InputError
-from rgbflow.stream import Crops, EngineName, EnginePrecision
+from rgbflow.stream import NUM_SNIPPETS, Crops, EngineName, EnginePrecision
+
+WINDOW_SNIPPETS = 5  # of a window of a timeline
 
 
 def predict(
@@ -20,7 +22,9 @@ def predict(
     timeline: bool = False,
     window: float | None = None,
     step: float | None = None,
-    snippets: int | None = None,
+    snippets: Annotated[
+        int | None, Flag(help=f"per stream and clip ({NUM_SNIPPETS} if not given) or window ({WINDOW_SNIPPETS}).")
+    ] = None,
     crops: Crops = 1,
     device: str = "auto",
     engine: EngineName | None = None,
@@ -38,7 +42,7 @@ def predict(
         timeline: slide over a long video and print segments instead of one label.
         window: of --timeline, seconds; 2 if not given.
         step: of --timeline, seconds; 0.5 if not given.
-        snippets: per stream and clip (25 if not given) or window (5).
+        snippets: per stream and clip (NUM_SNIPPETS if not given) or window (WINDOW_SNIPPETS).
         crops: of each snippet: the centre, or centre and corners, each also mirrored if training did so.
         device: auto, cpu, cuda or mps.
         engine: auto takes the fastest on a CPU of torch and of OpenVINO and ONNX Runtime, if `rgbflow export` made
@@ -61,7 +65,7 @@ def predict(
     check_positive(top=top, snippets=snippets)
     window, step = 2.0 if window is None else window, 0.5 if step is None else step
     from rgbflow.overlay import write_overlay
-    from rgbflow.recognizer import NUM_SNIPPETS, Recognizer
+    from rgbflow.recognizer import Recognizer
     from rgbflow.why import write_why
 
     chosen = engine or ("torch" if why or crops == 10 else "auto")
@@ -70,7 +74,7 @@ def predict(
     for video in videos:
         try:
             if timeline:
-                line = recognizer.timeline(video, window, step, snippets or 5, crops)
+                line = recognizer.timeline(video, window, step, snippets or WINDOW_SNIPPETS, crops)
                 draw = partial(write_overlay, video, line.windows)
                 show_timeline(video, line, json)
             elif why:

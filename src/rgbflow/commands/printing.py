@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from rgbflow.processes import is_first_process
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from rgbflow.fusion import Fusion
     from rgbflow.learn.ablate import Ablation
     from rgbflow.learn.calibrate import Calibration
@@ -43,7 +45,8 @@ def show_prediction(video: Path, prediction: Prediction, top: int, engine: str, 
     likeliest = "" if prediction.is_known else f"likeliest {prediction.top(1)[0].label}, "
     print(f"{video}: {prediction.label} ({likeliest}{prediction.score:.1%})")
     table = Table()
-    columns = {"fused": prediction.scores, **prediction.stream_scores}
+    columns: dict[str, np.ndarray] = {"fused": prediction.scores}
+    columns |= {stream: scores for stream, scores in prediction.stream_scores.items()}
     for name in ("class", *columns):
         table.add_column(name, justify="left" if name == "class" else "right")
     for answer in prediction.top(top):
@@ -76,7 +79,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
     print_comparison(evaluation.comparison())
     unknown = evaluation.unknown_figures()
     if unknown:
-        print(_told_apart(unknown))
+        print(_unknown_lines(unknown))
 
 
 def print_comparison(rows: Sequence[Compared], title: str = "the fusions, each fitted on val:") -> None:
@@ -93,7 +96,7 @@ def print_comparison(rows: Sequence[Compared], title: str = "the fusions, each f
     for row in rows:
         low, high = row.top1_interval
         ahead = ""
-        if row.ahead is not None:
+        if row.ahead is not None and row.ahead_interval is not None:
             ahead = f"{row.ahead:+.1f} ({row.ahead_interval[0]:+.1f} to {row.ahead_interval[1]:+.1f})"
         table.add_row(row.name, f"{row.top1:.1f}", f"{low:.1f} – {high:.1f}", ahead, f"{row.calibration_error:.1f}")
     Console().print(table)
@@ -118,13 +121,14 @@ def _weights_of(fusion: Fusion) -> str:
     return ", ".join(spans)
 
 
-def _told_apart(figures: UnknownFigures) -> str:
+def _unknown_lines(figures: UnknownFigures) -> str:
     low, high = figures.auroc_interval
     lines = [f"{figures.unknown_clips} clips of unseen classes: AUROC {figures.auroc:.1f} % ({low:.1f} – {high:.1f})"]
-    if figures.false_alarms is not None:
+    if figures.false_alarms_interval is not None and figures.rejected_interval is not None:
         (low, high), (least, most) = figures.false_alarms_interval, figures.rejected_interval
+        promise = "nothing promised" if figures.promised is None else f"promised {figures.promised:.3g} %"
         lines.append(
-            f"given a name: {figures.false_alarms:.1f} % ({low:.1f} – {high:.1f}), promised {figures.promised:.3g} %; "
+            f"given a name: {figures.false_alarms:.1f} % ({low:.1f} – {high:.1f}), {promise}; "
             f"known clips called unknown: {figures.rejected:.1f} % ({least:.1f} – {most:.1f})"
         )
     return "\n".join(lines)
@@ -148,14 +152,21 @@ def print_calibration(calibration: Calibration) -> None:
         "log loss and calibration error are cross-validated by group; "
         f"the average as it was had a calibration error of {calibration.uncalibrated_error:.1f} %"
     )
+    if calibration.fusion.threshold is not None:
+        print(_threshold_line(calibration))
+
+
+def _threshold_line(calibration: Calibration) -> str:
     fusion = calibration.fusion
-    if fusion.threshold is not None:
-        share = f"{100 * fusion.false_alarm_rate:.3g} %"
-        print(
-            f"unknown: up to a probability of {fusion.threshold:.3f}, fitted on {calibration.unknown_clips} clips of "
-            f"{calibration.unknown_classes} unseen classes so that at most {share} of such clips get a name; "
-            f"it rejects {calibration.rejected:.1f} % of the val clips"
+    line = f"unknown: up to a probability of {fusion.threshold:.3f}"
+    if fusion.false_alarm_rate is not None:
+        line += (
+            f", fitted on {calibration.unknown_clips} clips of {calibration.unknown_classes} unseen classes so that at "
+            f"most {100 * fusion.false_alarm_rate:.3g} % of such clips get a name"
         )
+    if calibration.rejected is not None:
+        line += f"; it rejects {calibration.rejected:.1f} % of the val clips"
+    return line
 
 
 def print_plan(plan: Plan) -> None:
@@ -207,7 +218,7 @@ def print_table2(result: Table2, out: Path) -> None:
         low, high = row.top1_interval
         figures = f"{row.paper_top1:.2f}", f"{row.top1:.1f}", f"{low:.1f} – {high:.1f}"
         ahead = ""
-        if row.behind is not None:
+        if row.behind is not None and row.behind_interval is not None:
             ahead = f"{row.behind:+.1f} ({row.behind_interval[0]:+.1f} to {row.behind_interval[1]:+.1f})"
         table.add_row(row.name, *figures, ahead, f"{row.hours:.2f}")
     Console().print(table)
@@ -225,7 +236,7 @@ def print_ablation(result: Ablation, out: Path) -> None:
     for row in result.rows:
         low, high = row.top1_interval
         worth = ""
-        if row.worth is not None:
+        if row.worth is not None and row.worth_interval is not None:
             worth = f"{row.worth:+.1f} ({row.worth_interval[0]:+.1f} to {row.worth_interval[1]:+.1f})"
         table.add_row(row.words, row.scorer, f"{row.top1:.1f}", f"{low:.1f} – {high:.1f}", worth)
     Console().print(table)

@@ -1,18 +1,14 @@
-"""Commands that train: train, ablate; and the settings that their flags start from."""
+"""Commands that train: train, ablate."""
 
-import argparse
-import sys
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 from rgbflow.commands.flags import Flag, Positional, PresetName, check_positive
 from rgbflow.commands.printing import print_ablation, show
-from rgbflow.learn.config import TrainConfig, load_config, with_algorithm
-from rgbflow.learn.presets import LITE, STRONG
-from rgbflow.paper.presets import table_i
-from rgbflow.stream import Stream
+from rgbflow.commands.settings import AblateFlags, TrainFlags, merge_settings, preset_config
+from rgbflow.commands.terminal import track
+from rgbflow.stream import NUM_SNIPPETS
 
 
 def train(
@@ -20,7 +16,7 @@ def train(
     split: Path,
     stream: Literal["rgb", "flow"],
     out: Path,
-    settings: Annotated[TrainConfig, Flag(name="")],
+    settings: TrainFlags,
     preset: PresetName | None = None,
     config: Annotated[Path | None, Flag(metavar="PATH")] = None,
     replace: bool = False,
@@ -33,7 +29,7 @@ def train(
         split: from `rgbflow split`.
         stream: which network; train both into one bundle for the fusion.
         out: the bundle's folder.
-        settings: every field of TrainConfig.
+        settings: any field of TrainConfig.
         preset: settings to start from; paper: Table I and nothing else; strong: what makes it more accurate;
             lite: the same for a machine without a GPU.
         config: TOML file with fields of TrainConfig; it wins over the preset, flags win over both.
@@ -42,25 +38,26 @@ def train(
     """
     from rgbflow.data.jpegs import open_store
     from rgbflow.data.splits import load_split
-    from rgbflow.learn.train import train
-    from rgbflow.progress import track
+    from rgbflow.learn.train import train_stream
 
-    tell = partial(print, file=sys.stderr)
+    merged = merge_settings(preset_config(preset, stream), config, settings)
     data, parts = open_store(store), load_split(split)
-    with track(f"training {stream}", None, "steps") as tracker:
-        result = train(data, parts, stream, out, settings, tell, tracker.set, replace)
+    with track(f"training {stream}", "steps") as progress:
+        result = train_stream(data, parts, stream, out, merged, progress, replace)
+    best = f"epoch {result.best_epoch} was best" if result.best_epoch else "the frozen network was best"
     show(
         {
             "bundle": str(out),
             "stream": stream,
             "best_epoch": result.best_epoch,
             "val_top1": result.val_top1,
+            "probe_top1": result.probe_top1,
             "seconds": result.seconds,
             "resumed_epoch": result.resumed_epoch,
             "curve": result.curve,
         },
         json,
-        "{bundle}: {stream} trained in {seconds:.0f} s; epoch {best_epoch} was best, top-1 {val_top1:.1f} % on val",
+        "{bundle}: {stream} trained in {seconds:.0f} s; " + best + ", top-1 {val_top1:.1f} % on val",
     )
     return 0
 
@@ -68,13 +65,13 @@ def train(
 def ablate(
     store: Annotated[Path, Positional, Flag(metavar="STORE")],
     split: Annotated[tuple[Path, ...], Flag(metavar="PATH ...")],
-    settings: Annotated[TrainConfig, Flag(name="")],
+    settings: AblateFlags,
     out: Path = Path("ablation"),
     parts: Annotated[tuple[str, ...], Flag(metavar="NAME ...")] = (),
     preset: Literal["strong", "lite"] = "strong",
     config: Annotated[Path | None, Flag(metavar="PATH")] = None,
     seeds: int = 1,
-    snippets: int = 25,
+    snippets: int = NUM_SNIPPETS,
     jobs: int = 1,
     json: bool = False,
 ) -> int:
@@ -83,7 +80,7 @@ def ablate(
     Args:
         store: prepared data set, or a folder in a published JPEG layout.
         split: from `rgbflow split`; several are all trained and tested on.
-        settings: every field of TrainConfig: the whole.
+        settings: any field of TrainConfig: of the whole.
         out: folder for the bundles, and for ablation.html and ablation.json.
         parts: which to take away; every one that the settings have, if none is named.
         preset: settings to start from; strong: what makes it more accurate; lite: the same for a machine without a
@@ -98,29 +95,13 @@ def ablate(
     from rgbflow.learn.tasks import free_devices, run_tasks
 
     check_positive(seeds=seeds, snippets=snippets, jobs=jobs)
-    chosen = choose_parts(parts, settings)
-    trainings, evaluations = ablation_tasks(store, split, seeds, out, settings, chosen, snippets)
-    devices = free_devices(settings.device, jobs)
-    run_tasks(trainings, devices)
-    run_tasks(evaluations, devices)
-    result = read_ablation(out, split, seeds, settings, chosen, snippets)
+    whole = merge_settings(preset_config(preset, "rgb"), config, settings)
+    chosen = choose_parts(parts, whole)
+    trainings, evaluations = ablation_tasks(store, split, seeds, out, whole, chosen, snippets)
+    devices = free_devices(whole.device, jobs)
+    run_tasks(trainings, devices, track)
+    run_tasks(evaluations, devices, track)
+    result = read_ablation(out, split, seeds, whole, chosen, snippets)
     result.save(out)
     show(asdict(result), True) if json else print_ablation(result, out)
     return 0
-
-
-def preset_config(preset: PresetName | None, stream: Stream) -> TrainConfig:
-    """The settings of a preset for one stream; the defaults for None."""
-    return {"paper": table_i(stream), "strong": STRONG, "lite": LITE}.get(preset, TrainConfig())
-
-
-def config_from(arguments: list[str], preset: PresetName | None = None) -> TrainConfig:
-    """The settings that the flags then change: the preset's, changed to the algorithm and by `--config FILE`."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for name in ("--preset", "--stream", "--algorithm", "--config"):
-        parser.add_argument(name, nargs="?")  # what is wrong with them is said by the real command line
-    flags, _ = parser.parse_known_args(arguments)
-    config = preset_config(flags.preset or preset, flags.stream)
-    if flags.algorithm:
-        config = with_algorithm(config, flags.algorithm)
-    return load_config(Path(flags.config), config) if flags.config else config

@@ -29,11 +29,11 @@ class ClipDataset(Dataset):
         classes: K names; a label is an index into them.
         spec: the stream.
         num_segments: S.
-        vary: how snippets and crops are drawn at random, as training does; None takes the middle ones.
+        augmentation: how snippets and crops are drawn at random, as training does; None takes the middle ones.
         seed: with the epoch and the clip's index it fixes every drawn number, whatever the number of workers.
 
     An item is asked for by (epoch, index), so that no hidden state decides what is drawn, and gives
-    ((S, C, H, W) float32, label); `collate` makes a batch of them. A third number tells how often the clip has come in
+    ((S, C, H, W) float32, label); `collate` makes a batch of them. A third number says how often the clip has come in
     the epoch before, for which it is drawn anew. What travels to a worker process is small: names,
     labels, and of a prepared data set its folder.
     """
@@ -45,11 +45,11 @@ class ClipDataset(Dataset):
         classes: Sequence[str],
         spec: StreamSpec,
         num_segments: int,
-        vary: Augmentation | None = None,
+        augmentation: Augmentation | None = None,
         seed: int = 0,
     ):
         self.store, self.spec, self.num_segments = store, spec, num_segments
-        self.vary, self.seed = vary, seed
+        self.augmentation, self.seed = augmentation, seed
         self.names = [clip.name for clip in clips]
         self.labels = [classes.index(clip.label) for clip in clips]
         for clip in clips:
@@ -67,13 +67,15 @@ class ClipDataset(Dataset):
         index = key[1]
         clip = self.store.clip(self.names[index])
         num_items, length = self.spec.num_items(clip.num_frames), self.spec.span
-        if self.vary is None:
+        if self.augmentation is None:
             snippets = read_snippets(clip, self.spec, segment_starts(num_items, self.num_segments, length))
-            return snippets, centre_crop(*snippets.shape[-2:], self.spec.crop_fraction), self.labels[index]
+            height, width = snippets.shape[-2:]
+            return snippets, centre_crop(height, width, self.spec.crop_fraction), self.labels[index]
         rng = np.random.default_rng((self.seed, *key))
         starts = segment_starts(num_items, self.num_segments, length, rng.random(self.num_segments))
         snippets = read_snippets(clip, self.spec, starts)
-        crop = random_crop(*snippets.shape[-2:], self.spec.crop_fraction, self.vary, rng)
+        height, width = snippets.shape[-2:]
+        crop = random_crop(height, width, self.spec.crop_fraction, self.augmentation, rng)
         return snippets, crop, self.labels[index]
 
 
@@ -139,6 +141,8 @@ class EpochSampler(DistributedSampler):
         skip: clips of this process that the next pass leaves out, since an earlier run was through with them.
     """
 
+    dataset: ClipDataset
+
     def __init__(
         self, dataset: ClipDataset, shuffle: bool, seed: int, replicas: int = 1, rank: int = 0, balanced: bool = False
     ):
@@ -148,9 +152,9 @@ class EpochSampler(DistributedSampler):
 
     def __iter__(self) -> Iterator[tuple[int, ...]]:
         order = super().__iter__() if self.shuffle else self._own()
-        keys = [(index,) for index in range(len(self.dataset))]
+        keys: list[tuple[int, ...]] = [(index,) for index in range(len(self.dataset))]
         if self.balanced:
-            keys, times = [], Counter()
+            keys, times = [], Counter[int]()
             for index in balanced_order(self.dataset.labels, np.random.default_rng((self.seed, self.epoch))):
                 keys.append((index, times[index]) if times[index] else (index,))
                 times[index] += 1
@@ -169,11 +173,11 @@ def balanced_order(labels: Sequence[int], rng: np.random.Generator) -> list[int]
 
     A class with few clips repeats each equally often, once more or less; of a class with many some are left out.
     """
-    labels = np.asarray(labels)
-    turns = -(-len(labels) // len(np.unique(labels)))  # of each class, rounded up
+    classes = np.asarray(labels)
+    turns = -(-len(labels) // len(np.unique(classes)))  # of each class, rounded up
     columns = []
-    for label in np.unique(labels):
-        own = np.flatnonzero(labels == label)
+    for label in np.unique(classes):
+        own = np.flatnonzero(classes == label)
         rounds = -(-turns // len(own))
         columns.append(np.concatenate([rng.permutation(own) for _ in range(rounds)])[:turns])
     by_turns = np.stack([rng.permutation(row) for row in np.stack(columns, axis=1)])
@@ -187,9 +191,11 @@ class EpochLoader(DataLoader):
         given: batches of this epoch so far, those of an earlier run included.
     """
 
+    sampler: EpochSampler
+    batch_size: int
     given = 0
 
-    def __iter__(self) -> Iterator[tuple]:
+    def __iter__(self) -> Iterator[tuple]:  # type: ignore[override]  # torch's stub wants a private class of its own
         self.given = self.sampler.skip // self.batch_size
         for batch in super().__iter__():
             self.given += 1

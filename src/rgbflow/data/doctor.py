@@ -1,6 +1,6 @@
 """The examination of source videos: decode everything and name what is broken, wrong or unlabelled."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -16,6 +16,7 @@ from rgbflow.data.layouts import (
     scan_class_folders,
 )
 from rgbflow.errors import InputError
+from rgbflow.progress import SILENT, Progress, counted
 from rgbflow.stream import STACK_LENGTH
 from rgbflow.video.reading import VideoError, VideoInfo, decode, probe
 
@@ -23,6 +24,8 @@ Kind = Literal["broken", "wrong", "unlabelled", "note"]
 
 FEWEST_FRAMES = STACK_LENGTH + 1
 SMALLEST_SIDE = 32  # pixels; a network's input has 224
+MOST_LINES = 3  # about the times of one file
+GAP_SECONDS, GAP_STEPS = 0.5, 5  # longer than both, flow over it means nothing
 UNEVEN_PERCENT = 20  # XviD's AVI files have up to 12 % of uneven steps, though they play evenly
 
 
@@ -44,14 +47,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What `check` found.
+    """What `check_videos` found.
 
     Attributes:
         files: videos examined.
         frames: frames decoded from them.
         seconds: playing time of those frames.
         classes: class folders with a video.
-        groups: groups of the clips; 0 for a single video, and where the groups cannot be told.
+        groups: groups of the clips; 0 for a single video, and where the groups are not known.
         findings: in the order of the files; those of whole folders first.
     """
 
@@ -73,25 +76,25 @@ class Diagnosis:
         return {**asdict(self), "ok": self.ok, "findings": findings}
 
 
-def check(path: str | Path, progress: Callable[[int, int], None] | None = None) -> Diagnosis:
-    """Decode a video, or every video of a folder of class folders, and tell what is not as it should be.
+def check_videos(path: str | Path, progress: Progress = SILENT) -> Diagnosis:
+    """Decode a video, or every video of a folder of class folders, and find what is not as it should be.
 
     Args:
         path: a video, or a folder `<folder>/<Class>/<clip>.mp4`.
-        progress: called with (files done, files in all) after each file.
+        progress: a step is a file.
 
     Raises:
         InputError: if the path does not exist, a folder cannot be read, or there is no video in it.
     """
     path = Path(path)
     if path.is_file():
-        return _check_videos([path], progress)
+        return _examine_all([path], progress)
     found = scan_class_folders(path)
     strays = [entry for entry in list_visible(path) if is_video(entry)]
     videos = strays + [video for folder in found for video in folder.videos]
     if not videos:
         raise InputError(f"folder {path} holds no video: {EXPECTED_FORM}")
-    diagnosis = _check_videos(videos, progress)
+    diagnosis = _examine_all(videos, progress)
     clips, errors = _read_clips(path, found)
     broken = {finding.path for finding in diagnosis.findings if finding.kind == "broken"}
     findings = [
@@ -113,9 +116,11 @@ def check(path: str | Path, progress: Callable[[int, int], None] | None = None) 
 class _Playback:
     """Frames and times of a video, kept while it is decoded."""
 
-    step_seconds: float = 0.0  # from frame to frame, by the header
+    step_seconds: float = 0.0  # from frame to frame, by `probe`
     frames: int = 0
     uneven_steps: int = 0  # off by more than a quarter
+    gaps: int = 0
+    longest_gap: tuple[float, float] = (0.0, 0.0)  # seconds, and when it begins
     first_seconds: float = 0.0
     last_seconds: float = 0.0
 
@@ -125,6 +130,9 @@ class _Playback:
         else:
             step = pts_seconds - self.last_seconds
             self.uneven_steps += abs(step - self.step_seconds) > self.step_seconds / 4
+            if step > max(GAP_SECONDS, GAP_STEPS * self.step_seconds):
+                self.gaps += 1
+                self.longest_gap = max(self.longest_gap, (step, self.last_seconds))
         self.last_seconds = pts_seconds
         self.frames += 1
 
@@ -136,11 +144,11 @@ class _Playback:
         return (self.last_seconds - self.first_seconds) * self.frames / (self.frames - 1)
 
 
-def _check_videos(videos: list[Path], progress: Callable[[int, int], None] | None) -> Diagnosis:
+def _examine_all(videos: list[Path], progress: Progress) -> Diagnosis:
     """Examine the files alone, whatever their folders say."""
     frames, seconds, findings = 0, 0.0, []
     first_with: dict[str, Path] = {}
-    for number, path in enumerate(videos, start=1):
+    for path in counted(videos, len(videos), progress):
         playback, own = _examine(path)
         frames += playback.frames
         seconds += playback.seconds
@@ -149,21 +157,23 @@ def _check_videos(videos: list[Path], progress: Callable[[int, int], None] | Non
             twin = first_with.setdefault(file_sha256(path), path)
             if twin != path:
                 findings.append(Finding(path, "unlabelled", f"has the content of {twin}: remove one of them"))
-        if progress:
-            progress(number, len(videos))
     return Diagnosis(len(videos), frames, seconds, classes=0, groups=0, findings=tuple(findings))
 
 
 def _examine(path: Path) -> tuple[_Playback, list[Finding]]:
-    playback = _Playback()
+    playback, told = _Playback(), list[str]()
     try:
         info = probe(path)
         playback.step_seconds = 1 / info.frames_per_second
-        for frame in decode(path):
+        for frame in decode(path, tell=told.append):
             playback.add(frame.pts_seconds)
     except VideoError as error:
         return playback, [Finding(path, "broken", str(error).removeprefix(f"video ({path}) "))]
-    return playback, [Finding(path, kind, message) for kind, message in _judge(info, playback)]
+    notes = told[:MOST_LINES]
+    if len(told) > MOST_LINES:
+        notes.append(f"{len(told) - MOST_LINES} more of its times are mended")
+    findings = [Finding(path, kind, message) for kind, message in _judge(info, playback)]
+    return playback, [*findings, *(Finding(path, "note", line) for line in notes)]
 
 
 def _judge(info: VideoInfo, playback: _Playback) -> Iterator[tuple[Kind, str]]:
@@ -180,7 +190,11 @@ def _judge(info: VideoInfo, playback: _Playback) -> Iterator[tuple[Kind, str]]:
         yield "note", f"its header promises {info.header_frames} frames, it holds {frames}"
     if 100 * playback.uneven_steps > UNEVEN_PERCENT * frames:
         late = f"{playback.uneven_steps} of its {frames} frames are not 1/{info.frames_per_second:.2f} s"
-        yield "note", f"{late} after the one before: a variable frame rate, or a wrong one in the header"
+        yield "note", f"{late} after the one before: a variable frame rate"
+    if playback.gaps:
+        seconds, begin = playback.longest_gap
+        gaps = f", the longest of {playback.gaps} gaps" if playback.gaps > 1 else ""
+        yield "note", f"has a gap of {seconds:.2f} s after {begin:.2f} s{gaps}"
 
 
 def _read_clips(folder: Path, found: list[ClassFolder]) -> tuple[list[SourceClip], list[Finding]]:

@@ -1,6 +1,6 @@
 """The examination of a prepared data set, or of a JPEG layout: what is damaged, missing, too much or labelled twice."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from rgbflow.data.jpegs import JpegClip, JpegStore, has_jpegs, open_store
 from rgbflow.data.layouts import file_sha256
 from rgbflow.data.store import MANIFEST, Row, Store, StoredClip, stored_file
 from rgbflow.errors import InputError
+from rgbflow.progress import SILENT, Progress, counted
 from rgbflow.stream import STREAMS, Stream
 from rgbflow.video.intra import IntraReader
 from rgbflow.video.reading import VideoError
@@ -23,14 +24,14 @@ def is_store(path: Path) -> bool:
     return path.is_dir() and (is_prepared or has_jpegs(path))
 
 
-def check_store(folder: Path, progress: Callable[[int, int], None] | None = None) -> Diagnosis:
+def check_store(folder: Path, progress: Progress = SILENT) -> Diagnosis:
     """Read every file of a prepared data set, or every picture of a JPEG layout.
 
     A file whose SHA-256 is the manifest's is whole; any other, and the files of stores that have none yet, are decoded.
 
     Args:
         folder: of `rgbflow prepare`, or in a JPEG layout.
-        progress: called with (clips done, clips in all) after each clip.
+        progress: a step is a clip.
 
     Raises:
         InputError: if there is no manifest or it can't be read, or a JPEG layout is incomplete.
@@ -38,13 +39,11 @@ def check_store(folder: Path, progress: Callable[[int, int], None] | None = None
     store = open_store(folder)
     findings = [] if isinstance(store, JpegStore) else [*_find_set_aside(store), *_find_without_row(store)]
     findings += _find_twins(list(store.rows.values()))
-    for done, row in enumerate(store.rows.values(), start=1):
+    for row in counted(store.rows.values(), len(store.rows), progress):
         findings += _check_jpegs(store.clip(row.clip)) if isinstance(store, JpegStore) else _check_clip(store, row)
-        if progress:
-            progress(done, len(store.rows))
     rows = store.rows.values()
     return Diagnosis(
-        files=sum(map(_num_files, map(store.clip, store.rows))),
+        files=sum(_num_files(store.clip(name)) for name in store.rows),
         frames=sum(row.frames for row in rows),
         seconds=sum(row.frames / row.frames_per_second for row in rows),
         classes=len({row.label for row in rows}),
@@ -113,7 +112,8 @@ def _find_twins(rows: list[Row]) -> Iterator[Finding]:
 
 def _check_jpegs(clip: JpegClip) -> Iterator[Finding]:
     """The pictures of a clip that can't be decoded, the first of each stream."""
-    for stream, folder in (("rgb", clip.frames.folder), ("flow", clip.u.folder)):
+    folders: dict[Stream, Path] = {"rgb": clip.frames.folder, "flow": clip.u.folder}
+    for stream, folder in folders.items():
         try:
             for index in range(clip.num_frames - (stream == "flow")):
                 clip.read(stream, np.array([index]))

@@ -4,7 +4,7 @@
     FOLDER/<Class>/<clip>/img_00001.jpg          with x_00001.jpg (u) and y_00001.jpg (v), or flow_x_ and flow_y_
 
 The class is the name of the folder around the clip folders, or stands in a UCF101 name (v_Class_gGG_cCC); then the
-clip folders need no class folder. Numbers start at 0 or 1, with any padding. `rgbflow.json` in FOLDER may tell how the
+clip folders need no class folder. Numbers start at 0 or 1, with any padding. `rgbflow.json` in FOLDER may say how the
 flow was made: {"flow": {"method": "tvl1", "preset": "fast", "bound": 20.0}}, which is also what is taken without it.
 """
 
@@ -23,8 +23,7 @@ from PIL import Image
 from rgbflow.data.layouts import GROUPS_FILE, list_visible, match_groups, read_groups, ucf101_group
 from rgbflow.data.store import MANIFEST, OK, Row, Store
 from rgbflow.errors import InputError
-from rgbflow.flow import FlowSettings
-from rgbflow.stream import Preparation, Stream
+from rgbflow.stream import FlowSettings, Preparation, Stream
 
 SETTINGS_FILE = "rgbflow.json"
 USUAL_FLOW = FlowSettings(method="tvl1", bound=20.0, reduction=1)  # what the published sets were made with
@@ -78,7 +77,6 @@ class JpegClip:
     v: Pictures
     size: tuple[int, int]
     start_seconds: float = 0.0
-    flow_seconds: float = 0.0
 
     @property
     def num_frames(self) -> int:
@@ -116,7 +114,7 @@ class JpegStore:
     Attributes:
         rows: as a manifest has them; the source is the folder of the frames, its hash is empty, and the frame rate is
             UCF101's, since the files record none.
-        failed: always empty: no `rgbflow prepare` would tell of clips set aside, so an incomplete one is an error.
+        failed: always empty: no `rgbflow prepare` reports clips set aside here, so an incomplete clip is an error.
 
     Raises:
         InputError: if a clip has no class, a picture is missing, a clip's frames and flow differ in size, two clips
@@ -299,7 +297,7 @@ def _read_jpeg(path: Path, flags: int, size: tuple[int, int]) -> np.ndarray:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise _unreadable(path, error.strerror) from None
+        raise _unreadable(path, error.strerror or "it can't be read") from None
     # The end is looked for since OpenCV 4 fills up a picture that breaks off.
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if _END_OF_IMAGE in content else None
     if pixels is None:

@@ -26,7 +26,7 @@ class SourceClip:
     Attributes:
         name: "<Class>/<file name without its ending>", unique in its data set.
         label: the class, which is the name of its folder.
-        group: the source it was cut from; its own name when nothing tells.
+        group: the source it was cut from; its own name where nothing names one.
         path: the file.
     """
 
@@ -201,13 +201,14 @@ def match_groups(
     for clip, group in groups.items():
         if may_name_others and clip not in written:
             continue
-        name = _only_one(clip, written.get(clip, []))
+        name = _the_one_named(clip, written.get(clip, []))
         if given.setdefault(name, group) != group:
             raise InputError(f"groups give the clip {name} two, {given[name]} and {group}: keep one")
     return given
 
 
-def _only_one(clip: str, names: Sequence[str]) -> str:
+def _the_one_named(clip: str, names: Sequence[str]) -> str:
+    """The clip that a line of the groups means, of those that it may mean."""
     if not names:
         raise InputError(f"groups name {clip}, which is no clip of the data set: correct or remove its line")
     if len(names) > 1:

@@ -54,9 +54,9 @@ class ListedClip:
     Attributes:
         path: as the list writes it, with "/" between folders; its ending may be missing.
         place: of the line, for messages.
-        label: its class; a number where no classInd.txt names it; None where the line does not tell.
-        group: the source it was cut from; None where the line does not tell.
-        part: None where neither line nor file name tells.
+        label: its class; a number where no classInd.txt names it; None where the line does not say.
+        group: the source it was cut from; None where the line does not say.
+        part: None where neither line nor file name says.
         names: what its file may be called, without folder and ending, the likeliest first.
     """
 
@@ -82,7 +82,7 @@ def read_listed(
         paths: lists, and folders of lists; a classInd.txt among them or beside them names the classes' numbers.
         number: of folders with several splits, such as trainlist01.txt and trainlist02.txt, which is read; the first
             if None.
-        classes: known names, so that one of several words is told from a class and a group.
+        classes: known names, so that one of several words is row apart from a class and a group.
 
     Raises:
         InputError: if a list can't be read, has no clip, or has a line of no such form.
@@ -106,7 +106,7 @@ def parse_list(text: str, file: str, classes: Collection[str] = ()) -> list[List
 
     Args:
         text: the whole of it.
-        file: its name, which may tell the part (train..., val..., test...) and the form.
+        file: its name, which may name the part (train..., val..., test...) and the form.
         classes: as `read_listed`.
 
     Raises:
@@ -128,14 +128,14 @@ def parse_list(text: str, file: str, classes: Collection[str] = ()) -> list[List
 
 
 def part_of_name(file: str) -> Part | None:
-    """The part that a list's file name tells; None where it tells none, or several.
+    """The part that a list's file name names; None where it names none, or several.
 
     >>> part_of_name("ucf101_val_split_1.txt"), part_of_name("trainlist01.txt"), part_of_name("mine.csv")
     ('val', 'train', None)
     """
     words = re.findall("[a-z]+", Path(file).stem.lower())
-    told = {part for word in words for part in PARTS if word.startswith(part)}
-    return told.pop() if len(told) == 1 else None
+    named = {part for word in words for part in PARTS if word.startswith(part)}
+    return named.pop() if len(named) == 1 else None
 
 
 def _files(path: Path, number: int | None) -> list[Path]:
@@ -180,7 +180,7 @@ def _read_class_index(folder: Path) -> dict[str, str]:
     return {number: name.strip() for number, name in pairs}
 
 
-def _with_class_name(clip: ListedClip, by_number: Mapping[str, str]) -> ListedClip:
+def _with_class_name(clip: ListedClip, by_number: dict[str, str]) -> ListedClip:
     if not by_number or clip.label is None or not clip.label.isdigit():
         return clip
     if clip.label not in by_number:
@@ -189,12 +189,14 @@ def _with_class_name(clip: ListedClip, by_number: Mapping[str, str]) -> ListedCl
     return replace(clip, label=by_number[clip.label])
 
 
-def _clip(path: str, place: str, **told: str | None) -> ListedClip:
+def _clip(
+    path: str, place: str, label: str | None = None, group: str | None = None, part: Part | None = None
+) -> ListedClip:
     path = path.strip().replace("\\", "/").removeprefix("./").rstrip("/")
     name = without_ending(path.rpartition("/")[2])
     if not name:
         raise InputError(f"{place} names no clip: write its path first")
-    return ListedClip(path, place, names=(name,), **told)
+    return ListedClip(path, place, label, group, part, names=(name,))
 
 
 def _parse_hmdb51(line: str, label: str, place: str) -> Iterator[ListedClip]:
@@ -215,8 +217,8 @@ def hmdb51_group(stem: str, label: str) -> str | None:
     >>> hmdb51_group("April_09_brush_hair_u_nm_np1_ba_goo_0", "brush_hair")
     'brush_hair:April_09'
     """
-    source, told, _ = stem.partition(f"_{label}_")  # its first place: rather two sources in a group than one in two
-    return f"{label}:{source}" if told and _HMDB51_NAME.search(stem) else None
+    source, found, _ = stem.partition(f"_{label}_")  # its first place: rather two sources in a group than one in two
+    return f"{label}:{source}" if found and _HMDB51_NAME.search(stem) else None
 
 
 def _parse_lines(lines: Sequence[tuple[str, str]], classes: Collection[str]) -> list[ListedClip]:
@@ -263,14 +265,14 @@ def _from_rows(rows: Iterable[tuple[str, Mapping[str, str]]]) -> list[ListedClip
 
 
 def _from_row(row: Mapping[str, str], place: str) -> ListedClip:
-    told = {
+    given = {
         kind: next((str(row[name]) for name in names if row.get(name) not in (None, "")), None)
         for kind, names in _COLUMNS.items()
     }
-    if told["path"] is None:
+    if given["path"] is None:
         raise InputError(f"{place} names no clip: give it one of the columns {', '.join(_COLUMNS['path'])}")
-    label = told["label"].replace("[", "").replace("]", "") if told["label"] else None  # of templates
-    return _clip(told["path"], place, label=label, group=told["group"], part=_part(told["part"], place))
+    label = given["label"].replace("[", "").replace("]", "") if given["label"] else None  # of templates
+    return _clip(given["path"], place, label=label, group=given["group"], part=_part(given["part"], place))
 
 
 def _from_kinetics(row: Mapping[str, str], place: str) -> ListedClip:
@@ -319,7 +321,7 @@ def _parse_words(line: str, place: str, classes: Collection[str]) -> ListedClip:
 
 
 def _without_video_ending(line: str) -> tuple[str, str | None]:
-    """Path and class where no ending of a video tells where the path ends; of `folder frames class` without frames."""
+    """Path and class where no ending of a video shows where the path ends; of `folder frames class` without frames."""
     words = line.rsplit(None, 2)
     if len(words) == 3 and words[1].isdigit() and words[2].isdigit():
         return words[0], words[2]

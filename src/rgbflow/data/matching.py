@@ -43,16 +43,18 @@ def match_lists(listed: Sequence[ListedClip], labels: Mapping[str, str]) -> Matc
     by_stem: dict[str, list[str]] = defaultdict(list)
     for name in labels:
         by_stem[name.rpartition("/")[2]].append(name)
-    found, missing, repeated = {}, [], 0
+    found: dict[str, ListedClip] = {}
+    missing: list[ListedClip] = []
+    repeated = 0
     for clip in listed:
-        name = _only_one(clip, next((by_stem[one] for one in clip.names if one in by_stem), []), labels)
-        if name is None:
+        match = _only_one(clip, next((by_stem[one] for one in clip.names if one in by_stem), []), labels)
+        if match is None:
             missing.append(clip)
-        elif name in found:
-            _check_same(found[name], clip)
+        elif match in found:
+            _check_same(found[match], clip)
             repeated += 1
         else:
-            found[name] = clip
+            found[match] = clip
     _check_classes(found, labels)
     return Matched(found, missing, repeated)
 
@@ -119,7 +121,7 @@ def listed_sources(
     found = [_find_video(clip, folder, videos_in) for clip, folder in zip(listed, roots, strict=True)]
     missing = list(dict.fromkeys(clip.path for clip, path in zip(listed, found, strict=True) if path is None))
     if not any(found):
-        raise InputError(f"no video of the lists is in {roots[0]}, not {missing[0]} either: pass --root FOLDER")
+        raise InputError(f"none of {len(missing)} videos, such as {missing[0]}, is in {roots[0]}: pass --root FOLDER")
     clips: dict[str, SourceClip] = {}
     written: dict[str, str] = {}
     for clip, path in zip(listed, found, strict=True):
@@ -148,7 +150,7 @@ def _with_folder_names(listed: Sequence[ListedClip]) -> list[ListedClip]:
     if "" in folders or not len(numbers) == len(folders) == len(pairs):
         return list(listed)
     names = dict(pairs)
-    return [replace(clip, label=names.get(clip.label, clip.label)) for clip in listed]
+    return [replace(clip, label=names[clip.label]) if clip.label in names else clip for clip in listed]
 
 
 def _find_video(clip: ListedClip, root: Path, videos_in: Callable[[Path], dict[str, Path]]) -> Path | None:

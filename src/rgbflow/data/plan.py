@@ -2,15 +2,16 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from rgbflow.data.layouts import SourceClip
-from rgbflow.data.store import OK, Row, prepare_clip, stored_file
+from rgbflow.data.store import OK, prepare_clip, stored_file
 from rgbflow.errors import InputError
+from rgbflow.progress import SILENT, Progress, counted
 from rgbflow.stream import STREAMS, Preparation
 
 NUM_CLIPS = 8  # that are measured
@@ -42,15 +43,13 @@ class Plan:
         return asdict(self)
 
 
-def plan(
-    sources: Sequence[SourceClip], preparation: Preparation, on_clip: Callable[[Row], None] = lambda row: None
-) -> Plan:
+def plan_preparation(sources: Sequence[SourceClip], preparation: Preparation, progress: Progress = SILENT) -> Plan:
     """Prepare a few evenly chosen clips into a temporary folder and extrapolate.
 
     Args:
         sources: the data set.
         preparation: as it will be prepared.
-        on_clip: called with the row of each measured clip.
+        progress: a step is a measured clip.
 
     Raises:
         InputError: if none of the chosen clips can be prepared.
@@ -58,11 +57,10 @@ def plan(
     chosen = [sources[index] for index in np.unique(np.linspace(0, len(sources) - 1, NUM_CLIPS).astype(int))]
     costs = []  # source bytes, frames, seconds, stored bytes
     with tempfile.TemporaryDirectory() as folder:
-        for source in chosen:
+        for source in counted(chosen, len(chosen), progress):
             began = time.perf_counter()
             row = prepare_clip(source, Path(folder), preparation)
             seconds = time.perf_counter() - began
-            on_clip(row)
             if row.status == OK:
                 stored = sum(stored_file(Path(folder), stream, row.clip).stat().st_size for stream in STREAMS)
                 costs.append((source.path.stat().st_size, row.frames, seconds, stored))

@@ -9,21 +9,36 @@ from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from itertools import permutations
 from pathlib import Path
+from typing import Literal, Protocol
 
 import numpy as np
 
 from rgbflow.atomic import write_atomically
 from rgbflow.data.layouts import ucf101_group
-from rgbflow.data.lists import PARTS, read_listed
+from rgbflow.data.lists import PARTS, Part, read_listed
 from rgbflow.data.matching import match_lists, note_clips
 from rgbflow.errors import InputError
 
 OFFICIAL = ("official-1", "official-2", "official-3")
 PROTOCOLS = ("group", "paper", *OFFICIAL, "lists")
+HeldOut = Literal["val", "test"]  # the parts that are not trained on
 UNKNOWN_PARTS = ("unknown_val", "unknown_test")
 FORMAT_VERSION = 1
 
 _DRAWS = 20  # seeds tried until every class is in every part
+
+
+class NamedClip(Protocol):
+    """A clip of which name, class and group are known."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def group(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -70,7 +85,7 @@ class Split:
     unknown_test: tuple[SplitClip, ...] = ()
 
     def __post_init__(self):
-        if len({clip.name for clip in self.clips}) < len(self.clips):
+        if len({clip.name for clip in self.all_clips}) < len(self.all_clips):
             raise ValueError("a clip stands in it twice")
         known = self.train + self.val + self.test
         if self.classes != tuple(sorted({*self.classes, *_labels(known)})):
@@ -79,15 +94,26 @@ class Split:
         if {*self.classes} & (unknown_val | unknown_test) or unknown_val & unknown_test:
             raise ValueError("an unknown class is also a known one, or in both unknown parts")
 
-    @property
-    def clips(self) -> tuple[SplitClip, ...]:
-        """All clips: train, then val, then test, then the unknown ones."""
-        return self.train + self.val + self.test + self.unknown_val + self.unknown_test
+    def clips(self, part: Part) -> tuple[SplitClip, ...]:
+        """The clips of one part."""
+        return {"train": self.train, "val": self.val, "test": self.test}[part]
+
+    def unknown(self, part: HeldOut) -> tuple[SplitClip, ...]:
+        """The clips of classes left out that go with a part; none where no class was left out."""
+        return {"val": self.unknown_val, "test": self.unknown_test}[part]
 
     @property
-    def parts(self) -> tuple[str, ...]:
-        """Names of the parts that it has: the unknown ones only where classes were left out."""
-        return PARTS + UNKNOWN_PARTS if self.unknown_val or self.unknown_test else PARTS
+    def parts(self) -> dict[str, tuple[SplitClip, ...]]:
+        """The parts by name, as a file holds them: the unknown ones only where classes were left out."""
+        known: dict[str, tuple[SplitClip, ...]] = {part: self.clips(part) for part in PARTS}
+        if not (self.unknown_val or self.unknown_test):
+            return known
+        return {**known, **dict(zip(UNKNOWN_PARTS, (self.unknown_val, self.unknown_test), strict=True))}
+
+    @property
+    def all_clips(self) -> tuple[SplitClip, ...]:
+        """All clips: train, then val, then test, then the unknown ones."""
+        return self.train + self.val + self.test + self.unknown_val + self.unknown_test
 
     @property
     def leak_percent(self) -> float:
@@ -97,7 +123,7 @@ class Split:
     @property
     def sha256(self) -> str:
         """Hexadecimal SHA-256 of the lists of clips; seed, notes and the order of clips do not matter."""
-        lists = [sorted([c.name, c.label, c.group] for c in getattr(self, part)) for part in self.parts]
+        lists = [sorted([c.name, c.label, c.group] for c in clips) for clips in self.parts.values()]
         return hashlib.sha256(json.dumps(lists).encode()).hexdigest()
 
     def save(self, path: str | Path) -> None:
@@ -110,7 +136,7 @@ class Split:
 
 
 def make_split(
-    clips: Sequence[SplitClip],
+    clips: Sequence[NamedClip],
     protocol: str,
     seed: int = 0,
     holdout: Sequence[str] = (),
@@ -128,7 +154,7 @@ def make_split(
     official-1, -2, -3: UCF101's lists; about a fifth of the train list, whole groups, becomes val. Clips are
     matched by their file names; those that only one side knows are left out, and `notes` say how many.
     lists: lists of any form that `rgbflow.data.lists` knows. Where they have no val part, about a fifth of train, whole
-    groups, becomes val. A group that a list tells counts where the clip has none. Clips are matched as above.
+    groups, becomes val. A group that a list names counts where the clip has none. Clips are matched as above.
 
     The classes of `leave_out` are then taken out of all three parts. The first, third, ... of them form
     unknown_val with their clips that were in val, the others unknown_test with theirs from test; their other clips are
@@ -167,9 +193,9 @@ def make_split(
     else:
         parts = _cut_by_holdout(clips, holdout, seed) if holdout else _cut_by_group(clips, seed)
     parts, unknown = _take_out(parts, list(dict.fromkeys(leave_out)))
-    train, val, test = map(tuple, map(_by_name, parts))
-    classes = tuple(sorted(_labels(train + val + test)))
-    return Split(protocol, seed, classes, train, val, test, notes + _note_missing(parts, classes), *unknown)
+    for_train, for_val, for_test = (tuple(_by_name(part)) for part in parts)
+    classes = tuple(sorted(_labels(for_train + for_val + for_test)))
+    return Split(protocol, seed, classes, for_train, for_val, for_test, notes + _note_missing(parts, classes), *unknown)
 
 
 def leak_percent(train: Iterable[SplitClip], test: Iterable[SplitClip]) -> float:
@@ -194,10 +220,10 @@ def check_split(split: Split, names: Collection[str]) -> None:
         InputError: if clips of the split are not among them.
     """
     held = set(names)
-    missing = [clip.name for clip in split.clips if clip.name not in held]
+    missing = [clip.name for clip in split.all_clips if clip.name not in held]
     if missing:
         raise InputError(
-            f"the split is for another store: {len(missing)} of its {len(split.clips)} clips are not in this "
+            f"the split is for another store: {len(missing)} of its {len(split.all_clips)} clips are not in this "
             f"one, such as {missing[0]}: make a split of this store with rgbflow split"
         )
 
@@ -295,9 +321,9 @@ def _to_json(split: Split) -> str:
         "classes": split.classes,
     }
     lines = [f'"{key}": {json.dumps(value, ensure_ascii=False)}' for key, value in head.items()]
-    for part in split.parts:
-        clips = [json.dumps(asdict(clip), ensure_ascii=False) for clip in getattr(split, part)]
-        lines.append(f'"{part}": [\n  ' + ",\n  ".join(clips) + "\n ]")
+    for part, clips in split.parts.items():
+        entries = [json.dumps(asdict(clip), ensure_ascii=False) for clip in clips]
+        lines.append(f'"{part}": [\n  ' + ",\n  ".join(entries) + "\n ]")
     return "{\n " + ",\n ".join(lines) + "\n}\n"
 
 
@@ -446,15 +472,15 @@ def _parts_of_lists(
     listed = read_listed(lists, number, _labels(clips))
     for clip in listed:
         if clip.part is None:
-            raise InputError(f"{clip.place} tells no part: name the file train..., val... or test..., or add a column")
+            raise InputError(f"{clip.place} names no part: name the file train..., val... or test..., or add a column")
     matched = match_lists(listed, {clip.name: clip.label for clip in clips})
     known = [_with_group(clip, matched.found[clip.name].group) for clip in clips if clip.name in matched.found]
     parts = [[clip for clip in known if matched.found[clip.name].part == part] for part in PARTS]
-    told = Counter(clip.part for clip in listed)
+    listed_in = Counter(clip.part for clip in listed)
     for part, inside in zip(PARTS, parts, strict=True):
-        if not inside and (told[part] or part != "val"):
+        if not inside and (listed_in[part] or part != "val"):
             raise InputError(_why_empty(part, [clip.path for clip in listed if clip.part == part]))
-    if not told["val"]:
+    if not listed_in["val"]:
         parts[:2] = _cut_validation(parts[0], 5, seed)
     unlisted = [clip.name for clip in clips if clip.name not in matched.found]
     notes = (
@@ -467,13 +493,14 @@ def _parts_of_lists(
 
 def _why_empty(part: str, paths: Sequence[str]) -> str:
     if paths:
-        return f"none of the {len(paths)} clips that the lists have for {part}, such as {paths[0]}, is in the data"
+        missing = f"none of the {len(paths)} clips that the lists have for {part}, such as {paths[0]}, is in the data"
+        return f"{missing}: prepare them, or give other lists"
     remedy = "rename val's list to test, and val is cut from train" if part == "test" else "give its list too"
     return f"the lists have no clip for {part}: {remedy}"
 
 
 def _with_group(clip: SplitClip, group: str | None) -> SplitClip:
-    """The clip with a group that a list tells, unless it has one that is not its own name."""
+    """The clip with the group that a list names, unless it has one that is not its own name."""
     return replace(clip, group=group) if group and clip.group == clip.name else clip
 
 

@@ -8,7 +8,7 @@ The files are Motion JPEG, or FFV1 where nothing may be lost. Every frame is a k
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
@@ -25,6 +25,7 @@ from rgbflow.data.layouts import SourceClip, file_sha256
 from rgbflow.errors import InputError, first_line
 from rgbflow.flow import from_pictures, to_picture
 from rgbflow.processes import map_in_processes, map_on_cluster
+from rgbflow.progress import SILENT, Pace, Progress
 from rgbflow.stream import STREAMS, Preparation, Stream
 from rgbflow.video.intra import IntraReader, IntraWriter
 from rgbflow.video.reading import VideoError, decode, probe
@@ -73,7 +74,6 @@ class StoredClip:
     num_frames: int
     start_seconds: float
     end_seconds: float
-    flow_seconds: float = 0.0
 
     def read(self, stream: Stream, indices: np.ndarray) -> np.ndarray:
         with IntraReader(self.files[stream]) as reader:
@@ -91,7 +91,6 @@ class ClipAhead:
     num_frames: int
     start_seconds: float
     end_seconds: float
-    flow_seconds: float
     held: Mapping[Stream, Mapping[int, np.ndarray]] = field(repr=False)
 
     def read(self, stream: Stream, indices: np.ndarray) -> np.ndarray:
@@ -104,7 +103,7 @@ def read_ahead(clip: Clip, wanted: Mapping[Stream, np.ndarray]) -> ClipAhead:
         stream: dict(zip(indices.tolist(), clip.read(stream, indices), strict=True))
         for stream, indices in wanted.items()
     }
-    return ClipAhead(clip.name, clip.num_frames, clip.start_seconds, clip.end_seconds, clip.flow_seconds, held)
+    return ClipAhead(clip.name, clip.num_frames, clip.start_seconds, clip.end_seconds, held)
 
 
 class Store:
@@ -167,12 +166,12 @@ def stored_file(folder: Path, stream: Stream, clip: str) -> Path:
     return folder / stream / f"{clip}.mkv"
 
 
-def prepare(
+def prepare_store(
     sources: Sequence[SourceClip],
     folder: Path,
     preparation: Preparation,
     workers: int = 1,
-    on_clip: Callable[[Row], None] = lambda row: None,
+    progress: Progress = SILENT,
     verify: bool = False,
     cluster: str | None = None,
 ) -> list[Row]:
@@ -186,7 +185,7 @@ def prepare(
         folder: the store.
         preparation: working size and flow settings.
         workers: processes; each uses one thread.
-        on_clip: called with each row as it is done.
+        progress: a step is a clip; its note has the pace and how many clips failed.
         verify: prepares each clip a second time and compares what is stored with it, bit by bit.
         cluster: address of a Ray cluster that does the work instead of processes of this machine; every node sees
             the sources and the store under the same paths.
@@ -203,10 +202,11 @@ def prepare(
     results = map_on_cluster(task, placed, cluster) if cluster else map_in_processes(task, placed, workers)
     # Until all clips are done, the old manifest may speak of files that are being replaced.
     _remove(folder / MANIFEST)
-    rows = []
+    progress.update(0, len(sources))
+    rows, pace = [], Pace()
     for source, row in zip(sources, results, strict=True):
         rows.append(replace(row, source=str(source.path)))
-        on_clip(rows[-1])
+        progress.update(len(rows), len(sources), pace.note(row.frames, row.status != OK))
     _write_manifest(folder / MANIFEST, rows, preparation)
     return rows
 

@@ -21,7 +21,7 @@ from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path, PureWindowsPath
 from subprocess import DEVNULL, PIPE, Popen
-from typing import BinaryIO
+from typing import IO, cast
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -29,13 +29,12 @@ import rarfile
 
 from rgbflow.data.splits import SplitClip, read_lists
 from rgbflow.errors import InputError
+from rgbflow.progress import SILENT, Progress
 
 HOME = "https://www.crcv.ucf.edu/data/UCF101/"
 TIMEOUT_SECONDS = 60
 PAUSE_SECONDS = 1.0  # after the first failure; doubled after each further one
 MOST_FAILURES = 5
-
-OnProgress = Callable[[int, int, str], None]
 
 _CHUNK_BYTES = 1 << 18
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
@@ -48,7 +47,7 @@ class Archive:
     """An archive as the home of the data set offers it.
 
     Attributes:
-        name: of the file; its ending tells a RAR from a ZIP archive.
+        name: of the file; its ending says whether it is a RAR or a ZIP archive.
         num_bytes: of the file.
         folder: the folder in it that is kept.
         max_bytes: most that its files may have together.
@@ -66,7 +65,7 @@ VIDEOS = Archive("UCF101.rar", 6_932_971_618, "UCF-101", 10**10)
 
 @dataclass(frozen=True)
 class Fetched:
-    """What `fetch` leaves: the folder of class folders, the folder of lists, and how much the lists name."""
+    """What `fetch_ucf101` leaves: the folder of class folders, the folder of lists, and how much the lists name."""
 
     videos: Path
     lists: Path
@@ -87,12 +86,12 @@ class _Member:
     is_plain: bool  # a file or a folder; no link, no device
 
 
-def fetch(
+def fetch_ucf101(
     out: str | Path,
     home: str = HOME,
     lists: Archive = LISTS,
     videos: Archive = VIDEOS,
-    on_progress: OnProgress = lambda done, total, note: None,
+    progress: Progress = SILENT,
 ) -> Fetched:
     """Download, extract and check UCF101; what is there already and whole is not fetched again.
 
@@ -104,7 +103,7 @@ def fetch(
         home: address of the folder that offers both archives, http or https.
         lists: the archive of lists.
         videos: the archive of videos.
-        on_progress: told (megabytes done, megabytes in all, what is being done).
+        progress: a step is a megabyte of the archive in hand; the note says what is done with it.
 
     Raises:
         InputError: if a download fails for good or has another size than it must have, no program that opens RAR
@@ -114,14 +113,14 @@ def fetch(
     out = Path(out)
     if not home.startswith(("http://", "https://")):
         raise InputError(f"home {home} can't be fetched from: give an address that begins with https:// or http://")
-    lists_folder = _obtain(lists, out, home, on_progress)
+    lists_folder = _obtain(lists, out, home, progress)
     clips = _read_lists(lists_folder)
-    videos_folder = _obtain(videos, out, home, on_progress)
-    check_videos(videos_folder, clips)
+    videos_folder = _obtain(videos, out, home, progress)
+    check_complete(videos_folder, clips)
     return Fetched(videos_folder, lists_folder, len(clips), len({clip.label for clip in clips}))
 
 
-def check_videos(folder: str | Path, clips: Sequence[SplitClip]) -> None:
+def check_complete(folder: str | Path, clips: Sequence[SplitClip]) -> None:
     """Make sure that a folder of class folders holds each clip as a file that is not empty.
 
     Raises:
@@ -140,7 +139,7 @@ def download(
     url: str,
     path: str | Path,
     num_bytes: int,
-    on_progress: OnProgress = lambda done, total, note: None,
+    progress: Progress = SILENT,
 ) -> None:
     """Download a file of known size; go on where an earlier try stopped, if the server can.
 
@@ -152,7 +151,7 @@ def download(
         url: address, http or https.
         path: where the whole file will be.
         num_bytes: its size.
-        on_progress: as for `fetch`.
+        progress: as for `fetch_ucf101`.
 
     Raises:
         InputError: if the server refuses, can't be trusted, has a file of another size or fails again and again,
@@ -165,7 +164,7 @@ def download(
         if _size(part) > num_bytes:
             part.unlink()
         _require_space(path.parent, 2 * num_bytes - _size(part))
-        _try_until_whole(url, part, num_bytes, on_progress)
+        _try_until_whole(url, part, num_bytes, progress)
         part.replace(path)
         _tag_file(part).unlink(missing_ok=True)
 
@@ -174,7 +173,7 @@ def extract(
     path: str | Path,
     folder: str | Path,
     max_bytes: int,
-    on_progress: OnProgress = lambda done, total, note: None,
+    progress: Progress = SILENT,
 ) -> None:
     """Extract from a ZIP or RAR archive the folder that is called like `folder`, whole or not at all.
 
@@ -184,7 +183,7 @@ def extract(
         path: the archive; `.rar` needs unrar or unar.
         folder: where to put it; must not exist.
         max_bytes: most that the files of the archive may have together.
-        on_progress: as for `fetch`.
+        progress: as for `fetch_ucf101`.
 
     Raises:
         InputError: if the archive is damaged, has no such folder, has a member that is a link, stands twice or would
@@ -198,7 +197,7 @@ def extract(
             members = _read_members(path)
             _check_members(path, members, max_bytes)
             _require_space(folder.parent, sum(member.num_bytes for member in members))
-            _write_members(path, members, work, on_progress)
+            _write_members(path, members, work, progress)
             if not (work / folder.name).is_dir():
                 raise InputError(f"archive {path} has no folder {folder.name} in it: remove it and run again")
             (work / folder.name).rename(folder)
@@ -226,7 +225,7 @@ def find_unrar(path: str | Path) -> rarfile.ToolSetup:
         ) from None
 
 
-def _obtain(archive: Archive, out: Path, home: str, on_progress: OnProgress) -> Path:
+def _obtain(archive: Archive, out: Path, home: str, progress: Progress) -> Path:
     """The archive's folder in `out`, after as little work as what is there allows."""
     path, folder = out / archive.name, out / archive.folder
     if folder.is_dir():
@@ -234,13 +233,15 @@ def _obtain(archive: Archive, out: Path, home: str, on_progress: OnProgress) -> 
     if path.suffix == ".rar":
         find_unrar(path)  # better now than after gigabytes
     if not path.exists():
-        download(f"{home.rstrip('/')}/{archive.name}", path, archive.num_bytes, on_progress)
+        progress.report(f"downloading {archive.name}")
+        download(f"{home.rstrip('/')}/{archive.name}", path, archive.num_bytes, progress)
     elif _size(path) != archive.num_bytes:
         raise InputError(
             f"archive {path} has {_size(path)} bytes instead of {archive.num_bytes}: remove it and run again, or, if "
             f"it is the beginning of a download, rename it to {archive.name}.part to go on from there"
         )
-    extract(path, folder, archive.max_bytes, on_progress)
+    progress.report(f"extracting {archive.name}")
+    extract(path, folder, archive.max_bytes, progress)
     return folder
 
 
@@ -251,11 +252,11 @@ def _read_lists(folder: Path) -> list[SplitClip]:
     return read_lists(folder)
 
 
-def _try_until_whole(url: str, part: Path, num_bytes: int, on_progress: OnProgress) -> None:
+def _try_until_whole(url: str, part: Path, num_bytes: int, progress: Progress) -> None:
     most, failures = _size(part), 0
     while _size(part) < num_bytes:
         try:
-            _go_on(url, part, num_bytes, on_progress)
+            _go_on(url, part, num_bytes, progress)
         except _TransferError as reason:
             failures = 1 if _size(part) > most else failures + 1
             most = max(most, _size(part))
@@ -267,7 +268,7 @@ def _try_until_whole(url: str, part: Path, num_bytes: int, on_progress: OnProgre
             time.sleep(PAUSE_SECONDS * 2 ** (failures - 1))
 
 
-def _go_on(url: str, part: Path, num_bytes: int, on_progress: OnProgress) -> None:
+def _go_on(url: str, part: Path, num_bytes: int, progress: Progress) -> None:
     """Make one try to get the rest of a file, or all of it."""
     with _connect(url, part) as response:
         done = _start(response, part, num_bytes)
@@ -277,7 +278,7 @@ def _go_on(url: str, part: Path, num_bytes: int, on_progress: OnProgress) -> Non
                 if done > num_bytes:
                     raise _wrong_size(url, part, f"more than {num_bytes}", num_bytes)
                 file.write(chunk)
-                on_progress(_megabytes(done), _megabytes(num_bytes), f"downloading {part.stem}")
+                progress.update(_megabytes(done), _megabytes(num_bytes), f"downloading {part.stem}")
     if done < num_bytes:
         raise _TransferError("the connection ended too early")
 
@@ -300,12 +301,12 @@ def _connect(url: str, part: Path) -> HTTPResponse:
             raise InputError(f"{url} can't be downloaded ({reason}): {_by_hand(part)}") from None
         raise _TransferError(reason) from None
     except (OSError, HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        if isinstance(reason, ssl.SSLCertVerificationError):
+        cause: object = getattr(error, "reason", error)
+        if isinstance(cause, ssl.SSLCertVerificationError):
             raise InputError(
-                f"{url} can't be trusted (its certificate: {reason.verify_message}): {_by_hand(part)}"
+                f"{url} can't be trusted (its certificate: {cause.verify_message}): {_by_hand(part)}"
             ) from None
-        raise _TransferError(reason) from None
+        raise _TransferError(cause) from None
 
 
 def _start(response: HTTPResponse, part: Path, num_bytes: int) -> int:
@@ -437,7 +438,7 @@ def _check_members(path: Path, members: Sequence[_Member], max_bytes: int) -> No
         )
 
 
-def _write_members(path: Path, members: Sequence[_Member], folder: Path, on_progress: OnProgress) -> None:
+def _write_members(path: Path, members: Sequence[_Member], folder: Path, progress: Progress) -> None:
     total, done = sum(member.num_bytes for member in members), 0
     with _contents(path) as stream_of:
         for member in members:
@@ -449,11 +450,11 @@ def _write_members(path: Path, members: Sequence[_Member], folder: Path, on_prog
             with stream_of(member) as stream:
                 _copy(stream, target, member)
             done += member.num_bytes
-            on_progress(_megabytes(done), _megabytes(total), f"extracting {path.name}")
+            progress.update(_megabytes(done), _megabytes(total), f"extracting {path.name}")
 
 
 @contextmanager
-def _contents(path: Path) -> Iterator[Callable[[_Member], AbstractContextManager[BinaryIO]]]:
+def _contents(path: Path) -> Iterator[Callable[[_Member], AbstractContextManager[IO[bytes]]]]:
     """A function that gives the stream to read a member from; to be called in the archive's order."""
     if path.suffix == ".rar":
         with _unrar(path) as stream:
@@ -464,7 +465,7 @@ def _contents(path: Path) -> Iterator[Callable[[_Member], AbstractContextManager
 
 
 @contextmanager
-def _unrar(path: Path) -> Iterator[BinaryIO]:
+def _unrar(path: Path) -> Iterator[IO[bytes]]:
     """The files of a RAR archive, one directly after the other.
 
     rarfile starts a process for each file, which in a solid archive decompresses all files before it once more: days
@@ -474,8 +475,9 @@ def _unrar(path: Path) -> Iterator[BinaryIO]:
     command = find_unrar(path).open_cmdline(None, str(path))
     with Popen(command, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL) as process:
         try:
-            yield process.stdout
-            if process.stdout.read(1):
+            stream = cast(IO[bytes], process.stdout)  # not None with PIPE
+            yield stream
+            if stream.read(1):
                 raise rarfile.BadRarFile("it holds more than it announces")
             process.wait()
         finally:
@@ -484,7 +486,7 @@ def _unrar(path: Path) -> Iterator[BinaryIO]:
         raise rarfile.BadRarFile(f"{command[0]} ended with {process.returncode}")
 
 
-def _copy(stream: BinaryIO, target: Path, member: _Member) -> None:
+def _copy(stream: IO[bytes], target: Path, member: _Member) -> None:
     left, crc = member.num_bytes, 0
     with target.open("xb") as file:
         while left:

@@ -43,7 +43,7 @@ class Brush:
         """Fill a simple polygon."""
         cv2.fillPoly(self.canvas, [self._pixels(points)], colour, cv2.LINE_AA, _FRACTION_BITS)
 
-    def hull(self, centres: Sequence[complex], radii: Sequence[float], colour: Colour) -> None:
+    def hull(self, centres: Sequence[complex], radii: Sequence[float] | np.ndarray, colour: Colour) -> None:
         """Fill the convex hull of circles: a disc for one, a limb for two, a trunk for four."""
         points = np.concatenate([c + r * _CIRCLE for c, r in zip(centres, radii, strict=True)])
         outline = cv2.convexHull(self._pixels(points))
@@ -68,7 +68,8 @@ class Brush:
 
 def shade(colour: Colour, factor: float) -> Colour:
     """The same hue, darker (factor < 1) or lighter."""
-    return tuple(int(min(255, channel * factor)) for channel in colour)
+    red, green, blue = (int(min(255, channel * factor)) for channel in colour)
+    return red, green, blue
 
 
 def paint_person(brush: Brush, person: Person, pose: Pose, held: str | None) -> None:

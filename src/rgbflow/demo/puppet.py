@@ -207,12 +207,14 @@ def pick_up(person: Person, style: Style, time: float) -> Pose:
     ankles = complex(-0.05 * side, ANKLE_HEIGHT), complex(0.05 * side, ANKLE_HEIGHT)
     shoulder = neck - 0.03 * along
     grip = held - 0.05 * side + 0.02j
+    far_arm, near_arm = (_bend(shoulder, grip + lag, _arm_bones(person), -side) for lag in (0.03j, -0.03j))
+    far_leg, near_leg = (_bend(pelvis, ankle, _leg_bones(person), side) for ankle in ankles)
     return Pose(
         pelvis=pelvis,
         neck=neck,
         head=neck + HEAD_ABOVE_NECK * complex(side * sin(0.75 * lean), cos(0.75 * lean)),
-        arms=tuple(_bend(shoulder, grip + lag, _arm_bones(person), -side) for lag in (0.03j, -0.03j)),
-        legs=tuple(_bend(pelvis, ankle, _leg_bones(person), side) for ankle in ankles),
+        arms=(far_arm, near_arm),
+        legs=(far_leg, near_leg),
         facing=side,
         held=held,
         held_side=side,
@@ -287,16 +289,18 @@ def _front_view(
 ) -> Pose:
     """Put a front view together; `arms` are for a neck at 0, `lean` is the sideways shift of the neck."""
     neck = pelvis + complex(lean, TORSO)
+    left_arm, right_arm = ((neck + shoulder, neck + elbow, neck + hand) for shoulder, elbow, hand in arms)
     hips = pelvis - HALF_HIPS, pelvis + HALF_HIPS
+    left_leg, right_leg = (
+        _bend(hip, ankle, _shortened(_leg_bones(person), ankle - hip), bend)
+        for hip, ankle, bend in zip(hips, ankles, (-1, 1), strict=True)
+    )
     return Pose(
         pelvis=pelvis,
         neck=neck,
         head=neck + complex(0.3 * lean, HEAD_ABOVE_NECK),
-        arms=tuple(tuple(neck + point for point in arm) for arm in arms),
-        legs=tuple(
-            _bend(hip, ankle, _shortened(_leg_bones(person), ankle - hip), bend)
-            for hip, ankle, bend in zip(hips, ankles, (-1, 1), strict=True)
-        ),
+        arms=(left_arm, right_arm),
+        legs=(left_leg, right_leg),
     )
 
 

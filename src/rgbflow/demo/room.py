@@ -98,7 +98,7 @@ def _paint_door(rng: np.random.Generator, room: np.ndarray, left: int) -> None:
 
 def _paint_pictures(rng: np.random.Generator, room: np.ndarray, left: int) -> None:
     for top in (30, 91):
-        right, bottom = left + rng.integers(40, 70), top + rng.integers(35, 50)
+        right, bottom = left + int(rng.integers(40, 70)), top + int(rng.integers(35, 50))
         _box(room, left, top, right, bottom, _choose(rng, WOODS))
         _box(room, left + 4, top + 4, right - 4, bottom - 4, PAPER)
         _box(room, left + 9, top + 9, right - 9, bottom - 20, _choose(rng, WALLS))
@@ -112,7 +112,7 @@ def _paint_shelf(rng: np.random.Generator, room: np.ndarray, left: int) -> None:
         _box(room, left + 5, board - 36, left + 67, board, shade(wood, 0.55))
         spine = left + 7
         while spine < left + 58:
-            thick, tall = rng.integers(5, 10), rng.integers(22, 34)
+            thick, tall = int(rng.integers(5, 10)), int(rng.integers(22, 34))
             _box(room, spine, board - tall, spine + thick - 1, board, _choose(rng, CLOTHES))
             spine += thick
 
@@ -140,6 +140,7 @@ FURNITURE = (_paint_window, _paint_door, _paint_pictures, _paint_shelf, _paint_s
 
 def _light(rng: np.random.Generator, room: np.ndarray) -> np.ndarray:
     """Light from one side, and the fine grain that every real surface has."""
-    light = np.linspace(*rng.permutation([1.0, rng.uniform(0.78, 0.95)]), WIDTH)[:, None]
+    first, last = rng.permutation([1.0, rng.uniform(0.78, 0.95)])
+    light = np.linspace(first, last, WIDTH)[:, None]
     grain = cv2.GaussianBlur(rng.normal(0, 14, (HEIGHT, WIDTH)).astype(np.float32), (0, 0), 1.5)
     return np.clip(room * light + grain[..., None], 0, 255).astype(np.uint8)

@@ -10,17 +10,17 @@ from rgbflow.atomic import write_atomically
 from rgbflow.bundle import RECORD, load_bundle
 from rgbflow.data.layouts import read_class_folders
 from rgbflow.data.splits import Split, make_split
-from rgbflow.data.store import Store, prepare
+from rgbflow.data.store import Store, prepare_store
 from rgbflow.demo.synthetic import write_dataset
 from rgbflow.demo.training import Job, train_one_by_one, train_side_by_side
 from rgbflow.errors import InputError
-from rgbflow.learn.calibrate import calibrate, record_calibration
+from rgbflow.learn.calibrate import calibrate_fusion, record_calibration
 from rgbflow.learn.config import TrainConfig
-from rgbflow.learn.evaluate import Evaluation, evaluate, make_report, record_figures
+from rgbflow.learn.evaluate import Evaluation, evaluate_recognizer, make_report, record_figures
 from rgbflow.learn.report import write_report
-from rgbflow.networks.weights import PACKAGED_WEIGHTS
+from rgbflow.networks.image import PACKAGED_WEIGHTS
 from rgbflow.prediction import Prediction
-from rgbflow.progress import track
+from rgbflow.progress import Track, untracked
 from rgbflow.recognizer import Recognizer
 from rgbflow.stream import STREAMS, FlowSettings, Preparation, Stream
 from rgbflow.why import write_why
@@ -113,7 +113,7 @@ def choose_plan() -> Plan:
     return FROM_IMAGENET if importlib.util.find_spec(package) else FROM_NOTHING
 
 
-def run_demo(folder: Path, workers: int, seed: int, plan: Plan) -> DemoResult:
+def run_demo(folder: Path, workers: int, seed: int, plan: Plan, track: Track = untracked) -> DemoResult:
     """Make the data set, prepare it, train, calibrate and evaluate both streams, and label a clip, all inside `folder`.
 
     A demo that was stopped goes on; one that was finished, or had another seed, is made anew. A folder that holds
@@ -124,27 +124,21 @@ def run_demo(folder: Path, workers: int, seed: int, plan: Plan) -> DemoResult:
         workers: processes that film and prepare; with more than one, both streams are trained at the same time.
         seed: of the data set, the split and the training.
         plan: from `choose_plan`.
+        track: how each piece of the work shows its progress.
     """
     bundle, report = folder / "bundle", folder / "report.html"
     _take_folder(folder, f"made by rgbflow demo, seed {seed}, {plan.config.backbone}\n", finished=report.exists())
-    store, split = _make_data(folder, plan, workers, seed)
+    store, split = _make_data(folder, plan, workers, seed, track)
     missing = [stream for stream in STREAMS if stream not in _trained_streams(bundle)]
     job = Job(folder / "store", folder / "split.json", bundle, replace(plan.config, seed=seed))
-    (train_one_by_one if workers == 1 else train_side_by_side)(job, missing)
-    with track("calibrating", len(split.val), "clips") as tracker:
-        calibration = calibrate(
-            Recognizer.load(bundle, engine="torch"),
-            store,
-            split,
-            num_snippets=NUM_SNIPPETS,
-            on_clip=lambda prediction: tracker.advance(),
-        )
+    (train_one_by_one if workers == 1 else train_side_by_side)(job, missing, track)
+    with track("calibrating", "clips") as progress:
+        recognizer = Recognizer.load(bundle, engine="torch")
+        calibration = calibrate_fusion(recognizer, store, split, num_snippets=NUM_SNIPPETS, progress=progress)
     record_calibration(bundle, calibration)
     recognizer = Recognizer.load(bundle, engine="torch")  # which the explanations need
-    with track("evaluating", len(split.test), "clips") as tracker:
-        evaluation = evaluate(
-            recognizer, store, split, num_snippets=NUM_SNIPPETS, on_clip=lambda prediction: tracker.advance()
-        )
+    with track("evaluating", "clips") as progress:
+        evaluation = evaluate_recognizer(recognizer, store, split, num_snippets=NUM_SNIPPETS, progress=progress)
     record_figures(bundle, evaluation)
     clip = split.test[0].name
     source = Path(store.rows[clip].source)
@@ -181,20 +175,20 @@ def _take_folder(folder: Path, mark: str, finished: bool) -> None:
     write_atomically(marker, mark)
 
 
-def _make_data(folder: Path, plan: Plan, workers: int, seed: int) -> tuple[Store, Split]:
+def _make_data(folder: Path, plan: Plan, workers: int, seed: int, track: Track) -> tuple[Store, Split]:
     videos = folder / "videos"
-    with track("filming", None, "clips") as tracker:
+    with track("filming", "clips") as progress:
         write_dataset(
             videos,
             num_groups=plan.groups,
             clips_per_group=plan.clips_per_group,
             seed=seed,
             workers=workers,
-            progress=tracker.set,
+            progress=progress,
         )
     sources = read_class_folders(videos)
-    with track("preparing", len(sources), "clips") as tracker:
-        prepare(sources, folder / "store", PREPARATION, workers, on_clip=lambda row: tracker.advance())
+    with track("preparing", "clips") as progress:
+        prepare_store(sources, folder / "store", PREPARATION, workers, progress)
     split = make_split(sources, "group", seed)
     split.save(folder / "split.json")
     return Store(folder / "store"), split

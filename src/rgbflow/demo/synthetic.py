@@ -11,7 +11,6 @@ only the named difference is new. An ideal rgb stream is therefore right on 8 of
 an ideal flow stream; both together can be right on all. "Left" is the left of the picture.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,6 +36,7 @@ from rgbflow.demo.puppet import (
 from rgbflow.demo.room import paint_room
 from rgbflow.errors import InputError
 from rgbflow.processes import map_in_processes
+from rgbflow.progress import SILENT, Progress, counted
 from rgbflow.video.writing import write_video
 
 NUM_FRAMES = 24
@@ -128,7 +128,7 @@ def write_dataset(
     size: tuple[int, int] = (160, 128),
     seed: int = 0,
     workers: int = 1,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = SILENT,
 ) -> list[Path]:
     """Write the data set as class folders of MP4 files, and `groups.tsv`.
 
@@ -142,7 +142,7 @@ def write_dataset(
         size: (W, H) of the pictures.
         seed: another seed gives other people, rooms and clips.
         workers: processes that draw and encode; 1 works in this process.
-        progress: called after each written clip with the number of clips done and of all clips.
+        progress: a step is a clip.
 
     Returns:
         The paths of the clips, by class, group and number.
@@ -158,11 +158,8 @@ def write_dataset(
         for group in range(1, num_groups + 1)
         for clip in range(1, clips_per_group + 1)
     ]
-    paths = []
-    for path in map_in_processes(partial(_write_clip, folder, size, seed), jobs, workers):
-        paths.append(path)
-        if progress:
-            progress(len(paths), len(jobs))
+    written = map_in_processes(partial(_write_clip, folder, size, seed), jobs, workers)
+    paths = list(counted(written, len(jobs), progress))
     _write_groups(folder, paths)
     return paths
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from rgbflow import fusion
 from rgbflow.atomic import write_atomically
 from rgbflow.data.splits import load_split
 from rgbflow.errors import InputError
-from rgbflow.learn.config import TrainConfig
+from rgbflow.learn.config import TrainConfig, changed
 from rgbflow.learn.metrics import group_interval, wilson_interval
 from rgbflow.learn.page import PAGE_INCHES, grid, page, provenance_section, section, themed
 from rgbflow.learn.runs import Run, clip_hits, mean_by_clip, percent, runs_of, splits_table
@@ -58,6 +58,7 @@ PARTS = (
     Part("stack", "stacks of flow fields", {"stack_length": 1}, ("flow",)),
     Part("segments", "consensus of segments", {"num_segments": 1}),
     Part("weights", "starting weights", {"weights": "none", "freeze_batch_norms": False}),
+    Part("probe", "start from a fitted classifier", {"probe": False}),
     Part("frozen", "frozen batch norms", {"freeze_batch_norms": False}),
     Part("dropout", "dropout", {"dropout": 0.0}),
     Part("flip", "mirroring", {"flip": False}),
@@ -149,8 +150,8 @@ def ablation_tasks(
         for name, changes, streams in [(WHOLE, {}, STREAMS), *((p.name, p.without, p.streams) for p in parts)]:
             bundle = folder / run.name / name
             for stream in streams:
-                changed = replace(config, seed=run.seed, **changes)
-                trainings.append(Training(f"{run.name} {name} {stream}", store, run.split, stream, bundle, changed))
+                own = changed(config, {"seed": run.seed, **changes})
+                trainings.append(Training(f"{run.name} {name} {stream}", store, run.split, stream, bundle, own))
             evaluations.append(Evaluating(f"{run.name} {name}", store, run.split, bundle, snippets))
     return trainings, evaluations
 
@@ -175,9 +176,9 @@ def _hits(folder: Path, run: Run, part: Part | None, scorer: str) -> dict[str, f
     (file,) = read_scores([folder / run.name / WHOLE / SCORES])
     scores = file.probabilities()
     if part:
-        (changed,) = read_scores([folder / run.name / part.name / SCORES])
-        scores |= changed.probabilities()
-    return clip_hits(file.names, fusion.average(scores) if scorer == "fused" else scores[scorer], file.labels)
+        (without,) = read_scores([folder / run.name / part.name / SCORES])
+        scores |= without.probabilities()
+    return clip_hits(file.names, fusion.average(scores) if scorer == "fused" else scores[scorer], file.known_labels)
 
 
 def _row(
@@ -241,7 +242,7 @@ def render(ablation: Ablation) -> str:
 def _cells(row: AblationRow) -> dict[str, str]:
     low, high = row.top1_interval
     worth = ""
-    if row.worth is not None:
+    if row.worth is not None and row.worth_interval is not None:
         worth = f"{row.worth:+.1f} ({row.worth_interval[0]:+.1f} to {row.worth_interval[1]:+.1f})"
     return {
         "without": "nothing" if row.part == WHOLE else row.words,
@@ -266,8 +267,9 @@ def _draw(rows: Sequence[AblationRow], palette: Mapping[str, str]) -> Figure:
         places = [words.index(row.words) + offset for row in own]
         colour = palette["fusion" if scorer == "fused" else scorer]
         for place, row in zip(places, own, strict=True):
-            axis.plot(row.worth_interval, [place, place], color=colour, alpha=0.4, linewidth=3)
-        axis.plot([row.worth for row in own], places, "o", color=colour, markersize=5,
+            low, high = row.worth_interval or (np.nan, np.nan)
+            axis.plot([low, high], [place, place], color=colour, alpha=0.4, linewidth=3)
+        axis.plot([row.worth for row in own if row.worth is not None], places, "o", color=colour, markersize=5,
                   label="fusion" if scorer == "fused" else scorer)  # fmt: skip
     axis.set_yticks(range(len(words)), words)
     axis.invert_yaxis()

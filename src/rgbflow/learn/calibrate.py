@@ -10,7 +10,7 @@ al. 2005 (threshold).
 """
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,13 +24,14 @@ from rgbflow.bundle import load_bundle, save_bundle
 from rgbflow.data.jpegs import AnyStore
 from rgbflow.data.splits import Split
 from rgbflow.errors import InputError
-from rgbflow.fusion import METHODS, Fusion, Method, log_scores
+from rgbflow.fusion import METHODS, Fusion, log_scores
 from rgbflow.learn.evaluate import label_clips, stream_scores
 from rgbflow.learn.metrics import calibration_error
 from rgbflow.origin import describe_origin
-from rgbflow.prediction import Prediction
-from rgbflow.recognizer import NUM_SNIPPETS, Recognizer
-from rgbflow.stream import DEFAULT_FUSION, Crops, Stream
+from rgbflow.progress import SILENT, Progress
+from rgbflow.recognizer import Recognizer
+from rgbflow.stream import DEFAULT_FUSION, NUM_SNIPPETS, Crops
+from rgbflow.stream import FusionMethod as Method
 
 FEWEST_CLIPS = 5
 MOST_FOLDS = 10
@@ -39,7 +40,7 @@ Choice = Literal["auto", Method]
 
 @dataclass(frozen=True)
 class ScoredClips:
-    """What the streams said of N clips.
+    """The streams' scores of N clips.
 
     Attributes:
         scores: per stream (N, K) float64 probabilities.
@@ -47,7 +48,7 @@ class ScoredClips:
         groups: (N,) names; clips of one group are alike.
     """
 
-    scores: Mapping[Stream, np.ndarray]
+    scores: Mapping[str, np.ndarray]
     labels: np.ndarray
     groups: np.ndarray
 
@@ -115,7 +116,7 @@ class Calibration:
         return {**asdict(self), "fusion": self.fusion.as_dict(), "candidates": rows}
 
 
-def calibrate(
+def calibrate_fusion(
     recognizer: Recognizer,
     store: AnyStore,
     split: Split,
@@ -123,7 +124,7 @@ def calibrate(
     false_alarm_rate: float | None = None,
     num_snippets: int = NUM_SNIPPETS,
     crops: Crops = 1,
-    on_clip: Callable[[Prediction], None] = lambda prediction: None,
+    progress: Progress = SILENT,
 ) -> Calibration:
     """Fit the fusion, its temperature and perhaps a threshold on the val and unknown_val parts of a split.
 
@@ -136,7 +137,7 @@ def calibrate(
             threshold.
         num_snippets: S of a clip.
         crops: of each snippet, 1 or 10.
-        on_clip: called after each clip.
+        progress: a step is a clip.
 
     Raises:
         InputError: if store, split and bundle do not belong together, val has fewer than 5 clips, the rate can't be
@@ -147,26 +148,28 @@ def calibrate(
         check_rate(false_alarm_rate, len(split.unknown_val))
     if len(split.val) < FEWEST_CLIPS:
         raise InputError(f"the val part has {len(split.val)} clips, but fits need {FEWEST_CLIPS}: make a larger one")
-    predictions = label_clips(recognizer, store, split, "val", num_snippets, crops, on_clip)
+    unseen = () if false_alarm_rate is None else split.unknown("val")
+    predictions = label_clips(recognizer, store, split, split.val + unseen, num_snippets, crops, progress)
+    scores = stream_scores(predictions)
     labels = np.array([split.classes.index(clip.label) for clip in split.val])
     groups = np.array([clip.group for clip in split.val])
-    clips = ScoredClips(stream_scores(predictions), labels, groups)
+    clips = ScoredClips({stream: rows[: len(labels)] for stream, rows in scores.items()}, labels, groups)
     made = replace(fit_calibration(clips, choice), snippets=num_snippets, crops=crops, engine=recognizer.engine.name)
     if false_alarm_rate is None:
         return made
-    unknown = stream_scores(label_clips(recognizer, store, split, "unknown_val", num_snippets, crops, on_clip))
-    fusion = with_threshold(made.fusion, unknown, false_alarm_rate)
+    unknown_scores = {stream: rows[len(labels) :] for stream, rows in scores.items()}
+    fusion = with_threshold(made.fusion, unknown_scores, false_alarm_rate)
     return replace(
         made,
         fusion=fusion,
-        unknown_clips=len(split.unknown_val),
-        unknown_classes=len({clip.label for clip in split.unknown_val}),
+        unknown_clips=len(unseen),
+        unknown_classes=len({clip.label for clip in unseen}),
         rejected=100 * float((fusion.fuse(clips.scores).max(axis=1) <= fusion.threshold).mean()),
     )
 
 
 def fit_calibration(clips: ScoredClips, choice: Choice = "auto") -> Calibration:
-    """As `calibrate`, from what the streams said of the val clips; without a threshold."""
+    """As `calibrate_fusion`, from the streams' scores of the val clips; without a threshold."""
     _check_choice(choice, list(clips.scores))
     candidates = fit_candidates(clips)
     fusion = candidates[choose(candidates) if choice == "auto" else choice].fusion
@@ -174,7 +177,7 @@ def fit_calibration(clips: ScoredClips, choice: Choice = "auto") -> Calibration:
     return Calibration(fusion, candidates, len(clips), len(set(clips.groups)), uncalibrated)
 
 
-def _check_choice(choice: Choice, streams: list[Stream]) -> None:
+def _check_choice(choice: Choice, streams: Sequence[str]) -> None:
     if len(streams) == 1 and choice not in ("auto", "average"):
         raise InputError(f"fusion {choice} needs two streams, the bundle has {streams[0]} only: use average")
 
@@ -383,7 +386,7 @@ def check_rate(rate: float, unknown_clips: int) -> None:
         )
 
 
-def with_threshold(fusion: Fusion, unknown: Mapping[Stream, np.ndarray], rate: float) -> Fusion:
+def with_threshold(fusion: Fusion, unknown: Mapping[str, np.ndarray], rate: float) -> Fusion:
     """The fusion with the lowest threshold that keeps the promise: at most `rate` of unseen clips get a name.
 
     If another unseen clip is drawn as the M were, each place among them is equally likely for it: it comes above the

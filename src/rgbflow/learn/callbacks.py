@@ -3,17 +3,23 @@
 import math
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
+from torch.optim.lr_scheduler import LambdaLR
 
 from rgbflow.errors import InputError
 from rgbflow.learn.curve import Curve, write_curve
 from rgbflow.learn.stream_training import StreamTraining
+from rgbflow.progress import Progress
 
 LAST = "last.ckpt"
+
+
+def _own(module: L.LightningModule) -> StreamTraining:
+    return cast(StreamTraining, module)  # Lightning's hooks take any module, these trainers train no other
 
 
 class CurveKeeper(L.Callback):
@@ -25,19 +31,19 @@ class CurveKeeper(L.Callback):
         self.seconds = 0.0  # up to the last checkpoint
         self._began = 0.0  # what has not been added to them
 
-    def on_train_start(self, trainer: L.Trainer, module: StreamTraining) -> None:
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._began = time.perf_counter()
 
-    def on_train_epoch_end(self, trainer: L.Trainer, module: StreamTraining) -> None:
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
         if not math.isfinite(metrics["train_loss"]):
             (self.work / LAST).unlink(missing_ok=True)  # other settings may start anew at once
-            rate = module.config.learning_rate
+            rate = _own(module).config.learning_rate
             raise InputError(
                 f"the training diverged in epoch {trainer.current_epoch + 1}: lower learning_rate ({rate})"
             )
-        row = {"epoch": trainer.current_epoch + 1}
-        for part in module.parts:
+        row: dict[str, float] = {"epoch": trainer.current_epoch + 1}
+        for part in _own(module).parts:
             row[f"{part}_loss"] = metrics[f"{part}_loss"]
             row[f"{part}_top1"] = 100 * metrics[f"{part}_top1"]
         self.rows.append({**row, "learning_rate": trainer.optimizers[0].param_groups[0]["lr"]})
@@ -65,7 +71,7 @@ class MovableCheckpoint(ModelCheckpoint):
 
     def load_state_dict(self, state: dict) -> None:
         def here(path: str) -> str:
-            return os.path.join(self.dirpath, os.path.basename(path)) if path else ""
+            return os.path.join(self.dirpath or "", os.path.basename(path)) if path else ""
 
         paths = {name: here(state[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
         ranks = {here(path): rank for path, rank in state["best_k_models"].items()}
@@ -81,11 +87,13 @@ class LastEpochsAverage(WeightAveraging):
     def __init__(self):
         super().__init__(use_buffers=True)  # the statistics of batch norms too
 
-    def on_train_batch_start(self, trainer: L.Trainer, module: StreamTraining, batch: tuple, batch_index: int) -> None:
-        if trainer.current_epoch < module.last_phase or (
-            trainer.current_epoch == module.last_phase and not batch_index
-        ):
-            self._average_model.n_averaged.zero_()
+    def on_train_batch_start(
+        self, trainer: L.Trainer, module: L.LightningModule, batch: tuple, batch_index: int
+    ) -> None:
+        last_phase, average = _own(module).last_phase, self._average_model
+        is_before = trainer.current_epoch < last_phase or (trainer.current_epoch == last_phase and not batch_index)
+        if is_before and average is not None:
+            average.n_averaged.zero_()
 
 
 class Patience(L.Callback):
@@ -98,19 +106,20 @@ class Patience(L.Callback):
         self.epochs = epochs
         self._best, self._waited, self._last_phase = -math.inf, 0, -1
 
-    def on_train_start(self, trainer: L.Trainer, module: StreamTraining) -> None:
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if self._last_phase >= 0:  # of the run that this one goes on with
-            self._begin(trainer, module, self._last_phase)
+            self._begin(trainer, _own(module), self._last_phase)
 
-    def on_validation_end(self, trainer: L.Trainer, module: StreamTraining) -> None:
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         rank, following = trainer.callback_metrics["val_rank"].item(), trainer.current_epoch + 1
         self._waited = 0 if rank > self._best else self._waited + 1
         self._best = max(rank, self._best)
-        if self._waited >= self.epochs and following < module.last_phase:
+        if self._waited >= self.epochs and following < _own(module).last_phase:
             self._last_phase = following
-            self._begin(trainer, module, following)
+            self._begin(trainer, _own(module), following)
             for made in trainer.lr_scheduler_configs:  # the rate of the next step had been set by the plan
-                schedule, groups = made.scheduler, made.scheduler.optimizer.param_groups
+                schedule = cast(LambdaLR, made.scheduler)  # of `configure_optimizers`
+                groups = schedule.optimizer.param_groups
                 for group, base, factor in zip(groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
                     group["lr"] = base * factor(schedule.last_epoch)
 
@@ -135,11 +144,11 @@ class StepSaver(L.Callback):
         self.path, self.minutes = path, minutes
         self._saved = 0.0
 
-    def on_train_start(self, trainer: L.Trainer, module: StreamTraining) -> None:
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._saved = time.monotonic()
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, module: StreamTraining, outputs: object, batch: object, batch_idx: int
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         is_due = bool(self.minutes) and time.monotonic() - self._saved >= 60 * self.minutes
         if batch_idx + 1 < trainer.num_training_batches and trainer.strategy.broadcast(is_due):
@@ -147,14 +156,18 @@ class StepSaver(L.Callback):
             self._saved = time.monotonic()
 
 
-class StepTeller(L.Callback):
-    """Tells how far the training is."""
+class StepReporter(L.Callback):
+    """Reports each step, and the figures of each epoch, which the curve keeper must have noted before it."""
 
-    def __init__(self, on_step: Callable[[int, int, str], None], curve: CurveKeeper):
-        self.on_step, self.curve = on_step, curve
+    def __init__(self, progress: Progress, curve: CurveKeeper):
+        self.progress, self.curve = progress, curve
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
-        self.on_step(trainer.global_step, int(trainer.estimated_stepping_batches), _epoch_note(self.curve.rows))
+        total = int(trainer.estimated_stepping_batches)
+        self.progress.update(trainer.global_step, total, _epoch_note(self.curve.rows))
+
+    def on_train_epoch_end(self, trainer: L.Trainer, *_: object) -> None:
+        self.progress.report(_epoch_note(self.curve.rows))
 
     def on_fit_end(self, trainer: L.Trainer, *_: object) -> None:
         self.on_train_batch_end(trainer)

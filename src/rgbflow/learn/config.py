@@ -4,9 +4,10 @@ import dataclasses
 import difflib
 import math
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from rgbflow.errors import InputError
 from rgbflow.stream import DEFAULT_FUSION, STACK_LENGTH, Stream, UnfittedFusion
@@ -65,8 +66,15 @@ class TrainConfig:
     """Subtract from each flow field its mean, which a moving camera makes. Not used by rgb."""
     balanced: bool = False
     """Show every class equally often, however many clips it has."""
+    probe: bool = True
+    """Fit a classifier on the features of the frozen starting weights first, and keep these weights if no epoch is
+    better on the validation part. Training of rgb starts from it; flow's features must become others. Not used where
+    weights are none, and by c3d and lrcn."""
+    probe_rate: float = 0.1
+    """Of the learning rate, for an rgb stream that starts from a probe: more would shake what it begins with."""
     freeze_batch_norms: bool = False
-    """Keep all batch norms but the first as they came with the starting weights."""
+    """Keep all batch norms but the first as they came with the starting weights. An rgb stream that starts from a probe
+    keeps all of them, whatever this says."""
     average_epochs: int = 0
     """In this many last epochs the weights are the mean over the steps so far, and the best of them is kept, whatever
     the epochs before; 0 averages nothing."""
@@ -95,7 +103,16 @@ class TrainConfig:
                 raise InputError(f"{name} ({value}) must be a finite number: the default is {_default(name)}")
         if self.seed >= 2**32:
             raise InputError(f"seed ({self.seed}) must be below 2^32: the default is 0")
-        for name in ("input_size", "stack_length", "num_segments", "epochs", "batch_size", "learning_rate", "decay"):
+        for name in (
+            "input_size",
+            "stack_length",
+            "num_segments",
+            "epochs",
+            "batch_size",
+            "learning_rate",
+            "decay",
+            "probe_rate",
+        ):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} ({getattr(self, name)}) must be above 0: the default is {_default(name)}")
         may_be_zero = ("warmup_epochs", "momentum", "weight_decay", "average_epochs", "patience", "gradient_clip")
@@ -122,8 +139,17 @@ class TrainConfig:
 
 
 # Fields that a stream does not use: changed, they change nothing of it.
-NOT_USED: dict[Stream, tuple[str, ...]] = {"rgb": ("stack_length", "subtract_mean_flow"), "flow": ("colour_jitter",)}
+NOT_USED: dict[Stream, tuple[str, ...]] = {
+    "rgb": ("stack_length", "subtract_mean_flow"),
+    "flow": ("colour_jitter", "probe_rate"),
+}
 RESULT_NEUTRAL = ("workers", "save_minutes", "device", "fusion", "licence")  # fields that change nothing of the result
+
+
+def changed(base: TrainConfig, changes: Mapping[str, object]) -> TrainConfig:
+    """The base with other values of the fields that are named; `TrainConfig` checks them."""
+    given: dict[str, Any] = dict(changes)  # which field a name means is known when it runs
+    return replace(base, **given)
 
 
 def with_algorithm(base: TrainConfig, algorithm: str) -> TrainConfig:
@@ -136,7 +162,7 @@ def with_algorithm(base: TrainConfig, algorithm: str) -> TrainConfig:
         return base
     from rgbflow.networks.families import family_of  # imports torch, which the command line's help can't wait for
 
-    return replace(base, algorithm=algorithm, **family_of(algorithm).defaults)
+    return changed(base, {"algorithm": algorithm, **family_of(algorithm).defaults})
 
 
 def load_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:

@@ -5,14 +5,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from rgbflow.bundle import Bundle, load_bundle, save_bundle
 from rgbflow.clip import Clip
 from rgbflow.data.jpegs import AnyStore
-from rgbflow.data.splits import Split, SplitClip, check_split, leak_percent
+from rgbflow.data.splits import HeldOut, Split, SplitClip, check_split, leak_percent
 from rgbflow.data.store import read_ahead
 from rgbflow.errors import InputError
 from rgbflow.flow import dequantise, flow_picture, usual_speed
@@ -31,12 +30,11 @@ from rgbflow.learn.report import PICTURE_WIDTH, Example, Report, Why
 from rgbflow.learn.scores import ScoreFile
 from rgbflow.origin import describe_origin
 from rgbflow.prediction import Prediction
-from rgbflow.recognizer import NUM_SNIPPETS, Recognizer
-from rgbflow.stream import Crops
+from rgbflow.progress import SILENT, Progress, counted
+from rgbflow.recognizer import Recognizer
+from rgbflow.stream import NUM_SNIPPETS, Crops
 from rgbflow.why import stream_picture
 
-Part = Literal["test", "val"]
-AnyPart = Literal["test", "val", "unknown_test", "unknown_val"]
 EXAMPLE_FRAMES = 6
 
 
@@ -61,7 +59,7 @@ class Evaluation:
         engine: what ran the networks, and in which precision.
     """
 
-    part: Part
+    part: HeldOut
     protocol: str
     leak_percent: float
     classes: tuple[str, ...]
@@ -99,7 +97,7 @@ class Evaluation:
         return compare(fused, self.labels, dict(zip(self.names, self.groups, strict=True)))
 
     def unknown_figures(self) -> UnknownFigures | None:
-        """How well the clips of classes that were left out are told from these; None where there are none."""
+        """How well the clips of classes that were left out are told apart from these; None where there are none."""
         if self.unknown_scores is None:
             return None
         known = self.fusion.fuse(self.streams)
@@ -131,14 +129,14 @@ class Evaluation:
         ScoreFile(tuple(self.names), self.classes, self.labels, self.streams, "scores").save(path)
 
 
-def evaluate(
+def evaluate_recognizer(
     recognizer: Recognizer,
     store: AnyStore,
     split: Split,
-    part: Part = "test",
+    part: HeldOut = "test",
     num_snippets: int = NUM_SNIPPETS,
     crops: Crops = 1,
-    on_clip: Callable[[Prediction], None] = lambda prediction: None,
+    progress: Progress = SILENT,
 ) -> Evaluation:
     """Label every clip of a part of a split, and those of the unknown part that goes with it.
 
@@ -149,20 +147,19 @@ def evaluate(
         part: "test", or "val" for anything that is chosen or fitted.
         num_snippets: S of a clip.
         crops: of each snippet, 1 or 10.
-        on_clip: called after each clip.
+        progress: a step is a clip.
 
     Raises:
         InputError: if store, split and bundle do not belong together, or a clip is too short.
     """
-    clips: tuple[SplitClip, ...] = getattr(split, part)
-    predictions = label_clips(recognizer, store, split, part, num_snippets, crops, on_clip)
-    scores = stream_scores(predictions)
+    clips, unknown = split.clips(part), split.unknown(part)
+    if not clips:
+        raise InputError(f"the {part} part of the split is empty: make a split with such a part")
+    predictions = label_clips(recognizer, store, split, clips + unknown, num_snippets, crops, progress)
+    fused = np.stack([prediction.scores for prediction in predictions])
+    scores = stream_scores(predictions[: len(clips)])
     if len(scores) > 1:
-        scores["fused"] = np.stack([prediction.scores for prediction in predictions])
-    unknown_scores = None
-    if getattr(split, f"unknown_{part}"):
-        unknown = label_clips(recognizer, store, split, f"unknown_{part}", num_snippets, crops, on_clip)
-        unknown_scores = np.stack([prediction.scores for prediction in unknown])
+        scores["fused"] = fused[: len(clips)]
     candidates = recognizer.bundle.calibration.get("candidates", {})
     return Evaluation(
         part=part,
@@ -177,7 +174,7 @@ def evaluate(
         groups=[clip.group for clip in clips],
         fusion=recognizer.bundle.fusion,
         candidates={method: Fusion.from_dict(row["fusion"]) for method, row in candidates.items()},
-        unknown_scores=unknown_scores,
+        unknown_scores=fused[len(clips) :] if unknown else None,
         engine=recognizer.engine.name,
     )
 
@@ -186,31 +183,34 @@ def label_clips(
     recognizer: Recognizer,
     store: AnyStore,
     split: Split,
-    part: AnyPart,
+    clips: Sequence[SplitClip],
     num_snippets: int = NUM_SNIPPETS,
     crops: Crops = 1,
-    on_clip: Callable[[Prediction], None] = lambda prediction: None,
+    progress: Progress = SILENT,
 ) -> list[Prediction]:
-    """The answers for the clips of a part of a split, in its order, as `predict` gives them; see `evaluate`.
+    """The answers for some clips of a split, in their order, as `predict` gives them.
+
+    Args:
+        recognizer: the trained bundle.
+        store: the prepared data set, made with the bundle's working size and flow.
+        split: the one that the bundle was trained on.
+        clips: some of its clips.
+        num_snippets: S of a clip.
+        crops: of each snippet, 1 or 10.
+        progress: a step is a clip.
 
     Raises:
-        InputError: if store, split and bundle do not belong together, the part is empty, or a clip is too short.
+        InputError: if store, split and bundle do not belong together, or a clip is too short.
     """
     check_split(split, store.rows)
     check_belongs(recognizer.bundle, store, split)
-    clips: tuple[SplitClip, ...] = getattr(split, part)
-    if not clips:
-        raise InputError(f"the {part} part of the split is empty: make a split with such a part")
 
     def read(clip: SplitClip) -> Clip:
         stored = store.clip(clip.name)
         return read_ahead(stored, recognizer.wanted_indices(stored.num_frames, clip.name, num_snippets))
 
-    predictions = []
-    for stored in _ahead(read, clips):
-        predictions.append(recognizer.predict(stored, num_snippets, crops))
-        on_clip(predictions[-1])
-    return predictions
+    ready = counted(_ahead(read, clips), len(clips), progress)
+    return [recognizer.predict(clip, num_snippets, crops) for clip in ready]
 
 
 def stream_scores(predictions: Sequence[Prediction]) -> dict[str, np.ndarray]:
@@ -286,13 +286,13 @@ def make_why(evaluation: Evaluation, recognizer: Recognizer, store: AnyStore, na
 
 def _whys(evaluation: Evaluation, recognizer: Recognizer, store: AnyStore) -> list[Why] | str:
     try:
-        return [make_why(evaluation, recognizer, store, name) for name in telling_clips(evaluation)]
+        return [make_why(evaluation, recognizer, store, name) for name in clips_to_explain(evaluation)]
     except InputError as error:  # c3d, lrcn and transformers have no maps
         return str(error)
 
 
-def telling_clips(evaluation: Evaluation, of_each: int = 2, most: int = 8) -> list[str]:
-    """Clips worth explaining: of each kind of decision the surest, of different classes where there are such.
+def clips_to_explain(evaluation: Evaluation, of_each: int = 2, most: int = 8) -> list[str]:
+    """The surest clips of each kind of decision, of different classes where there are such.
 
     What only one stream or only the fusion got right comes first, then mistakes, then what both streams got right.
     """

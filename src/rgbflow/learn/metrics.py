@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
 from rgbflow.errors import InputError
 
+Clip = TypeVar("Clip")  # what a clip is called
 CONFIDENCE = 0.95
 CALIBRATION_BINS = 15  # Guo et al. 2017, section 2
 DECISIONS = ("both", "rgb", "flow", "fusion", "wrong")
@@ -44,14 +46,14 @@ class Figures:
 
 @dataclass(frozen=True)
 class UnknownFigures:
-    """How well clips of classes that were not trained on are told from the known ones, in percent.
+    """How well clips of classes that were not trained on are told apart from the known ones, in percent.
 
     Attributes:
         known_clips, unknown_clips: how many there were.
         auroc: area under the ROC curve of the highest probability (Hendrycks and Gimpel 2017); 50 is chance.
         auroc_interval: its 95 % interval, see `auroc_interval`.
-        promised: the false-alarm rate that the threshold was fitted for; None, as the next four, without a threshold.
-        false_alarms: share of the unknown clips that are given a name.
+        promised: the false-alarm rate that the threshold was fitted for; None where it was set by hand.
+        false_alarms: share of the unknown clips that are given a name; None, as the next three, without a threshold.
         false_alarms_interval: its 95 % Wilson interval.
         rejected: share of the known clips that are called unknown.
         rejected_interval: its 95 % Wilson interval.
@@ -85,7 +87,7 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     return 100 * float(interval.low), 100 * float(interval.high)
 
 
-def group_interval(values: Mapping[str, float], groups: Mapping[str, str]) -> tuple[float, float]:
+def group_interval(values: Mapping[Clip, float], groups: Mapping[Clip, str]) -> tuple[float, float]:
     """The 95 % interval of the mean of values, in percent, with groups as what was drawn: delete-one jackknife, t.
 
     Clips of one group (a person, a scene) are alike and count as one observation; with a single group nothing can be
@@ -216,13 +218,13 @@ def _gap_of_bins(confidence: np.ndarray, right: np.ndarray) -> float:
 def measure_unknown(
     known: np.ndarray, unknown: np.ndarray, threshold: float | None = None, promised: float | None = None
 ) -> UnknownFigures:
-    """How well the highest probability tells clips of known classes, (N, K), from those of unseen ones, (M, K).
+    """How well the highest probability separates clips of known classes, (N, K), from those of unseen ones, (M, K).
 
     Args:
         known: probabilities.
         unknown: probabilities.
         threshold: a clip whose highest probability is not above it is called unknown.
-        promised: share of the unknown clips, 0 to 1, that it was fitted for.
+        promised: share of the unknown clips, 0 to 1, that it was fitted for; None where it was set by hand.
     """
     from sklearn.metrics import roc_auc_score
 

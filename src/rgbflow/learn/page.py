@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from matplotlib.typing import RcKeyType
 
 PAGE_INCHES = 11  # width of a figure across the whole page
 
@@ -79,7 +80,7 @@ def _svg(draw: Callable[[Mapping[str, str]], Figure], palette: Mapping[str, str]
     """The figure that `draw(palette)` returns as a data URI; the same figure always gives the same bytes."""
     import matplotlib
 
-    settings = {
+    settings: dict[RcKeyType, object] = {
         "svg.fonttype": "none",  # the reader's fonts know more alphabets than ours
         "svg.hashsalt": "rgbflow",
         "font.size": 8.5,

@@ -24,20 +24,23 @@ STRONG = TrainConfig(
     corner_crops=True,
     subtract_mean_flow=True,
     balanced=True,
+    probe=True,
+    probe_rate=0.1,
     freeze_batch_norms=True,
     average_epochs=10,
     patience=30,
 )
 
-# For machines without a GPU. Lite0's weights come with the extra [lite]. Its batch norms learn: frozen, it bore a third
-# of this rate only, and learned less, in first tries on one fold of Weizmann's validation part.
+# For machines without a GPU. Lite0's weights come with the extra [lite]. Flow's batch norms learn; those of rgb, which
+# starts from a probe, stay. docs/results/recipe.md has what was tried.
 LITE = replace(
     STRONG,
     backbone="tf_efficientnet_lite0",
-    input_size=160,
+    input_size=192,
     epochs=40,
     batch_size=8,
     learning_rate=0.01,
+    probe_rate=0.03,
     freeze_batch_norms=False,
     average_epochs=5,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -17,12 +17,13 @@ from rgbflow.decision import Decision
 from rgbflow.learn.comparison import Compared
 from rgbflow.learn.metrics import DECISIONS, Figures, UnknownFigures, confusion, deciding_stream, measure
 from rgbflow.learn.page import PAGE_INCHES, interval_text, page, provenance_section, section, themed
+from rgbflow.stream import Stream
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Rows = list[dict[str, float | None]]  # one per epoch
+Rows = Sequence[Mapping[str, float | None]]  # one per epoch
 
 SCORERS = {"rgb": "rgb", "flow": "flow", "fused": "fusion"}  # key of the scores -> word on the page
 PARTS = {"test": "test", "val": "validation"}
@@ -73,7 +74,7 @@ class Why:
     label: str
     score: float
     decision: Decision
-    pictures: Mapping[str, np.ndarray]
+    pictures: Mapping[Stream, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class Report:
         whys: clips to explain, or a line that says why none can be explained.
         calibration_errors: of the plain average and of the answers, percent; None if unknown.
         comparison: of the fusions fitted on val.
-        unknown: how well clips of classes left out are told from these.
+        unknown: how well clips of classes left out are told apart from these.
 
     Raises:
         ValueError: if the arrays or the keys do not fit together.
@@ -242,7 +243,7 @@ def _leak_warning(report: Report) -> str:
 def _examples(examples: list[Example]) -> str:
     if not examples:
         return ""
-    note = "Each frame above its flow: the colour tells the direction of the motion, its strength the speed."
+    note = "Each frame above its flow: the colour is the direction of the motion, its strength the speed."
     body = f'<div class="examples">\n{"".join(map(_example, examples))}</div>\n'
     return section("Frames and their flow", note, body)
 
@@ -268,7 +269,7 @@ def _jpeg(picture: np.ndarray) -> str:
         picture = cv2.resize(picture, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
     blue_first = np.ascontiguousarray(picture[..., ::-1])
     encoded = cv2.imencode(".jpg", blue_first, [cv2.IMWRITE_JPEG_QUALITY, 88])[1]
-    return f"data:image/jpeg;base64,{base64.b64encode(encoded).decode()}"
+    return f"data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}"
 
 
 def _curves(curves: Mapping[str, Rows]) -> str:
@@ -282,7 +283,8 @@ def _curves(curves: Mapping[str, Rows]) -> str:
 
 def _column(rows: Rows, key: str) -> tuple[list[float], list[float]]:
     """Epochs and values of one column, without the epochs that have no value."""
-    present = [(row["epoch"], row[key]) for row in rows if row.get(key) is not None]
+    pairs = [(row["epoch"], row.get(key)) for row in rows]
+    present = [(epoch, value) for epoch, value in pairs if epoch is not None and value is not None]
     return [epoch for epoch, _ in present], [value for _, value in present]
 
 
@@ -417,7 +419,7 @@ def _why(why: Why) -> str:
     )
 
 
-def _said(stream: str, why: Why) -> str:
+def _said(stream: Stream, why: Why) -> str:
     """The picture of one stream above its own answer."""
     voice = why.decision.voices[stream]
     mark = ' class="right"' if voice.label == why.label else ""
@@ -449,7 +451,7 @@ def _calibration(report: Report) -> str:
 
 def _compared_row(row: Compared) -> str:
     ahead, interval = "", ""
-    if row.ahead is not None:
+    if row.ahead is not None and row.ahead_interval is not None:
         ahead, interval = f"{row.ahead:+.1f}", interval_text(row.ahead_interval)
     return (
         f'<tr><th scope="row">{row.name}</th><td>{row.top1:.1f}</td>'
@@ -466,10 +468,11 @@ def _unknown(figures: UnknownFigures | None) -> str:
         f"the classes above. By the highest probability they are told apart with an area under the ROC curve of "
         f"{figures.auroc:.1f}&nbsp;% ({interval_text(figures.auroc_interval)})."
     )
-    if figures.false_alarms is not None:
+    if figures.false_alarms_interval is not None and figures.rejected_interval is not None:
+        promise = "no share" if figures.promised is None else f"{figures.promised:.3g}&nbsp;%"
         note += (
             f" {figures.false_alarms:.1f}&nbsp;% of them ({interval_text(figures.false_alarms_interval)}) are given a "
-            f"name all the same; {figures.promised:.3g}&nbsp;% was promised. {figures.rejected:.1f}&nbsp;% "
+            f"name all the same; {promise} was promised. {figures.rejected:.1f}&nbsp;% "
             f"({interval_text(figures.rejected_interval)}) of the known clips are called unknown."
         )
     return section("Unknown classes", note, "")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from rgbflow.data.splits import load_split
-from rgbflow.learn.metrics import truth_ranks
+from rgbflow.learn.metrics import Clip, truth_ranks
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,6 @@ def mean_by_clip(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {clip: float(np.mean([run[clip] for run in runs if clip in run])) for clip in clips}
 
 
-def percent(values: Mapping[str, float]) -> float:
+def percent(values: Mapping[Clip, float]) -> float:
     """The mean over the clips, in percent."""
     return 100 * float(np.mean(list(values.values())))

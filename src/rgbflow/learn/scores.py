@@ -4,7 +4,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -37,15 +37,31 @@ class ScoreFile:
     kind: Kind
     frames: float = 1
 
+    @property
+    def known_labels(self) -> np.ndarray:
+        """`labels`, for what needs them.
+
+        Raises:
+            InputError: if the file has none.
+        """
+        if self.labels is None:
+            raise InputError("the score file has no labels: write it anew with `rgbflow evaluate --scores`")
+        return self.labels
+
     def save(self, path: Path) -> None:
         """Write `names`, `labels`, `classes`, `kind` and one (N, K) array for each stream as .npz."""
-        values = {"names": np.array(self.names), "classes": np.array(self.classes), "kind": self.kind, **self.streams}
+        values: dict[str, np.ndarray | str | float] = {
+            "names": np.array(self.names),
+            "classes": np.array(self.classes),
+            "kind": self.kind,
+            **self.streams,
+        }
         if self.labels is not None:
             values["labels"] = self.labels
         if self.kind == "sums":
             values["frames"] = self.frames
         with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, **values)
+            np.savez(file, **values)  # type: ignore[arg-type]  # NumPy's stub takes each name for `allow_pickle`
 
     def probabilities(self) -> dict[str, np.ndarray]:
         """Per stream (N, K) float64 probabilities: sums become means, logits go through one softmax."""
@@ -140,17 +156,18 @@ def _read(path: Path, kind: Kind | None, frames: float | None) -> ScoreFile:
         raise InputError(f"score file {path}: labels {labels.shape} must be {len(names)} integers, indices of classes")
     if np.ndim(content.get("frames", 1)) or np.ndim(content.get("kind", "")):
         raise InputError(f"score file {path}: frames and kind must be one value each")
-    told = kind or (str(content["kind"]) if "kind" in content else None)
+    stated = kind or (str(content["kind"]) if "kind" in content else None)
     guessed, counted = guess_kind(next(iter(streams.values())))
-    chosen = told or guessed
-    if chosen not in ("logits", "scores", "sums"):
+    chosen = stated or guessed
+    known = next((one for one in get_args(Kind) if one == chosen), None)
+    if known is None:
         raise InputError(f"score file {path}: kind {chosen!r} must be logits, scores or sums")
     over = float(content.get("frames", counted if chosen == "sums" else 1)) if frames is None else frames
     if not over > 0:
         raise InputError(f"score file {path}: frames ({over:g}) must be above 0")
     if chosen == "sums" and over == 1:
         raise InputError(f"score file {path} holds sums, but not over how many frames: pass --frames")
-    return ScoreFile(names, classes, None if labels is None else labels.astype(np.int64), streams, chosen, over)
+    return ScoreFile(names, classes, None if labels is None else labels.astype(np.int64), streams, known, over)
 
 
 def _num_classes(file: ScoreFile) -> int:

@@ -1,8 +1,13 @@
 """A stream under training, as Lightning runs it."""
 
+from dataclasses import replace
+from functools import partial
+from typing import cast
+
 import lightning as L
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchmetrics.classification import MulticlassAccuracy
@@ -10,8 +15,10 @@ from torchmetrics.classification import MulticlassAccuracy
 from rgbflow.data.dataset import ClipDataset, DrawnBatch, DrawnDataset, EpochLoader, EpochSampler, collate_drawn, finish
 from rgbflow.errors import InputError
 from rgbflow.learn.config import TrainConfig
+from rgbflow.learn.depthwise import DepthwiseInFloat32
 from rgbflow.learn.optimizers import learning_rate_factor, make_optimizer
-from rgbflow.networks.stream_net import StreamNet, later_batch_norms
+from rgbflow.learn.probe import is_fitted, validation_rank
+from rgbflow.networks.stream_net import StreamNet, batch_norms
 
 
 class StreamTraining(L.LightningModule):
@@ -23,6 +30,7 @@ class StreamTraining(L.LightningModule):
         parts: "train" and "val" data; also "test" for a curve of it, which decides nothing.
 
     Attributes:
+        is_gentle: whether it starts from a fitted classifier whose features are to be kept at first.
         last_phase: the epoch, counted from 0, from which weights are averaged; earlier where patience has run out.
     """
 
@@ -30,7 +38,10 @@ class StreamTraining(L.LightningModule):
         super().__init__()
         self.network, self.config, self.parts = network, config, parts
         self.last_phase = config.epochs - config.average_epochs
-        self.frozen = later_batch_norms(network) if config.freeze_batch_norms else []
+        # Its features are good for frames already: the rate and the statistics of small batches would shake them.
+        self.is_gentle = is_fitted(network, config) and parts["train"].spec.stream == "rgb"
+        norms = batch_norms(network)
+        self.frozen = norms if self.is_gentle else norms[1:] if config.freeze_batch_norms else []
         for layer in self.frozen:
             layer.requires_grad_(False).eval()
         self.top1 = nn.ModuleDict(
@@ -90,7 +101,8 @@ class StreamTraining(L.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         inputs, labels = batch
-        logits = self.network(inputs)
+        with DepthwiseInFloat32():
+            logits = self.network(inputs)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
         right = (logits.detach().argmax(1) == labels).sum()
         self.seen = self.seen.to(loss.device) + torch.stack(
@@ -105,7 +117,8 @@ class StreamTraining(L.LightningModule):
         self.seen = torch.zeros(3)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        checkpoint["seen"] = self.all_gather(self.seen.to(self.device)).reshape(-1, 3)
+        gathered = cast(Tensor, self.all_gather(self.seen.to(self.device)))  # of a tensor, one tensor
+        checkpoint["seen"] = gathered.reshape(-1, 3)
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         seen, processes = checkpoint["seen"], self.trainer.world_size
@@ -121,24 +134,27 @@ class StreamTraining(L.LightningModule):
 
     def _log(self, part: str, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Keep loss and top-1 of a part for its mean over the epoch and over all processes."""
-        top1 = self.top1[f"{part}_top1"]
+        top1 = self._top1_of(part)
         top1.update(logits.detach(), labels)
-        options = {"on_step": False, "on_epoch": True, "batch_size": len(labels), "add_dataloader_idx": False}
-        self.log(f"{part}_loss", loss.detach(), sync_dist=True, **options)
-        self.log(f"{part}_top1", top1, **options)
+        log = partial(self.log, on_step=False, on_epoch=True, batch_size=len(labels), add_dataloader_idx=False)
+        log(f"{part}_loss", loss.detach(), sync_dist=True)
+        log(f"{part}_top1", top1)
+
+    def _top1_of(self, part: str) -> MulticlassAccuracy:
+        return cast(MulticlassAccuracy, self.top1[f"{part}_top1"])  # ModuleDict does not say what it holds
 
     def on_validation_epoch_end(self) -> None:
         if self.trainer.sanity_checking:
             return
-        # Small validation parts tie often; among equal top-1 the lower loss is the better epoch.
-        rank = self.top1["val_top1"].compute() - self.trainer.callback_metrics["val_loss"] / 1000
+        rank = validation_rank(100 * self._top1_of("val").compute(), self.trainer.callback_metrics["val_loss"])
         if self.current_epoch >= self.last_phase:
             rank += 2  # an early epoch is not to win by the luck of a small val part: averaging is there for that
         self.log("val_rank", rank, sync_dist=True)
 
-    def configure_optimizers(self) -> dict:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         config = self.config
-        optimizer = make_optimizer(self.parameters(), config)
+        rate = config.learning_rate * (config.probe_rate if self.is_gentle else 1)
+        optimizer = make_optimizer(self.parameters(), replace(config, learning_rate=rate))
         # Not the trainer's own estimate: for it, Lightning would take the loader before it has read the checkpoint.
         steps_per_epoch = len(self.train_dataloader())
 

@@ -18,13 +18,14 @@ from rgbflow.data.splits import load_split
 from rgbflow.errors import InputError
 from rgbflow.learn.config import NOT_USED, RESULT_NEUTRAL, TrainConfig
 from rgbflow.learn.curve import read_curve
-from rgbflow.learn.evaluate import evaluate, record_figures
-from rgbflow.learn.train import train
-from rgbflow.progress import track
+from rgbflow.learn.evaluate import evaluate_recognizer, record_figures
+from rgbflow.learn.train import train_stream
+from rgbflow.progress import Track, untracked
 from rgbflow.recognizer import Recognizer
 from rgbflow.stream import Stream
 
 SCORES = "scores.npz"
+OF_OLDER = {"probe": False}  # what bundles were trained with that don't say it, where that is not the default
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Training:
         bundle = _bundle_at(self.folder)
         if not bundle or self.stream not in bundle.streams:
             return False
-        trained = {**asdict(TrainConfig()), **bundle.origin[self.stream]["config"]}  # older ones had fewer settings
+        trained = {**asdict(TrainConfig()), **OF_OLDER, **bundle.origin[self.stream]["config"]}
         wanted = asdict(self.config)
         same = (*RESULT_NEUTRAL, *NOT_USED[self.stream])
         other = [name for name in wanted if name not in same and trained.get(name) != wanted[name]]
@@ -72,16 +73,12 @@ class Training:
             raise InputError(f"{self.folder} was trained with another {other[0]}: choose another --out, or delete it")
         return True
 
-    def run(self, device: str) -> None:
+    def run(self, device: str, track: Track = untracked) -> None:
         """Train, from where an earlier run was stopped."""
         config = replace(self.config, device=device)
         store, split = open_store(self.store), load_split(self.split)
-
-        def report(line: str) -> None:
-            print(f"{self.name}: {line}", file=sys.stderr)
-
-        with track(self.name, None, "steps") as tracker:
-            train(store, split, self.stream, self.folder, config, report, tracker.set, test_curve=self.test_curve)
+        with track(self.name, "steps") as progress:
+            train_stream(store, split, self.stream, self.folder, config, progress, test_curve=self.test_curve)
 
 
 @dataclass(frozen=True)
@@ -110,14 +107,12 @@ class Evaluating:
         measured = bundle.measured.get("test", {}) if bundle else {}
         return self.scores.is_file() and measured.get("snippets") == self.snippets
 
-    def run(self, device: str) -> None:
+    def run(self, device: str, track: Track = untracked) -> None:
         """Measure."""
         store, split = open_store(self.store), load_split(self.split)
         recognizer = Recognizer.load(self.folder, device, "torch")
-        with track(f"{self.name}: test", len(split.test), "clips") as tracker:
-            evaluation = evaluate(
-                recognizer, store, split, num_snippets=self.snippets, on_clip=lambda prediction: tracker.advance()
-            )
+        with track(f"{self.name}: test", "clips") as progress:
+            evaluation = evaluate_recognizer(recognizer, store, split, num_snippets=self.snippets, progress=progress)
         evaluation.save_scores(self.scores)
         record_figures(self.folder, evaluation)
 
@@ -135,8 +130,13 @@ def free_devices(device: str, jobs: int = 1) -> list[str]:
     return [device] * jobs
 
 
-def run_tasks(tasks: Sequence[Task], devices: Sequence[str]) -> None:
+def run_tasks(tasks: Sequence[Task], devices: Sequence[str], track: Track = untracked) -> None:
     """Run the tasks that are not done, in this process for one device, else each in a process of its own.
+
+    Args:
+        tasks: of any kinds.
+        devices: as `free_devices` gives them.
+        track: how each task shows its progress; a function that other processes can import.
 
     Raises:
         InputError: if one fails, or was done with other settings.
@@ -144,7 +144,7 @@ def run_tasks(tasks: Sequence[Task], devices: Sequence[str]) -> None:
     missing = [task for task in tasks if not task.is_done()]
     if len(devices) == 1:
         for task in missing:
-            task.run(devices[0])
+            task.run(devices[0], track)
         return
     free: queue.SimpleQueue[str] = queue.SimpleQueue()
     for device in devices:
@@ -152,7 +152,7 @@ def run_tasks(tasks: Sequence[Task], devices: Sequence[str]) -> None:
 
     def run(task: Task) -> None:
         device = free.get()
-        arguments = (task, device, max(1, torch.get_num_threads() // len(devices)))
+        arguments = (task, device, track, max(1, torch.get_num_threads() // len(devices)))
         process = multiprocessing.get_context("spawn").Process(target=_run_as_child, args=arguments)
         process.start()
         process.join()
@@ -167,17 +167,19 @@ def run_tasks(tasks: Sequence[Task], devices: Sequence[str]) -> None:
             pool.shutdown(cancel_futures=True)
 
 
-def _run_as_child(task: Task, device: str, threads: int) -> None:
+def _run_as_child(task: Task, device: str, track: Track, threads: int) -> None:
     """Run a task in a process that ends with its parent, even if that one is killed."""
 
     def end_with_parent() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     try:
-        task.run(device)
+        task.run(device, track)
     except InputError as error:
         print(f"rgbflow: {task.name}: {error}", file=sys.stderr)
         sys.exit(1)

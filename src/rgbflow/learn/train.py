@@ -6,22 +6,24 @@ import os
 import re
 import statistics
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import lightning as L
 import torch
 from filelock import FileLock, Timeout
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.plugins.environments import SLURMEnvironment
 
 from rgbflow.atomic import write_atomically
 from rgbflow.bundle import RECORD, Bundle, load_bundle, save_stream, with_stream
 from rgbflow.data.dataset import ClipDataset
 from rgbflow.data.jpegs import AnyStore
-from rgbflow.data.splits import Split, check_split
+from rgbflow.data.lists import Part
+from rgbflow.data.splits import HeldOut, Split, check_split
 from rgbflow.device import choose_device, has_fast_bf16
 from rgbflow.errors import InputError
 from rgbflow.fusion import Fusion
@@ -31,11 +33,12 @@ from rgbflow.learn.callbacks import (
     LastEpochsAverage,
     MovableCheckpoint,
     Patience,
+    StepReporter,
     StepSaver,
-    StepTeller,
 )
 from rgbflow.learn.config import RESULT_NEUTRAL, TrainConfig
 from rgbflow.learn.curve import Curve
+from rgbflow.learn.probe import Probe, fit_probe, is_fitted, load_probe
 from rgbflow.learn.spec import make_spec
 from rgbflow.learn.stream_training import StreamTraining
 from rgbflow.networks.families import family_of
@@ -43,8 +46,18 @@ from rgbflow.networks.stream_net import StreamNet, check_input
 from rgbflow.networks.weights import initialise
 from rgbflow.origin import describe_origin
 from rgbflow.processes import is_first_process
+from rgbflow.progress import SILENT, Progress
 from rgbflow.stream import Stream, StreamSpec
 from rgbflow.transforms import Augmentation
+
+# What Lightning calls an arithmetic
+PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
+    "fp32": "32-true",
+    "bf16": "bf16-mixed",
+    "fp16": "16-mixed",
+}
+PROBE = "probe.safetensors"
+SNIPPETS = 5  # of each clip that the classifier of the frozen network is fitted on
 
 
 @dataclass(frozen=True)
@@ -53,8 +66,11 @@ class TrainResult:
 
     Attributes:
         stream: which network.
-        best_epoch: counted from 1; the one whose weights the bundle holds, chosen on the validation part alone.
-        val_top1: percent, of that epoch.
+        best_epoch: counted from 1; the one whose weights the bundle holds, chosen on the validation part alone. 0 if
+            none was better than the probe, whose weights it holds then.
+        val_top1: percent, of these weights.
+        probe_top1: percent of the validation part, of a classifier fitted on the frozen starting weights; None if
+            there was no such start.
         curve: a row per epoch: epoch, learning_rate, and loss and top1 (percent) of each part: train_loss, train_top1,
             val_loss, ... The training part's are those of the epoch's steps, augmented, with dropout.
         seconds: of training, before a resume and after it.
@@ -64,19 +80,19 @@ class TrainResult:
     stream: Stream
     best_epoch: int
     val_top1: float
+    probe_top1: float | None
     curve: Curve
     seconds: float
     resumed_epoch: int
 
 
-def train(
+def train_stream(
     store: AnyStore,
     split: Split,
     stream: Stream,
     folder: Path,
     config: TrainConfig,
-    report: Callable[[str], None] = print,
-    on_step: Callable[[int, int, str], None] = lambda done, total, note: None,
+    progress: Progress = SILENT,
     replace_stream: bool = False,
     test_curve: bool = False,
 ) -> TrainResult:
@@ -88,12 +104,11 @@ def train(
         stream: which network.
         folder: the bundle; made if missing. Logs go to `folder/training/<stream>`.
         config: the run's settings.
-        report: told one line about each thing worth knowing.
-        on_step: told (steps done, all steps, a note on the last epoch) after each step.
+        progress: a step is one of the optimizer's; the figures of each epoch and what is worth knowing are lines.
         replace_stream: whether a stream that the bundle holds already is trained anew.
         test_curve: measure the test part after each epoch too, for a figure; nothing is chosen by it.
 
-    One process of many (torchrun, SLURM) is told nothing of what the first one is told, and leaves the writing to it.
+    Of many processes (torchrun, SLURM) only the first one reports and writes.
 
     Returns:
         The chosen epoch, its figure and the curves.
@@ -104,34 +119,47 @@ def train(
             stream into it, or the loss becomes infinite.
     """
     if not is_first_process():
-        report, on_step = (lambda line: None), (lambda done, total, note: None)
+        progress = SILENT
     choose_device(config.device)
     check_split(split, store.rows)
-    watched = ("val", "test") if test_curve else ("val",)
+    watched: tuple[HeldOut, ...] = ("val", "test") if test_curve else ("val",)
     _check_parts(split, ("train", *watched))
     spec = make_spec(store, split.train, stream, config)
     addition = make_bundle(store, split, spec, config)
     with_stream(_existing_bundle(folder, stream, replace_stream), addition)  # refuse before the work, not after it
-    module = _make_module(store, split, watched, spec, config, report)
+    module = _make_module(store, split, watched, spec, config, progress)
     work = folder / "training" / stream
-    with _only_one(work):
+    with _locked(work):
         about = {"split": split.sha256, "preparation": store.preparation.as_dict(), "watched": watched}
         checkpoint, resumed_epoch = _find_checkpoint(work, about, spec, config)
         if checkpoint:
-            report(f"{stream}: going on in epoch {min(resumed_epoch + 1, config.epochs)} of {config.epochs}")
-        curve, best_epoch, seconds = _fit(module, work, checkpoint, on_step)
+            progress.report(f"going on in epoch {min(resumed_epoch + 1, config.epochs)} of {config.epochs}")
+        probe = _probe(module, split, work / PROBE, checkpoint is not None, progress)
+        curve, best_epoch, seconds = _fit(module, work, checkpoint, progress)
         module.trainer.strategy.barrier()  # every process has read the best epoch
+        val_top1 = curve[best_epoch - 1]["val_top1"]
+        if probe and not probe.is_beaten_by(val_top1, curve[best_epoch - 1]["val_loss"]):
+            progress.report(
+                f"no epoch was better on val than the frozen network ({val_top1:.1f} against "
+                f"{probe.val_top1:.1f} %): the bundle keeps the frozen one and its fitted classifier"
+            )
+            best_epoch, val_top1 = 0, probe.val_top1
         if module.trainer.is_global_zero:
+            if not best_epoch:
+                load_probe(module.network, work / PROBE)
             origin = {**describe_origin(), "epoch": best_epoch, "seconds": round(seconds, 1), "config": asdict(config)}
+            if probe:
+                origin["probe_val_top1"] = probe.val_top1
             addition.origin[stream] = origin
             save_stream(folder, addition, stream, module.network.state_dict())
-            for name in ("best.ckpt", LAST):
+            for name in ("best.ckpt", LAST, PROBE):
                 (work / name).unlink(missing_ok=True)
-    return TrainResult(stream, best_epoch, curve[best_epoch - 1]["val_top1"], curve, seconds, resumed_epoch)
+    probe_top1 = probe.val_top1 if probe else None
+    return TrainResult(stream, best_epoch, val_top1, probe_top1, curve, seconds, resumed_epoch)
 
 
 @contextmanager
-def _only_one(work: Path) -> Iterator[None]:
+def _locked(work: Path) -> Iterator[None]:
     """Keep a second training of the same stream out of the folder; the processes of one training count as one."""
     work.mkdir(parents=True, exist_ok=True)
     try:
@@ -144,34 +172,69 @@ def _only_one(work: Path) -> Iterator[None]:
 def _make_module(
     store: AnyStore,
     split: Split,
-    watched: tuple[str, ...],
+    watched: tuple[HeldOut, ...],
     spec: StreamSpec,
     config: TrainConfig,
-    report: Callable[[str], None],
+    progress: Progress,
 ) -> StreamTraining:
     """The network with its starting weights, and its data."""
-    vary = Augmentation(config.flip, config.multi_scale, config.corner_crops, config.colour_jitter)
-    parts = {"train": ClipDataset(store, split.train, split.classes, spec, config.num_segments, vary, config.seed)}
-    for part in watched:
-        clips = getattr(split, part)
-        parts[part] = ClipDataset(store, clips, split.classes, spec, family_of(spec.algorithm).val_snippets)
+    augmentation = Augmentation(config.flip, config.multi_scale, config.corner_crops, config.colour_jitter)
+    training = ClipDataset(store, split.train, split.classes, spec, config.num_segments, augmentation, config.seed)
+    snippets = family_of(spec.algorithm).val_snippets
+    measured: dict[str, ClipDataset] = {
+        part: ClipDataset(store, split.clips(part), split.classes, spec, snippets) for part in watched
+    }
     torch.manual_seed(config.seed)
     network = StreamNet(spec, len(split.classes))
-    report(f"{spec.stream}: {config.backbone}, {initialise(network, spec, config.weights)}")
+    progress.report(f"{config.backbone}, {initialise(network, spec, config.weights)}")
     if config.flip and (sided := [name for name in split.classes if _names_a_side(name)]):
-        report(f"note: {', '.join(sided)} name a side, and a mirrored clip shows the other: consider --no-flip")
+        progress.report(
+            f"note: {', '.join(sided)} name a side, and a mirrored clip shows the other: consider --no-flip"
+        )
     check_input(network, spec)
-    return StreamTraining(network.to(memory_format=network.memory_format).train(), config, parts)
+    network.to(memory_format=network.memory_format).train()
+    return StreamTraining(network, config, {"train": training, **measured})
 
 
-def _fit(
-    module: StreamTraining, work: Path, checkpoint: Path | None, on_step: Callable[[int, int, str], None]
-) -> tuple[Curve, int, float]:
+def _probe(module: StreamTraining, split: Split, path: Path, resumes: bool, progress: Progress) -> Probe | None:
+    """Fit a classifier on the network's frozen features; None where that isn't wanted or can't be.
+
+    An rgb stream's training starts from it. Flow's features must become others first: there it is only what must be
+    beaten. Every process of many fits the same one. A run that goes on reads what it began with from `path`.
+    """
+    network, config, data = module.network, module.config, module.parts["train"]
+    if not is_fitted(network, config):
+        return None
+    if resumes:
+        probe = load_probe(network, path)
+    else:
+        progress.report("fitting a classifier on the features of the frozen network")
+        clips = ClipDataset(data.store, split.train, split.classes, data.spec, SNIPPETS)
+        groups, device = [clip.group for clip in split.train], _own_device(config)
+        start = {name: value.clone() for name, value in network.state_dict().items()}
+        probe = fit_probe(network.to(device), clips, module.parts["val"], groups, device, config.workers)
+        module.to("cpu").train()  # the module knows which of its layers stay frozen
+        if is_first_process():
+            probe.save(network, path)
+        if not module.is_gentle:
+            network.load_state_dict(start)
+    progress.report(f"the frozen network with a fitted classifier has top-1 {probe.val_top1:.1f} % on val")
+    return probe
+
+
+def _own_device(config: TrainConfig) -> torch.device:
+    """The device of this process, as Lightning gives it one."""
+    device = choose_device(config.device)
+    several = device.type == "cuda" and device.index is None
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if several else device
+
+
+def _fit(module: StreamTraining, work: Path, checkpoint: Path | None, progress: Progress) -> tuple[Curve, int, float]:
     """Train to the end and give the module the weights of the best epoch; returns the curve, that epoch, seconds."""
     best = MovableCheckpoint(work, "best", monitor="val_rank", mode="max", enable_version_counter=False)
     last = MovableCheckpoint(work, "last", enable_version_counter=False)  # `save_last` saves better epochs alone
     curve = CurveKeeper(work)
-    callbacks = [curve, best, last, StepTeller(on_step, curve)]
+    callbacks = [curve, best, last, StepReporter(progress, curve)]
     if module.config.average_epochs:
         callbacks.append(LastEpochsAverage())
     if module.config.patience:
@@ -182,8 +245,8 @@ def _fit(
         try:
             trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
         except InputError as error:  # from a loader's process it comes with the traceback as text
-            last = str(error).strip().splitlines()[-1]
-            raise InputError(re.sub(r"^rgbflow\.[\w.]+Error: ", "", last)) from error
+            line = str(error).strip().splitlines()[-1]
+            raise InputError(re.sub(r"^rgbflow\.[\w.]+Error: ", "", line)) from error
         except OSError as error:
             raise InputError(
                 f"{work} can't be written ({error.strerror}): free space; the same command goes on"
@@ -223,14 +286,15 @@ def _make_trainer(config: TrainConfig, work: Path, callbacks: list[L.Callback]) 
         precision = "bf16" if has_fast_bf16(device) else "fp32"
     if precision == "fp16" and device.type == "cpu":
         raise InputError("precision fp16 needs a GPU: use bf16, fp32 or auto")
-    devices, nodes = launched_processes()
+    launched, nodes = launched_processes()
+    devices: int | list[int] | str | None = launched
     if devices is None:
         devices = 1 if device.type != "cuda" else "auto" if device.index is None else [device.index]
     return L.Trainer(
         accelerator="gpu" if device.type == "cuda" else device.type,
         devices=devices,
         num_nodes=nodes,
-        precision={"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[precision],
+        precision=PRECISIONS[precision],
         max_epochs=config.epochs,
         gradient_clip_val=config.gradient_clip or None,
         logger=TensorBoardLogger(work, name="", version="tensorboard"),
@@ -266,11 +330,11 @@ def _existing_bundle(folder: Path, stream: Stream, replace_stream: bool) -> Bund
     return bundle
 
 
-def _check_parts(split: Split, parts: tuple[str, ...]) -> None:
+def _check_parts(split: Split, parts: tuple[Part, ...]) -> None:
     devices, nodes = launched_processes()
     processes = nodes * (devices or 1)
     for part in parts:
-        clips = len(getattr(split, part))
+        clips = len(split.clips(part))
         if not clips:
             raise InputError(f"the {part} part of the split is empty: make a split with such a part")
         if clips < processes:
@@ -285,7 +349,8 @@ def _find_checkpoint(work: Path, about: dict, spec: StreamSpec, config: TrainCon
     A run goes on with the settings it was begun with only: `about` the data, the stream's and those of training.
     """
     changing = {name: value for name, value in asdict(config).items() if name not in RESULT_NEUTRAL}
-    form = {name: value for name, value in asdict(spec).items() if name != "mirrored"}  # which is config's flip
+    own = ("mirrored", "stride")  # config's flip, and the algorithm's: said there, and older runs say them there alone
+    form = {name: value for name, value in asdict(spec).items() if name not in own}
     settings = json.dumps({**about, "spec": form, "config": changing}, indent=2)
     path, last = work / "settings.json", work / LAST
     if last.is_file() and (not path.is_file() or path.read_text(encoding="utf-8") != settings):
@@ -307,7 +372,8 @@ def _names_a_side(label: str) -> bool:
     return "left" in words or "right" in words
 
 
-_MEANT_SO = (
+# Lightning warns of what is deliberate here: few workers, a folder that a resumed run writes to, and so on.
+_EXPECTED_WARNINGS = (
     ".*does not have many workers.*",
     ".*exists and is not empty.*",
     ".*LeafSpec.*",
@@ -318,13 +384,13 @@ _MEANT_SO = (
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Hide what Lightning says of itself, and warnings of what is meant so here; put everything back afterwards."""
+    """Hide what Lightning prints about itself and its warnings of what is deliberate here, within the block."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
-            for message in _MEANT_SO:
+            for message in _EXPECTED_WARNINGS:
                 warnings.filterwarnings("ignore", message=message)
             yield
     finally:

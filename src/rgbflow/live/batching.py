@@ -126,7 +126,8 @@ class SharedEngine:
             self._changed.wait_for(
                 lambda: self._is_full(first), timeout=max(0.0, first.arrived + self._deadline - time.monotonic())
             )
-            batch, size = [], 0
+            batch: list[_Request] = []
+            size = 0
             for request in [one for one in self._waiting if one.kind == first.kind]:
                 size += len(request.snippets)
                 if batch and size > self._max_batch:

@@ -1,6 +1,5 @@
 """Cameras, addresses and files as they happen: each frame with the moment at which it came."""
 
-import itertools
 import math
 import re
 import threading
@@ -12,8 +11,10 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
+from rgbflow.live.ticks import LONGEST_GAP_SECONDS
 from rgbflow.video.broadcast import Broadcast, Packet
 from rgbflow.video.reading import Frame, VideoError, decode
+from rgbflow.video.times import ArrivalClock
 
 PROTOCOLS = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "rtp", "srt", "tcp", "udp")  # of addresses
 MOST_CAMERAS = 99  # as a number; OpenCV takes hundreds for something else
@@ -80,13 +81,20 @@ def capture(source: str) -> Generator[Arrival]:
 
 
 def in_real_time(frames: Iterable[Frame]) -> Generator[Arrival]:
-    """Yield each frame when its time has come, counted from the first one; late ones at once."""
-    began = None
+    """Yield each frame when its time has come, counted from the first one; late ones at once.
+
+    A gap in the times is not waited out: only LONGEST_GAP_SECONDS, or twice the step before it where that is longer.
+    """
+    began, last, step = None, 0.0, 0.0
     for frame in frames:
+        seconds = frame.pts_seconds
         if began is None:
-            began = time.perf_counter() - frame.pts_seconds
-        time.sleep(max(0.0, began + frame.pts_seconds - time.perf_counter()))
-        yield Arrival(frame.pixels, frame.pts_seconds)
+            began, last = time.perf_counter() - seconds, seconds
+        longest_step = max(LONGEST_GAP_SECONDS, 2 * step)
+        began -= max(0.0, seconds - last - longest_step)
+        last, step = seconds, min(seconds - last, longest_step)
+        time.sleep(max(0.0, began + seconds - time.perf_counter()))
+        yield Arrival(frame.pixels, seconds)
 
 
 def _camera(number: int) -> Generator[Arrival]:
@@ -120,8 +128,7 @@ def _address(source: str) -> Generator[Arrival]:
         raise VideoError(f"source {shown} can't be read: use a file, a camera's number, or {', '.join(PROTOCOLS)}")
     with Broadcast(source, shown, SILENCE_SECONDS) as broadcast:
         if broadcast.is_recording:
-            frames = (frame for packet in broadcast.packets() for frame in broadcast.frames(packet))
-            yield from in_real_time(itertools.starmap(Frame, frames))
+            yield from in_real_time(broadcast.recording())
             return
         with _Packets(broadcast) as packets:
             yield from _decoded(broadcast, packets)
@@ -130,7 +137,7 @@ def _address(source: str) -> Generator[Arrival]:
 
 def _decoded(broadcast: Broadcast, packets: "_Packets") -> Iterator[Arrival]:
     """The frames of a broadcast; of those that are late, only so many that nobody is blind for long."""
-    skipped, newest = 0, -math.inf
+    skipped, newest, clock = 0, -math.inf, ArrivalClock()
     for packet, arrived, left_out in packets:
         if left_out:
             broadcast.jump()
@@ -141,7 +148,8 @@ def _decoded(broadcast: Broadcast, packets: "_Packets") -> Iterator[Arrival]:
             continue
         for pixels, seconds in broadcast.frames(packet):
             counted = 0 if packets.is_opening else skipped
-            yield Arrival(pixels, arrived if seconds is None else seconds, arrived, counted)
+            seconds = arrived if seconds is None else clock.time_of(seconds, arrived)
+            yield Arrival(pixels, seconds, arrived, counted)
             skipped, newest = 0, time.perf_counter()
 
 
@@ -202,8 +210,9 @@ class _Packets:
     def _arrival(self, packet: Packet, read: float) -> float:
         """When a packet came: those of the burst at the opening had come before they could be read."""
         seconds = self._broadcast.seconds_of(packet)
-        is_of_burst = read - self._opened < BURST_SECONDS and seconds is not None
-        return min(read, seconds + self._burst_lead) if is_of_burst else read
+        if seconds is None or read - self._opened >= BURST_SECONDS:
+            return read
+        return max(read - OPENING_SECONDS, min(read, seconds + self._burst_lead))  # a wrong time may say anything
 
     def _run(self) -> None:
         try:

@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Iterable
+from types import TracebackType
 
 import numpy as np
 from rich.bar import Bar
@@ -26,7 +27,7 @@ class Times:
     """How long each stage took in the last updates, and how many updates a second there were."""
 
     def __init__(self):
-        self._seconds = {stage: deque(maxlen=REMEMBERED) for stage in STAGES}
+        self._seconds: dict[str, deque[float]] = {stage: deque(maxlen=REMEMBERED) for stage in STAGES}
         self._moments: deque[float] = deque(maxlen=REMEMBERED)
 
     def add(self, update: Update, now: float) -> None:
@@ -59,19 +60,23 @@ class Dashboard:
 
     def __init__(self, feed: Feed, title: str, console: Console):
         self._feed, self._title = feed, title
-        self._times, self._last_events = Times(), deque(maxlen=LINES)
+        self._times = Times()
+        self._last_events: deque[Event] = deque(maxlen=LINES)
         self._frames: deque[tuple[float, int]] = deque(maxlen=REMEMBERED)
         self._update: Update | None = None
-        self._drawn, self._picture = -1.0, Text("waiting for the first frames")
+        self._drawn = -1.0
+        self._picture: RenderableType = Text("waiting for the first frames")
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=PER_SECOND)
 
     def __enter__(self) -> "Dashboard":
         self._live.__enter__()
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._picture = self._draw()
-        self._live.__exit__(*exception)
+        self._live.__exit__(kind, error, trace)
 
     def send(self, update: Update) -> None:
         now = time.monotonic()

@@ -88,6 +88,14 @@ class _Evidence:
     at_seconds: float  # the moment that the scores say something about
 
 
+@dataclass(frozen=True)
+class _Candidate:
+    """A class that could start, and the scores since which it could."""
+
+    index: int
+    since: _Evidence
+
+
 class EventFinder:
     """Follows running scores and says when actions start and end.
 
@@ -101,6 +109,7 @@ class EventFinder:
 
     def __init__(self, classes: tuple[str, ...], rules: EventRules):
         self.classes, self.rules = classes, rules
+        self._now: _Evidence | None = None
         self._restart()
 
     def push(
@@ -116,18 +125,20 @@ class EventFinder:
         """
         start, end = evidence_start_seconds, evidence_end_seconds
         # What comes first is true from the first frame on; later the middle of the window is what it tells of.
-        self._now = _Evidence(start, end, (start + end) / 2 if self._now else start)
-        self._follow_candidate(scores, is_known)
+        self._now = now = _Evidence(start, end, (start + end) / 2 if self._now else start)
+        self._follow_candidate(scores, is_known, now)
         events = []
         if self.action is not None:
-            events += self._end_if_over(scores)
-        if self.action is None and self._candidate is not None and self._has_lasted(self._candidate_since):
-            events.append(self._start(scores))
+            events += self._end_if_over(scores, now)
+        candidate = self._candidate
+        if self.action is None and candidate is not None and self._has_lasted(candidate.since, now):
+            events.append(self._start(scores, candidate, now))
         return events
 
     def finish(self) -> list[Event]:
         """The video is over or has a gap: what goes on ends with its last frame. The next scores begin anew."""
-        events = [self._end(self._now.end_seconds)] if self.action is not None else []
+        now = self._now
+        events = [self._end(now.end_seconds, now)] if self.action is not None and now is not None else []
         self._restart()
         return events
 
@@ -136,47 +147,53 @@ class EventFinder:
         self._class = -1  # of the action
         self._start_seconds, self._free_from = 0.0, -np.inf
         self._total, self._count = 0.0, 0  # of the action's scores
-        self._now: _Evidence | None = None
-        self._candidate: int | None = None  # the class that could start
-        self._candidate_since: _Evidence | None = None
+        self._now = None
+        self._candidate: _Candidate | None = None
         self._low_since: _Evidence | None = None  # the action's score has been low since then
 
-    def _follow_candidate(self, scores: np.ndarray, is_known: bool) -> None:
+    def _follow_candidate(self, scores: np.ndarray, is_known: bool, now: _Evidence) -> None:
         best = int(scores.argmax())
-        candidate = best if is_known and scores[best] >= self.rules.start_score else None
-        if candidate != self._candidate:
-            self._candidate, self._candidate_since = candidate, self._now
+        if not is_known or scores[best] < self.rules.start_score:
+            self._candidate = None
+        elif self._candidate is None or self._candidate.index != best:
+            self._candidate = _Candidate(best, now)
 
-    def _end_if_over(self, scores: np.ndarray) -> list[Event]:
+    def _end_if_over(self, scores: np.ndarray, now: _Evidence) -> list[Event]:
         score = scores[self._class]
         if score >= self.rules.end_score:
             self._low_since = None
             self._total, self._count = self._total + float(score), self._count + 1
         elif self._low_since is None:
-            self._low_since = self._now
-        is_replaced = self._candidate not in (None, self._class) and self._has_lasted(self._candidate_since)
-        if not is_replaced and not self._has_lasted(self._low_since):
+            self._low_since = now
+        replaced_since = self._replaced_since(now)
+        if replaced_since is None and not self._has_lasted(self._low_since, now):
             return []
-        signs = [self._candidate_since] if is_replaced else []
-        signs += [self._low_since] if self._low_since else []
-        return [self._end(min(sign.at_seconds for sign in signs))]
+        signs = [since for since in (replaced_since, self._low_since) if since is not None]
+        return [self._end(min(sign.at_seconds for sign in signs), now)]
 
-    def _has_lasted(self, since: _Evidence | None) -> bool:
-        return since is not None and self._now.end_seconds - since.end_seconds >= self.rules.min_seconds - 1e-6
+    def _replaced_since(self, now: _Evidence) -> _Evidence | None:
+        """Since when another class has been the candidate, if it has been so for long enough."""
+        candidate = self._candidate
+        if candidate is None or candidate.index == self._class or not self._has_lasted(candidate.since, now):
+            return None
+        return candidate.since
 
-    def _start(self, scores: np.ndarray) -> Event:
-        self._class = self._candidate
+    def _has_lasted(self, since: _Evidence | None, now: _Evidence) -> bool:
+        return since is not None and now.end_seconds - since.end_seconds >= self.rules.min_seconds - 1e-6
+
+    def _start(self, scores: np.ndarray, candidate: _Candidate, now: _Evidence) -> Event:
+        self._class = candidate.index
         self.action = self.classes[self._class]
-        self._start_seconds = max(self._candidate_since.at_seconds, self._free_from)
+        self._start_seconds = max(candidate.since.at_seconds, self._free_from)
         self._total, self._count, self._low_since = float(scores[self._class]), 1, None
-        return self._event("start", self._total, None)
+        return self._event("start", self._total, None, now)
 
-    def _end(self, end_seconds: float) -> Event:
+    def _end(self, end_seconds: float, now: _Evidence) -> Event:
         end_seconds = max(end_seconds, self._start_seconds)
-        event = self._event("end", self._total / self._count, end_seconds)
+        event = self._event("end", self._total / self._count, end_seconds, now)
         self.action, self._free_from = None, end_seconds
         return event
 
-    def _event(self, kind: Literal["start", "end"], score: float, end_seconds: float | None) -> Event:
-        evidence = self._now.start_seconds, self._now.end_seconds
-        return Event(kind, self.action, score, self._start_seconds, end_seconds, *evidence)
+    def _event(self, kind: Literal["start", "end"], score: float, end_seconds: float | None, now: _Evidence) -> Event:
+        label, evidence = self.classes[self._class], (now.start_seconds, now.end_seconds)
+        return Event(kind, label, score, self._start_seconds, end_seconds, *evidence)

@@ -52,7 +52,8 @@ class C3D(nn.Module):
         for layer in self.modules():
             if isinstance(layer, nn.Conv3d | nn.Linear):  # without batch norm, torch's own start lets the signal fade
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                nn.init.zeros_(layer.bias)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
 
     def embed(self, snippets: Tensor) -> Tensor:
         """What the classifier reads: the answers of fc7.
@@ -107,7 +108,6 @@ FAMILY = Family(
     logits_and_features=C3D.logits_and_features,
     statistics=lambda backbone: ((0.5,) * 3, (0.5,) * 3),  # random weights expect no other
     frames=FRAMES,
-    images=FRAMES,
     memory_format=torch.channels_last_3d,
     val_snippets=1,
     # Tran et al. 2015, section 3

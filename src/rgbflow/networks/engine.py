@@ -30,8 +30,15 @@ class StreamAnswer:
 class Engine(Protocol):
     """Runs the networks of a bundle; crop, scaling and normalisation are its part too."""
 
-    name: str  # such as "torch fp32" or "openvino int8"
-    networks: Mapping[Stream, StreamNet]  # those that it runs in torch; empty where it runs exported files
+    @property
+    def name(self) -> str:
+        """Such as "torch fp32" or "openvino int8"."""
+        ...
+
+    @property
+    def networks(self) -> Mapping[Stream, StreamNet]:
+        """Those that it runs in torch; empty where it runs exported files."""
+        ...
 
     def answers(
         self, snippets: Mapping[Stream, np.ndarray], crops: Crops = 1, with_features: bool = False

@@ -5,9 +5,9 @@ import logging
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from rgbflow.networks.exported import as_float
 from rgbflow.networks.openvino_engine import openvino_core
 from rgbflow.networks.stream_net import StreamNet
 from rgbflow.networks.torch_engine import load_networks
+from rgbflow.progress import SILENT, Progress, counted
 from rgbflow.stream import Preparation, Stream, StreamSpec
 
 if TYPE_CHECKING:
@@ -50,6 +51,11 @@ class StreamGraph(nn.Module):
         preparation: the size of the snippets and the bound of their flow.
         float_input: take frames as float32 0…255 and flow as float32 displacements in pixels per frame step.
     """
+
+    indices: Tensor
+    scaling: Tensor | None
+    offset: Tensor
+    factor: Tensor
 
     def __init__(self, network: StreamNet, spec: StreamSpec, preparation: Preparation, float_input: bool = False):
         super().__init__()
@@ -125,7 +131,7 @@ def to_onnx(
         raise InputError(
             f"{spec.backbone} of {spec.stream} can't be exported: {first_line(error.__cause__ or error)}"
         ) from error
-    return program.model_proto
+    return cast(torch.onnx.ONNXProgram, program).model_proto  # with dynamo=True torch always gives one
 
 
 def with_opset(model: "onnx.ModelProto", opset: int) -> "onnx.ModelProto":
@@ -206,7 +212,7 @@ def _kept_in_floats(model: "openvino.Model") -> list[str]:
     return kept
 
 
-def export(
+def export_bundle(
     folder: Path,
     bundle: Bundle,
     out: Path,
@@ -214,7 +220,7 @@ def export(
     opset: int = OPSETS[-1],
     float_input: bool = False,
     calibration: Mapping[Stream, Sequence[np.ndarray]] | None = None,
-    report: Callable[[str], None] = lambda line: None,
+    progress: Progress = SILENT,
 ) -> list[Path]:
     """Write one file for each stream, and the record beside them if `out` is another folder: a bundle again.
 
@@ -226,7 +232,7 @@ def export(
         opset: of ONNX, 15 to 18.
         float_input: see `StreamGraph`.
         calibration: for 8-bit integers, OpenVINO only: per stream snippets (1, C, h, w) uint8.
-        report: gets a line for each file.
+        progress: a step is a stream, with a line for its file.
 
     Raises:
         InputError: as `to_onnx`, `with_opset` and `to_openvino`, if `out` is another bundle, or can't be written.
@@ -234,7 +240,8 @@ def export(
     if (out / RECORD).is_file() and not _has_networks_of(load_bundle(out), bundle):
         raise InputError(f"{out} holds another bundle: choose another folder to write to, or remove it")
     written = []
-    for stream, network in load_networks(folder, bundle).items():
+    networks = load_networks(folder, bundle)
+    for stream, network in counted(networks.items(), len(networks), progress):
         model = to_onnx(network, bundle.streams[stream], bundle.preparation, float_input)
         if to == "onnx":
             path = out / f"{stream}.onnx"
@@ -246,7 +253,7 @@ def export(
                 for one in (calibration or {}).get(stream, ())
             ]
             _write_openvino(path, to_openvino(model, snippets))
-        report(f"{stream}: {path}")
+        progress.report(f"{stream}: {path}")
         written.append(path)
     if out.resolve() != folder.resolve():
         save_bundle(out, bundle)

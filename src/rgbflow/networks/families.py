@@ -1,24 +1,26 @@
 """The table of all families of networks, by the names that `--algorithm` takes."""
 
+from typing import Any
+
 from rgbflow.errors import InputError
 from rgbflow.networks import c3d, image, lrcn
 from rgbflow.networks.family import Family
 from rgbflow.stream import StreamSpec
 
-FAMILIES: dict[str, Family] = {
+FAMILIES: dict[str, Family[Any]] = {  # each has a class of networks of its own
     "two-stream": image.FAMILY,
     "c3d": c3d.FAMILY,
     "lrcn": lrcn.FAMILY,
 }
 
 
-def family_of(algorithm: str) -> Family:
+def family_of(algorithm: str) -> Family[Any]:
     """The family of a name.
 
     Raises:
         InputError: if there is none.
     """
-    if algorithm not in FAMILIES:
+    if algorithm not in [*FAMILIES]:  # in a damaged record it may be a list, which no dictionary looks up
         raise InputError(f"algorithm {algorithm!r} is unknown to this rgbflow: use one of {', '.join(FAMILIES)}")
     return FAMILIES[algorithm]
 

@@ -4,42 +4,61 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from rgbflow.errors import InputError
 from rgbflow.stream import StreamSpec
 
+Weights = dict[str, Tensor]  # a state dict
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std of RGB values in 0…1, three numbers each
+Backbone = TypeVar("Backbone", bound=nn.Module)  # the class of a family's networks
 
 
 @dataclass(frozen=True)
-class FeatureMap:
+class FeatureMap(Generic[Backbone]):
     """Where a network has a feature map that class activation maps are made of.
 
     Attributes:
-        make: from a backbone and its input (N, C, H, W) to the map, (N, D, h, w) for D features.
+        make: from a backbone and its input (N, C, H, W) to the map, (N, D, h, w) for D features. It raises
+            `no_feature_map` where this one of the family's backbones has none.
         read: from the backbone and the map to the logits (N, K).
     """
 
-    make: Callable[[nn.Module, Tensor], Tensor]
-    read: Callable[[nn.Module, Tensor], Tensor]
+    make: Callable[[Backbone, Tensor], Tensor]
+    read: Callable[[Backbone, Tensor], Tensor]
+
+
+def no_feature_map(backbone: nn.Module) -> InputError:
+    """The error for class activation maps of a network that has no feature map."""
+    return InputError(
+        f"backbone {type(backbone).__name__} has no feature map before its pooling to make class activation maps of: "
+        "use a convolutional network of timm, such as resnet101, or do without the maps"
+    )
+
+
+def _whole(backbone: nn.Module) -> nn.Module:
+    return backbone
 
 
 @dataclass(frozen=True)
-class Family:
+class Family(Generic[Backbone]):
     """A kind of network for a stream. A further kind is one file with such a record, and one line in `families.py`.
 
     Attributes:
         build: from a stream's record and the number of classes K to a backbone with random weights. The backbone maps
-            snippets (N, C, H, W) float32 to logits (N, K).
+            snippets (N, C, H, W) float32 to logits (N, K). Of a snippet of several frames, C holds frame after frame.
         logits_and_features: from a backbone in evaluation and its snippets to the logits (N, K) and the features: the
             vectors (N, D) that the classifier reads.
         statistics: from a backbone's name to the mean and std that its published weights expect.
         frames: of a snippet, in both streams; None: one frame of rgb, `stack_length` fields of flow.
         stride: from one frame of a snippet to the next.
-        images: how many images the network computes for a snippet; plans count them.
-        image_part: the part of a backbone that takes ImageNet weights; None where no part does.
+        published: by the name that `--weights` takes, such as "imagenet", how published weights are had: from a
+            backbone's name to its state dict, and where that came from.
+        loaded_part: the part of a backbone that published weights, and those of a file, are for. Like a model of timm,
+            it has a dictionary `pretrained_cfg` that names its "first_conv" and its "classifier".
         feature_map: None where the network has none.
         memory_format: the layout in which its convolutions are fastest.
         val_snippets: of a clip that are looked at after each epoch.
@@ -47,15 +66,20 @@ class Family:
         title: how tables show a backbone of this family.
     """
 
-    build: Callable[[StreamSpec, int], nn.Module]
-    logits_and_features: Callable[[nn.Module, Tensor], tuple[Tensor, Tensor]]
+    build: Callable[[StreamSpec, int], Backbone]
+    logits_and_features: Callable[[Backbone, Tensor], tuple[Tensor, Tensor]]
     statistics: Callable[[str], Statistics]
     frames: int | None = None
     stride: int = 1
-    images: int = 1
-    image_part: Callable[[nn.Module], nn.Module] | None = None
-    feature_map: FeatureMap | None = None
+    published: Mapping[str, Callable[[str], tuple[Weights, str]]] = field(default_factory=dict)
+    loaded_part: Callable[[Backbone], nn.Module] = _whole
+    feature_map: FeatureMap[Backbone] | None = None
     memory_format: torch.memory_format = torch.channels_last
     val_snippets: int = 3
     defaults: Mapping[str, object] = field(default_factory=dict)
     title: str = "{}"
+
+    @property
+    def images(self) -> int:
+        """How many images the network computes for a snippet: each of its frames, or one stack. Plans count them."""
+        return self.frames or 1

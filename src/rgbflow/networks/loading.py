@@ -20,7 +20,7 @@ from rgbflow.networks.stream_net import StreamNet
 from rgbflow.networks.torch_engine import TorchEngine, load_networks
 from rgbflow.stream import EngineName, EnginePrecision, Stream
 
-EXPORTED = {"openvino": OpenVinoEngine, "onnx": OnnxEngine}
+EXPORTED: dict[EngineName, type[OpenVinoEngine | OnnxEngine]] = {"openvino": OpenVinoEngine, "onnx": OnnxEngine}
 # How far a score may be from that of torch in fp32, by what the engine computes in.
 TOLERANCES = {"fp32": 1e-4, "fp16": 0.02, "bf16": 0.02, "int8": 0.15}
 
@@ -112,7 +112,7 @@ def _has_weights(folder: Path, bundle: Bundle) -> bool:
     return all(weights_file(folder, stream).is_file() for stream in bundle.streams)
 
 
-def _is_exported(folder: Path, bundle: Bundle, name: str) -> bool:
+def _is_exported(folder: Path, bundle: Bundle, name: EngineName) -> bool:
     return all((folder / f"{stream}{EXPORTED[name].suffix}").is_file() for stream in bundle.streams)
 
 

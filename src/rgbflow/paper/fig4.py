@@ -138,8 +138,10 @@ def draw(figure4: Figure4, path: Path) -> None:
 
     palette = PALETTES["light"]
     streams = list(dict.fromkeys(curve.stream for curve in figure4.curves))
-    settings = {"font.size": 9, "axes.spines.top": False, "axes.edgecolor": palette["soft"], "axes.facecolor": "none"}
-    with matplotlib.rc_context(settings):
+    edges = palette["soft"]
+    with matplotlib.rc_context(
+        {"font.size": 9, "axes.spines.top": False, "axes.edgecolor": edges, "axes.facecolor": "none"}
+    ):
         figure = Figure(figsize=(10.5, 3.6 * len(streams) + 0.5), layout="constrained")
         grid = figure.subplots(len(streams), 2, squeeze=False)
         for axes, stream in zip(grid, streams, strict=True):

@@ -19,6 +19,7 @@ from rgbflow.learn.tasks import Evaluating, Training, free_devices
 from rgbflow.networks.families import family_of
 from rgbflow.networks.stream_net import StreamNet
 from rgbflow.origin import describe_machine
+from rgbflow.progress import SILENT, Progress, counted
 from rgbflow.stream import StreamSpec
 from rgbflow.transforms import Augmentation
 
@@ -107,6 +108,7 @@ def make_plan(
     evaluations: Sequence[Evaluating],
     device: str = "auto",
     measured_images: int = MEASURED_IMAGES,
+    progress: Progress = SILENT,
 ) -> Plan:
     """Estimate what the trainings and evaluations cost, by a few steps with random pixels and, if there are clips, by
     reading some.
@@ -116,11 +118,12 @@ def make_plan(
         evaluations: of their bundles.
         device: where they will run.
         measured_images: at most so many in a measured step; a GPU is faster with the whole batch.
+        progress: a step is a training; networks of one kind are measured once.
     """
     speeds: dict[StreamSpec, _Speed] = {}
     snippets = {task.folder: task.snippets for task in evaluations}
     costs = []
-    for task in trainings:
+    for task in counted(trainings, len(trainings), progress):
         split, spec = load_split(task.split), form_of_input(task.stream, task.config)
         if spec not in speeds:
             speeds[spec] = _measure(task, split, spec, choose_device(device), measured_images)
@@ -150,7 +153,7 @@ def _cost(task: Training, split: Split, test_snippets: int, speed: _Speed) -> Co
 def _measure(task: Training, split: Split, spec: StreamSpec, device: torch.device, measured_images: int) -> _Speed:
     """Train and look at random pixels; read a few clips."""
     network = StreamNet(spec, len(split.classes))
-    network.to(device, memory_format=network.memory_format).train()
+    network.to(device).to(memory_format=network.memory_format).train()
     optimizer = make_optimizer(network.parameters(), task.config)
     images = network.family.images
     batch = min(task.config.batch_size * task.config.num_segments, measured_images // images)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
-from rgbflow.learn.config import RESULT_NEUTRAL, TrainConfig, with_algorithm
+from rgbflow.learn.config import RESULT_NEUTRAL, TrainConfig, changed, with_algorithm
 from rgbflow.stream import Stream
 
 # Table I, and below the line what the paper leaves open: docs/paper.md gives the reason for each.
@@ -22,6 +22,7 @@ TABLE_I = TrainConfig(
     weight_decay=0.0,
     warmup_epochs=0.0,
     weights="imagenet",
+    probe=False,
     num_segments=1,
     flip=True,
     label_smoothing=0.0,
@@ -80,18 +81,18 @@ def table_i(stream: Stream) -> TrainConfig:
 def scaled(stream: Stream, algorithm: str, scale: Scale, seed: int) -> TrainConfig:
     """Table I for a network of the paper or one that it compares with, at another scale."""
     base = with_algorithm(table_i(stream), algorithm)
-    has_own = base.backbone != TABLE_I.backbone  # C3D, whose backbones are no image classifiers
+    has_own_backbone = base.backbone != TABLE_I.backbone  # C3D, whose backbones are no image classifiers
     changes = {
-        "backbone": scale.c3d_backbone if has_own else scale.backbone,
-        "weights": None if has_own else scale.weights,
-        "input_size": scale.c3d_input_size if has_own else scale.input_size,
+        "backbone": scale.c3d_backbone if has_own_backbone else scale.backbone,
+        "weights": None if has_own_backbone else scale.weights,
+        "input_size": scale.c3d_input_size if has_own_backbone else scale.input_size,
         "stack_length": scale.stack_length,
         "epochs": scale.epochs,
         "batch_size": scale.batch_size,
         "learning_rate": scale.learning_rate,
     }
     given = {name: value for name, value in changes.items() if value is not None}
-    return replace(base, **given, flip=scale.flip, device=scale.device, workers=scale.workers, seed=seed)
+    return replace(changed(base, given), flip=scale.flip, device=scale.device, workers=scale.workers, seed=seed)
 
 
 def settings_table(scale: Scale, networks: Mapping[str, tuple[Stream, str]], paper_scale: Scale) -> list[dict]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -23,12 +23,12 @@ from rgbflow.learn.tasks import SCORES, Evaluating, Training
 from rgbflow.networks.families import family_of
 from rgbflow.origin import describe_origin
 from rgbflow.paper.presets import Scale, scaled, settings_table
-from rgbflow.stream import STREAMS
+from rgbflow.stream import STREAMS, Stream
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ALGORITHMS: dict[str, tuple[str, ...]] = {"two-stream": STREAMS, "c3d": ("rgb",), "lrcn": ("rgb",)}
+ALGORITHMS: dict[str, tuple[Stream, ...]] = {"two-stream": STREAMS, "c3d": ("rgb",), "lrcn": ("rgb",)}
 SPOKEN = {"ResNet101 only": "rgb alone", "ResNet101 with flow": "flow alone"}  # whichever backbone they have here
 TITLE = "Table II: comparison of algorithms"
 LEAK_NOTE = (
@@ -50,7 +50,7 @@ class PaperRow:
 
     name: str
     algorithm: str
-    scorer: str
+    scorer: Stream | Literal["fused"]
     top1: float
     top5: float | None = None
 
@@ -180,10 +180,11 @@ def _hits(row: PaperRow, runs: Sequence[Run], folder: Path) -> Iterator[tuple[di
         (file,) = read_scores([folder / run.name / row.algorithm / SCORES])
         scores = file.probabilities()
         chosen = fusion.average(scores) if row.scorer == "fused" else scores[row.scorer]
-        yield tuple(clip_hits(file.names, chosen, file.labels, among) for among in (1, 5))
+        first, first_five = (clip_hits(file.names, chosen, file.known_labels, among) for among in (1, 5))
+        yield first, first_five
 
 
-def _streams(row: PaperRow) -> tuple[str, ...]:
+def _streams(row: PaperRow) -> tuple[Stream, ...]:
     return STREAMS if row.scorer == "fused" else (row.scorer,)
 
 
@@ -243,7 +244,7 @@ def _row(row: MeasuredRow) -> str:
         return "&ndash;" if value is None else f"{value:.1f}"
 
     ahead = ""
-    if row.behind is not None:
+    if row.behind is not None and row.behind_interval is not None:
         low, high = row.behind_interval
         ahead = f"{row.behind:+.1f} ({low:+.1f} to {high:+.1f})".replace("-", "&minus;")
     runs = row.run_top1

@@ -7,8 +7,8 @@ from contextlib import ExitStack, contextmanager
 import av
 import numpy as np
 
-from rgbflow.video.reading import VideoError, video_stream
-from rgbflow.video.rgb import RgbConverter
+from rgbflow.video.reading import Frame, VideoError, timed, video_stream
+from rgbflow.video.rgb import RgbConverter, time_base_of
 
 Packet = av.Packet
 # Formats whose pictures bring no times: FFmpeg invents 25 a second. mpjpeg is what network cameras send by HTTP.
@@ -36,7 +36,9 @@ class Broadcast:
     """
 
     def __init__(self, source: str, shown: str, silence_seconds: float):
-        options = {"rtsp_transport": "tcp"} if source.lower().startswith("rtsp") else {}  # by UDP they come in pieces
+        protocol, separator, rest = source.partition("://")
+        source = protocol.lower() + separator + rest  # FFmpeg knows protocols in small letters alone
+        options = {"rtsp_transport": "tcp"} if source.startswith("rtsp") else {}  # by UDP they come in pieces
         self._shown, self._silence_seconds, self.is_closing = shown, silence_seconds, False
         try:
             self._container = av.open(source, options=options, timeout=silence_seconds, metadata_errors="replace")
@@ -50,7 +52,7 @@ class Broadcast:
         has_size = self._container.size > 0 and self._container.format.name not in PLAYLISTS
         self.is_recording = (self._container.duration or 0) > 0 or has_size
         self.has_times = self.is_recording or self._container.format.name not in UNTIMED_FORMATS
-        self._to_rgb = RgbConverter(self._stream)
+        self._to_rgb, self._time_base = RgbConverter(self._stream), time_base_of(self._stream)
 
     def __enter__(self) -> "Broadcast":
         return self
@@ -71,15 +73,34 @@ class Broadcast:
                 if self.is_closing:
                     return
 
+    def recording(self) -> Iterator[Frame]:
+        """The frames of a recording with their times, as `decode` gives those of a file; what is damaged is left out.
+
+        Raises:
+            VideoError: if there are none, or it breaks off.
+        """
+        is_empty = True
+        pictures = (picture for packet in self.packets() for picture in self._whole_pictures(packet))
+        with self._as_video_errors():
+            for picture, seconds in timed(pictures, self._container, self._stream):
+                is_empty = False
+                yield Frame(self._to_rgb(picture), seconds)
+        if is_empty and not self.is_closing:
+            what = "sends pictures that can't be decoded, or none: check what it sends, or download it as a file"
+            raise VideoError(f"source {self._shown} {what}")
+
     def seconds_of(self, packet: av.Packet) -> float | None:
         """When the picture of a packet is shown, as far as FFmpeg knows."""
-        return None if packet.pts is None else float(packet.pts * self._stream.time_base)
+        return None if packet.pts is None else float(packet.pts * self._time_base)
 
     def frames(self, packet: av.Packet) -> Iterator[tuple[np.ndarray, float | None]]:
         """The whole pictures that a packet completes: (H, W, 3) uint8 RGB and the second, None where they have none."""
         with self._as_video_errors():
             for picture in self._whole_pictures(packet):
-                seconds = float(picture.pts * self._stream.time_base) if self.has_times else None
+                pts = picture.pts if self.has_times else None
+                if self.has_times and pts is None:
+                    continue
+                seconds = None if pts is None else float(pts * self._time_base)
                 yield self._to_rgb(picture), seconds
 
     def pass_over(self, packet: av.Packet) -> int:
@@ -96,7 +117,7 @@ class Broadcast:
             pictures = packet.decode()
         except av.InvalidDataError:
             return []
-        return [one for one in pictures if not one.is_corrupt and not (self.has_times and one.pts is None)]
+        return [one for one in pictures if not one.is_corrupt]
 
     @contextmanager
     def _as_video_errors(self) -> Iterator[None]:

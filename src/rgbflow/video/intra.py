@@ -8,6 +8,8 @@ from contextlib import ExitStack
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from types import TracebackType
+from typing import Literal
 
 import av
 import numpy as np
@@ -55,8 +57,10 @@ class IntraWriter:
         self._encoder = self._block.__enter__()
         return self
 
-    def __exit__(self, *exception: object) -> bool | None:
-        return self._block.__exit__(*exception)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return self._block.__exit__(kind, error, trace)
 
     def write(self, pixels: np.ndarray) -> None:
         """Append a frame.
@@ -71,7 +75,7 @@ class IntraWriter:
 
 
 def _add_intra(
-    container: av.container.OutputContainer, rate: Fraction, metadata: dict[str, str], codec: str
+    container: av.container.OutputContainer, rate: Fraction, metadata: dict[str, str], codec: Literal["ffv1", "mjpeg"]
 ) -> av.VideoStream:
     container.metadata[METADATA_TAG] = json.dumps(metadata, sort_keys=True)
     own = {"level": "3", "slicecrc": "1"} if codec == "ffv1" else {}
@@ -129,7 +133,7 @@ class IntraReader:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def read(self, indices: Sequence[int]) -> np.ndarray:
+    def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return the frames with these indices, in this order.
 
         Args:

@@ -34,10 +34,12 @@ def decode(data: bytes) -> np.ndarray:
     """The picture that `encode` coded: of its shape, close to what was given and always the same.
 
     Raises:
-        ValueError: if a bit of it has changed.
+        ValueError: if a bit of it has changed, or it is no JPEG.
     """
     checksum = data[_HEAD - 8 : _HEAD]
     if data[: _HEAD - 8] != _START + _COMMENT or checksum != b"%08x" % zlib.crc32(data[_HEAD:]):
         raise ValueError("the JPEG does not fit its checksum")
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise ValueError("the JPEG can't be decoded")
     return pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)

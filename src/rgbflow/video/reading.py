@@ -2,32 +2,35 @@
 
 A frame read here equals, to the last bit, the frame that `ffmpeg -i FILE -pix_fmt rgb24` gives (`rgb.py`)."""
 
+import math
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import av
 import numpy as np
 from av.stream import Disposition
 
 from rgbflow.errors import InputError
-from rgbflow.video.matroska import size_at
-from rgbflow.video.rgb import RgbConverter, orientation_of
+from rgbflow.video import webp
+from rgbflow.video.integrity import DamageError, damaged_place, head, header_size, is_joined, missing_bytes
+from rgbflow.video.rgb import RgbConverter, orientation_of, time_base_of
+from rgbflow.video.times import JUMP_SECONDS, mended, rate_of
 
 Picture = TypeVar("Picture")
 SAME_TIME = 1e-6  # seconds; times closer than this differ by rounding only
+RATE_FRAMES = 10_000  # the rate is told by the times of so many frames at most
+RESTARTING_FORMATS = {"mpegts", "mpeg", "hls"}  # whose clock may start anew at any place
+LONGEST_GAP_SECONDS = 30 * 3600.0  # in the others; both limits as the ffmpeg program has them
 
 
 class VideoError(InputError):
     """A video cannot be read or written; the message is one line with the remedy."""
-
-
-class _DamageError(Exception):
-    """What is wrong with a video at the place reached; `_timed_pictures` adds the place."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +53,8 @@ class VideoInfo:
     Attributes:
         width: pixels, after rotation.
         height: pixels, after rotation.
-        frames_per_second: mean rate by the header; 25 where it has none.
+        frames_per_second: by the times of the frames (`times.rate_of`); by the header where they have none, or agree
+            with it; 25 where it has none either.
         codec: FFmpeg's name of the codec, such as "h264".
         duration_seconds: by the header, or None.
         header_frames: by the header, or None. Often wrong: `count_frames` counts.
@@ -64,29 +68,36 @@ class VideoInfo:
     header_frames: int | None
 
 
-def decode(path: str | os.PathLike, frame_rate: float | None = None) -> Iterator[Frame]:
+def decode(
+    path: str | os.PathLike, frame_rate: float | None = None, tell: Callable[[str], None] = lambda line: None
+) -> Iterator[Frame]:
     """Yield the frames of a video one after the other, in constant memory and one thread.
 
     With a `frame_rate` (per second) they are what is shown at each multiple of its step, as `resample` says.
 
     The first video stream that is not a cover picture is read. Rotation and mirroring by quarter turns are
     applied; alpha is dropped; non-square pixels stay as stored; a stream that changes its size midway is
-    scaled to the size of its first frame. A missing or backward time becomes the time before it plus one
-    frame step. Where a recording starts between two key frames, the frames that no decoder can show are left
-    out.
+    scaled to the size of its first frame. A missing or wrong time is mended (`times.mended`), and where a clock starts
+    anew the frames follow on. Where a recording starts between two key frames, the frames that no decoder can show are
+    left out. An animated WebP is a video too.
+
+    Args:
+        path: the file.
+        frame_rate: per second; None gives each frame of the file.
+        tell: is given a line, without the file's name, for each time that is mended because others contradict it, and
+            for what is not as it should be though all frames are there.
 
     Raises:
         VideoError: if the file is missing, unreadable, no video or has no frames; or, after the frames before
             it (less a few that a decoder may hold back), where the video breaks: a decoder error, a picture
-            that the decoder marks as damaged, a packet cut short, or a file shorter than its own header or
-            index says (AVI, Matroska, WebM, MP4, MOV).
+            that the decoder marks as damaged, a packet cut short, a Matroska or WebM file whose elements make no
+            sense, or a file shorter than its own header or index says (AVI, Matroska, WebM, WebP, MP4, MOV).
             Where nothing in the file tells its length, a cut exactly between two packets cannot be seen:
             MPEG-TS and -PS, raw streams, FLV, ASF, and AVI, Matroska or fragmented MP4 recorded live; in GIF,
             Ogg and Y4M no cut can. The decoders of Motion JPEG and VP9 hide most damage inside a picture.
     """
-    with _open(path) as (container, stream):
-        to_rgb = RgbConverter(stream)
-        for picture, seconds in resample(_timed_pictures(path, container, stream), frame_rate):
+    with _playing(path, tell) as (pictures, to_rgb):
+        for picture, seconds in resample(pictures, frame_rate):
             yield Frame(to_rgb(picture), seconds)
 
 
@@ -96,15 +107,33 @@ def count_frames(path: str | os.PathLike, frame_rate: float | None = None) -> in
     Raises:
         VideoError: as `decode`.
     """
+    with _playing(path) as (pictures, _):
+        return sum(1 for _ in resample(pictures, frame_rate))
+
+
+@contextmanager
+def _playing(
+    path: str | os.PathLike, tell: Callable[[str], None] = lambda line: None
+) -> Iterator[tuple[Iterator[tuple[Any, float]], Callable[[Any], np.ndarray]]]:
+    """The pictures of a file, each with its second, and what makes (H, W, 3) uint8 RGB of one.
+
+    A picture is PyAV's or Pillow's: only the function beside it reads it, hence `Any`.
+    """
+    check_is_file(Path(path))
+    if webp.is_animated(path):
+        yield _until_break(path, mended(webp.pictures(path), webp.STEP_SECONDS, tell=tell)), np.asarray
+        return
     with _open(path) as (container, stream):
-        return sum(1 for _ in resample(_timed_pictures(path, container, stream), frame_rate))
+        pictures = timed(_pictures(path, container, stream, tell), container, stream, tell)
+        yield _until_break(path, pictures), RgbConverter(stream)
 
 
 def resample(timed: Iterable[tuple[Picture, float]], frame_rate: float | None) -> Iterator[tuple[Picture, float]]:
     """What is shown at the first picture's time and at each step of 1 / frame_rate after it.
 
     A picture is shown until the next one comes, the last as long as the one before it. So a video with a higher rate
-    loses pictures and one with a lower rate repeats some.
+    loses pictures and one with a lower rate repeats some. A gap of more than `JUMP_SECONDS` and ten times the
+    step before it is not filled: the picture before it is shown for that step, and the next comes at its time.
 
     Args:
         timed: pictures of any kind, each with the second it is shown at; the seconds grow.
@@ -120,9 +149,13 @@ def resample(timed: Iterable[tuple[Picture, float]], frame_rate: float | None) -
     for picture, seconds in timed:
         if shown is None:
             first = last = seconds
-        while shown is not None and first + given / frame_rate < seconds - SAME_TIME:
+        is_gap = seconds - last > max(JUMP_SECONDS, 10 * step)
+        until = last + step if is_gap else seconds
+        while shown is not None and (first + given / frame_rate < until - SAME_TIME or (is_gap and not given)):
             yield shown, first + given / frame_rate
             given += 1
+        if is_gap:
+            given = max(given, math.ceil((seconds - first - SAME_TIME) * frame_rate))
         shown, last, step = picture, seconds, seconds - last
     while shown is not None and (given == 0 or first + given / frame_rate < last + step - SAME_TIME):
         yield shown, first + given / frame_rate
@@ -130,31 +163,50 @@ def resample(timed: Iterable[tuple[Picture, float]], frame_rate: float | None) -
 
 
 def probe(path: str | os.PathLike) -> VideoInfo:
-    """Read the header and the first frame of a video.
+    """Read the header of a video, its first frame, and the times of its first 10,000 frames.
 
     Raises:
         VideoError: as `decode`, for what the first frame shows.
     """
+    check_is_file(Path(path))
+    if webp.is_animated(path):
+        return _probe_webp(path)
     with _open(path) as (container, stream):
-        picture, _ = next(_timed_pictures(path, container, stream))
+        picture, _ = next(_until_break(path, ((picture, 0.0) for picture in _pictures(path, container, stream))))
         width, height = picture.width, picture.height
         if orientation_of(picture)[0]:
             width, height = height, width
         return VideoInfo(
             width=width,
             height=height,
-            frames_per_second=float(_rate(stream)),
+            frames_per_second=_rate(path, stream),
             codec=stream.codec_context.codec.canonical_name,
             duration_seconds=_duration_seconds(container, stream),
             header_frames=stream.frames or None,
         )
 
 
+def _probe_webp(path: str | os.PathLike) -> VideoInfo:
+    picture, _ = next(_until_break(path, webp.pictures(path)))
+    starts, duration = webp.times(path)
+    rate = rate_of(starts) or 1 / webp.STEP_SECONDS
+    return VideoInfo(*picture.size, rate, "webp", duration, len(starts))
+
+
+def _rate(path: str | os.PathLike, stream: av.VideoStream) -> float:
+    """Frames per second by the times of the packets, which need no decoding; by the header where they tell none."""
+    header_rate, stamps = float(_header_rate(stream)), []
+    with _open(path) as (container, again), suppress(av.FFmpegError):
+        for packet in islice(container.demux(again), RATE_FRAMES):
+            if packet.pts is not None and packet.size and not packet.is_discard:
+                stamps.append(float(packet.pts * time_base_of(again)))
+    return rate_of(stamps, header_rate, float(time_base_of(stream))) or header_rate
+
+
 @contextmanager
 def _open(path: str | os.PathLike) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
     """Open a file and choose its video stream; the file is closed at the end of the block."""
     path = Path(path)
-    check_is_file(path)
     # "file:" keeps FFmpeg from taking a name such as "take:2.mp4" for a protocol; the whitelist keeps
     # playlists away from the network.
     options = {"protocol_whitelist": "file"}
@@ -186,12 +238,12 @@ def _why_not_opened(path: Path, error: av.FFmpegError) -> str:
     """One line for a file that FFmpeg refuses to open."""
     if isinstance(error, PermissionError):
         return f"video ({path}) cannot be read (permission denied): change its permissions"
-    if _head(path, 8)[4:] == b"ftyp":
+    if head(path, 8)[4:] == b"ftyp":
         return f"video ({path}) has no index (moov), so it is cut off or unfinished: copy or record it again"
     return f"video ({path}) is not a readable video ({error.strerror}): give a video file or copy it again"
 
 
-def video_stream(path: Path, container: av.container.InputContainer) -> av.VideoStream:
+def video_stream(path: str | os.PathLike, container: av.container.InputContainer) -> av.VideoStream:
     """The first stream of moving pictures, set to decode in this thread."""
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     # FFmpeg plays a text file with certain endings as a film of a terminal ("tty").
@@ -205,21 +257,30 @@ def video_stream(path: Path, container: av.container.InputContainer) -> av.Video
     return stream
 
 
-def _timed_pictures(
-    path: str | os.PathLike, container: av.container.InputContainer, stream: av.VideoStream
+def timed(
+    pictures: Iterable[av.VideoFrame],
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Iterator[tuple[av.VideoFrame, float]]:
-    """Yield decoded pictures with strictly increasing seconds; raise VideoError where the video breaks."""
-    start, step = (container.start_time or 0) / av.time_base, float(1 / _rate(stream))
-    count, seconds = 0, -step
+    """Decoded pictures, each with its time from the start of the file, as `mended` gives it: of files and addresses."""
+    start = (container.start_time or 0) / av.time_base
+    base = time_base_of(stream)
+    stamped = ((p, None if p.pts is None else float(p.pts * base) - start) for p in pictures)
+    longest_gap = JUMP_SECONDS if container.format.name in RESTARTING_FORMATS else LONGEST_GAP_SECONDS
+    return mended(stamped, float(1 / _header_rate(stream)), longest_gap, tell)
+
+
+def _until_break(
+    path: str | os.PathLike, timed_pictures: Iterator[tuple[Picture, float]]
+) -> Iterator[tuple[Picture, float]]:
+    """Pass on what is decoded; raise VideoError where the video breaks."""
+    count, seconds = 0, 0.0
     try:
-        for picture in _pictures(path, container, stream):
-            stored = None if picture.pts is None else float(picture.pts * stream.time_base) - start
-            # Packed B-frames in AVI give two frames almost the same time.
-            usable = stored is not None and (count == 0 or stored > seconds + step / 10)
-            seconds = stored if usable else seconds + step
+        for picture, seconds in timed_pictures:
             count += 1
             yield picture, seconds
-    except (av.FFmpegError, _DamageError) as error:
+    except (av.FFmpegError, DamageError) as error:
         place = f"after {count} frames ({seconds:.2f} s)" if count else "before its first frame"
         reason = error.strerror if isinstance(error, av.FFmpegError) else error
         raise VideoError(f"video ({path}) breaks {place}: {reason}: copy or record it again") from error
@@ -228,58 +289,41 @@ def _timed_pictures(
 
 
 def _pictures(
-    path: str | os.PathLike, container: av.container.InputContainer, stream: av.VideoStream
+    path: str | os.PathLike,
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Iterator[av.VideoFrame]:
     """Decode to the end or to the break.
 
     At a break, pictures that the decoder holds back stay there, since some before them may be missing.
     """
+    damaged, is_checked = damaged_place(path), False
     for packet in container.demux(stream):
-        if packet.is_corrupt:
-            raise _DamageError("a packet is cut short")
         is_end = packet.size == 0
-        if is_end and (missing := _missing_bytes(path, stream)):
-            raise _DamageError(f"its end is missing, {missing:,} bytes or more")
+        if packet.is_corrupt and not is_checked:
+            if container.format.name != "mpegts" or not is_joined(path):
+                raise DamageError("a packet is cut short")
+            tell("is several recordings in one file, all of them whole")
+            is_checked = True
+        if damaged is not None and (is_end or (packet.pos or 0) >= damaged):
+            raise DamageError(f"from byte {damaged:,} on some of it is missing, too much or changed")
+        if is_end and (missing := missing_bytes(path, stream)):
+            raise DamageError(f"its end is missing, {missing:,} bytes or more")
         for picture in packet.decode():
             if picture.is_corrupt:
-                raise _DamageError("the decoder reports a damaged picture")
+                raise DamageError("the decoder reports a damaged picture")
             yield picture
+    promised, size = header_size(head(path, 64)), os.path.getsize(path)
+    if promised > size:
+        tell(f"its header promises {promised - size:,} bytes more than it has, but all its parts are there")
 
 
-def _missing_bytes(path: str | os.PathLike, stream: av.VideoStream) -> int:
-    """How many bytes a file lacks by its own header (AVI, Matroska) or index (MP4, MOV); 0 where unknown."""
-    promised, entries = _header_size(_head(path, 64)), stream.index_entries
-    if len(entries):
-        promised = max(promised, entries[-1].pos + entries[-1].size)
-    return max(0, promised - os.path.getsize(path))
-
-
-def _header_size(head: bytes) -> int:
-    """The size in bytes of a whole AVI or Matroska file, by its first bytes; 0 where they do not tell.
-
-    >>> _header_size(b"RIFF" + (1000).to_bytes(4, "little") + b"AVI ")
-    1008
-    """
-    if head[:4] == b"RIFF":
-        size = int.from_bytes(head[4:8], "little")
-        return 0 if size == 0xFFFFFFFF else size + 8  # all ones: recorded live, size unknown
-    if head[:4] != b"\x1a\x45\xdf\xa3":
-        return 0
-    segment = sum(size_at(head, 4))  # after the EBML header comes one element, the segment
-    content, size = size_at(head, segment + 4)
-    return content + size if size else 0
-
-
-def _head(path: str | os.PathLike, size: int) -> bytes:
-    with open(path, "rb") as file:
-        return file.read(size)
-
-
-def _rate(stream: av.VideoStream) -> Fraction:
+def _header_rate(stream: av.VideoStream) -> Fraction:
     return stream.average_rate or stream.guessed_rate or Fraction(25)
 
 
 def _duration_seconds(container: av.container.InputContainer, stream: av.VideoStream) -> float | None:
     if stream.duration is not None:
-        return float(stream.duration * stream.time_base)
+        return float(stream.duration * time_base_of(stream))
     return None if container.duration is None else container.duration / av.time_base

@@ -1,6 +1,7 @@
 """Decoded pictures to upright RGB arrays, to the last bit as the ffmpeg program makes them."""
 
 from fractions import Fraction
+from typing import cast
 
 import av
 import numpy as np
@@ -15,16 +16,22 @@ class RgbConverter:
     """Turns the decoded pictures of one stream into (H, W, 3) uint8 RGB: upright, all of the first one's size."""
 
     def __init__(self, stream: av.VideoStream):
-        self._time_base = stream.time_base
-        self._layout = self._graph = None
+        self._time_base = time_base_of(stream)
+        self._layout: tuple[int, int, str] | None = None
+        self._graph: av.filter.Graph | None = None
 
     def __call__(self, picture: av.VideoFrame) -> np.ndarray:
         layout = picture.width, picture.height, picture.format.name
         if self._layout is None:
             self._size, self._orientation = (picture.width, picture.height), orientation_of(picture)
-        if layout != self._layout:
+        if self._graph is None or layout != self._layout:
             self._layout, self._graph = layout, _rgb_graph(picture, self._time_base, *self._size)
         return _upright(_rgb(self._graph, picture), self._orientation)
+
+
+def time_base_of(stream: av.VideoStream) -> Fraction:
+    """Seconds that one unit of the time stamps lasts."""
+    return cast(Fraction, stream.time_base)  # None only in a stream that is written: FFmpeg gives each it opens one
 
 
 def _rgb_graph(picture: av.VideoFrame, time_base: Fraction, width: int, height: int) -> av.filter.Graph:
@@ -56,7 +63,8 @@ def orientation_of(picture: av.VideoFrame) -> tuple[bool, bool, bool]:
 
     Angles between quarter turns count as the nearest one.
     """
-    matrix = picture.side_data.get(SideDataType.DISPLAYMATRIX)
+    # The stubs of a frame's side data know a part of its kinds.
+    matrix = picture.side_data.get(SideDataType.DISPLAYMATRIX)  # type: ignore[call-overload]
     if matrix is None:
         return False, False, False
     a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()  # shown x = a·x + c·y, shown y = b·x + d·y

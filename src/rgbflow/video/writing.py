@@ -78,7 +78,8 @@ class _Encoder:
     ):
         stream.codec_context.thread_count = 1  # with more, the bytes would depend on the machine
         self.container, self.stream, self.to_picture = container, stream, to_picture
-        self.reformatter, self.num_frames, self.shape = VideoReformatter(), 0, None
+        self.reformatter, self.num_frames = VideoReformatter(), 0
+        self.shape: tuple[int, ...] | None = None  # of the first frame
 
     def write(self, pixels: np.ndarray) -> None:
         picture, stream = self.to_picture(pixels, self.reformatter), self.stream

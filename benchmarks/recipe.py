@@ -1,0 +1,287 @@
+"""Candidates for the preset `lite`, compared on the validation parts of three sets: writes docs/results/recipe.md.
+
+    python benchmarks/recipe.py DATA [--runs runs/recipe] [--only NAME ...] [--folds 2] [--test]
+
+DATA holds jhmdb-11/, weizmann/ and ut-interaction/, class folders with a groups.tsv. Each candidate trains both
+streams in two folds of each set, each fold with a seed and a validation part of its own; test parts are measured with
+--test only. The stores are what `rgbflow prepare` makes without flags. A stopped run goes on; the page can be written
+when runs are missing, and then says so. What was tried before by a script outside the project stands in recipe.json
+under "search" and "frozen", and in tables of the page.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from fusion import scored_part
+from pages import rgbflow, write_page
+from scipy.special import softmax
+from sklearn.model_selection import StratifiedGroupKFold
+
+from rgbflow.bundle import load_bundle
+from rgbflow.data.layouts import SourceClip, read_class_folders
+from rgbflow.data.splits import Split, SplitClip, load_split
+from rgbflow.data.store import MANIFEST, Store
+from rgbflow.fusion import log_scores
+from rgbflow.learn.metrics import wilson_interval
+from rgbflow.learn.presets import LITE
+from rgbflow.learn.tasks import Training, run_tasks
+from rgbflow.origin import describe_origin
+from rgbflow.stream import STREAMS, Stream
+
+PAGE = Path(__file__).parents[1] / "docs" / "results" / "recipe.md"
+SNIPPETS = 5
+SCORERS = (*STREAMS, "fused")
+# What each has otherwise than the preset. "before" is what the preset was until three sets were looked at.
+CANDIDATES: dict[str, dict[str, object]] = {
+    "lite": {},
+    "before": {"probe": False, "input_size": 160},
+    "no-probe-frozen-norms": {"probe": False, "freeze_batch_norms": True, "learning_rate": 0.003},
+    "rgb-rate-times-3": {"probe_rate": 0.1},
+    "rgb-rate-third": {"probe_rate": 0.01},
+    "flow-frozen-norms": {"freeze_batch_norms": True, "learning_rate": 0.003, "probe_rate": 0.1},
+    "160-pixels": {"input_size": 160},
+    "224-pixels": {"input_size": 224},
+    "one-segment": {"num_segments": 1},
+}
+
+Clips = Sequence[SourceClip]
+Parts = tuple[list[SourceClip], list[SourceClip], list[SourceClip]]
+
+
+def cut_jhmdb(clips: Clips, data: Path, fold: int) -> Parts:
+    """The official test list; a quarter of the rest is val, no source video on two sides."""
+    lines = (data / "testlist01.txt").read_text(encoding="utf-8").splitlines()
+    tested = {line.split()[0].rsplit(".", 1)[0] for line in lines if line.strip()}
+    rest = [clip for clip in clips if clip.name not in tested]
+    cut = StratifiedGroupKFold(4, shuffle=True, random_state=0)
+    folds = list(cut.split(rest, [clip.label for clip in rest], [clip.group for clip in rest]))
+    train, val = ([rest[index] for index in part] for part in folds[fold])
+    return train, val, [clip for clip in clips if clip.name in tested]
+
+
+def cut_weizmann(clips: Clips, data: Path, fold: int) -> Parts:
+    """Three persons test, of the other six two are val."""
+    tested, val = {"lyova", "moshe", "shahar"}, ({"daria", "ido"}, {"denis", "ira"})[fold]
+    return _by_group(clips, lambda group: 2 if group in tested else 1 if group in val else 0)
+
+
+def cut_ut_interaction(clips: Clips, data: Path, fold: int) -> Parts:
+    """One place trains; of the other every second sequence is val, the rest test."""
+    place, other = ("set1", "set2") if fold == 0 else ("set2", "set1")
+    val = set(sorted({clip.group for clip in clips if clip.group.startswith(other)})[::2])
+    return _by_group(clips, lambda group: 0 if group.startswith(place) else 1 if group in val else 2)
+
+
+def _by_group(clips: Clips, part_of: Callable[[str], int]) -> Parts:
+    train, val, test = ([clip for clip in clips if part_of(clip.group) == part] for part in range(3))
+    return train, val, test
+
+
+SETS: dict[str, Callable[[Clips, Path, int], Parts]] = {
+    "jhmdb-11": cut_jhmdb,
+    "weizmann": cut_weizmann,
+    "ut-interaction": cut_ut_interaction,
+}
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A split of a set, and what is trained on it.
+
+    Attributes:
+        name: of the set.
+        number: which clips are val, and the seed.
+        store: folder.
+        split: file.
+        folder: of the bundles, one for each candidate.
+    """
+
+    name: str
+    number: int
+    store: Path
+    split: Path
+    folder: Path
+
+    def training(self, candidate: str, stream: Stream) -> Training:
+        config = replace(LITE, **CANDIDATES[candidate], seed=self.number, workers=0)
+        title = f"{candidate}, {self.name} {self.number}, {stream}"
+        return Training(title, self.store, self.split, stream, self.folder / candidate, config)
+
+    def is_done(self, candidate: str) -> bool:
+        return all(self.training(candidate, stream).is_done() for stream in STREAMS)
+
+    def hits(self, candidate: str, part: str) -> dict[str, np.ndarray]:
+        """For each scorer, which clips of a part it names rightly; fused is the product."""
+        scored = scored_part(self.folder / candidate, Store(self.store), load_split(self.split), part, SNIPPETS)
+        fused = softmax(sum(map(log_scores, scored.scores.values())), axis=1)
+        return {name: scores.argmax(1) == scored.labels for name, scores in {**scored.scores, "fused": fused}.items()}
+
+
+def make_folds(data: Path, runs: Path, count: int) -> list[Fold]:
+    """Prepare the videos and cut the splits."""
+    folds = []
+    for name, cut in SETS.items():
+        store = runs / name / "store"
+        if not (store / MANIFEST).is_file():
+            rgbflow(f"prepare {data / name} --out {store}")
+        clips = read_class_folders(data / name)
+        for number in range(count):
+            path = runs / name / f"fold{number}.json"
+            if not path.is_file():
+                parts = [
+                    tuple(SplitClip(clip.name, clip.label, clip.group) for clip in part)
+                    for part in cut(clips, data / name, number)
+                ]
+                Split("group", number, tuple(sorted({clip.label for clip in clips})), *parts).save(path)
+            folds.append(Fold(name, number, store, path, runs / name / f"fold{number}"))
+    return folds
+
+
+def measure(folds: list[Fold], candidate: str, part: str) -> dict[str, dict[str, dict]]:
+    """For each set and scorer: clips, how many were named rightly, percent; sets with a missing fold are left out."""
+    figures: dict[str, dict[str, dict]] = {}
+    for name in SETS:
+        own = [fold for fold in folds if fold.name == name]
+        if not all(fold.is_done(candidate) for fold in own):
+            continue
+        hits = [fold.hits(candidate, part) for fold in own]
+        every = {scorer: np.concatenate([one[scorer] for one in hits]) for scorer in SCORERS}
+        figures[name] = {
+            scorer: {"clips": len(right), "right": int(right.sum()), "top1": 100 * float(right.mean())}
+            for scorer, right in every.items()
+        }
+        origins = [load_bundle(fold.folder / candidate).origin for fold in own]
+        for stream in STREAMS:
+            probes = [origin[stream]["probe_val_top1"] for origin in origins if "probe_val_top1" in origin[stream]]
+            figures[name][stream]["probe_val_top1"] = float(np.mean(probes)) if probes else None
+            figures[name][stream]["kept_probes"] = sum(origin[stream]["epoch"] == 0 for origin in origins)
+    return figures
+
+
+def table(measured: dict[str, dict]) -> str:
+    """A line for each candidate that is finished on a set; the mean where all sets are."""
+    lines = [
+        f"| candidate | scorer | mean of sets | {' | '.join(SETS)} |",
+        f"|---|---|---|{'---|' * len(SETS)}",
+    ]
+    for candidate, figures in measured.items():
+        for scorer in SCORERS:
+            cells = []
+            for name in SETS:
+                if name not in figures:
+                    cells.append("missing")
+                    continue
+                own = figures[name][scorer]
+                low, high = wilson_interval(own["right"], own["clips"])
+                probe = own.get("probe_val_top1")
+                frozen = "" if probe is None else f"; frozen {probe:.1f}"
+                cells.append(f"{own['top1']:.1f} ({low:.0f} – {high:.0f}{frozen})")
+            mean = "" if len(figures) < len(SETS) else f"**{np.mean([figures[n][scorer]['top1'] for n in SETS]):.1f}**"
+            lines.append(f"| {candidate} | {scorer} | {mean} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def search_table(search: list[dict]) -> str:
+    """Every run of the script that searched, as it was."""
+    lines = [
+        "| what | set, fold | stream | frozen: top-1, loss | fine-tuned: top-1, loss | halfway between | train top-1 |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for run in search:
+        pairs = [f"{run[key]['top1']:.1f}, {run[key]['nll']:.2f}" if run.get(key) else "" for key in ("probe", "val")]
+        half = f"{run['half']['top1']:.1f}" if run.get("half") else ""
+        lines.append(
+            f"| {run['what']} | {run['set']}, {run['fold']} | {run['stream']} | {pairs[0]} | {pairs[1]} | {half} | "
+            f"{run['train_top1']:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def page(validated: dict, tested: dict, kept: dict) -> str:
+    """The results page."""
+    origin = describe_origin()
+    changes = "\n".join(
+        f"- `{name}`: {', '.join(f'`{key}` {value}' for key, value in own.items()) or 'the preset itself'}"
+        for name, own in CANDIDATES.items()
+    )
+    test = f"## Test parts\n\n{table(tested)}\n" if tested else ""
+    return f"""# The recipe, chosen on three sets
+
+Candidates for the preset `lite` on validation parts: percent of whole videos ({SNIPPETS} snippets of each stream, the
+centre crop; fused by the product), the folds of a set together, in brackets Wilson's 95 % interval over the clips and
+what the frozen network with a fitted classifier had.
+
+{table(validated)}
+
+Other than the preset have:
+
+{changes}
+
+{test}
+## What a script tried before
+
+One seed, small budgets. It trained as `rgbflow train` does, in a loop of its own; its settings stand in recipe.json.
+
+{search_table(kept.get("search", []))}
+
+## The frozen network alone
+
+Top-1 on val of a classifier fitted on five snippets of each clip. `short side` is the store's; `crop` the share of it
+that the centre square shows.
+
+{frozen_table(kept.get("frozen", []))}
+
+## How it was made
+
+Written at commit {origin["commit"]}; {origin["machine"]}; {origin["date"]}. `make recipe` prepares the videos, trains
+what is missing and writes this page; `make recipe RECIPE="--test"` measures the test parts too.
+"""
+
+
+def frozen_table(rows: list[dict]) -> str:
+    """Every probe of the script that searched."""
+    lines = [
+        "| set, fold | stream | frames | input | crop | batch norms | mirrored too | top-1 | loss | cross-validated |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        norms = {False: "as they came", "first": "first measured anew", "all": "measured anew"}[row["rebn"]]
+        mirrored = "yes" if row["mirror"] else "no"
+        lines.append(
+            f"| {row['set']}, {row['fold']} | {row['stream']} | {row['frames']} | {row['size']} | {row['crop']} "
+            f"| {norms} | {mirrored} | {row['top1']:.1f} | {row['nll']:.2f} | {row['cv_top1']:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def main(data: Path, runs: Path, only: Sequence[str], count: int, test: bool, write_only: bool) -> None:
+    """Run what is missing, and write the page and beside it the figures as JSON."""
+    folds = make_folds(data, runs, count)
+    chosen = only or list(CANDIDATES)
+    if not write_only:
+        run_tasks([fold.training(name, stream) for name in chosen for fold in folds for stream in STREAMS], ["auto"])
+    figures = PAGE.with_suffix(".json")
+    kept = json.loads(figures.read_text(encoding="utf-8")) if figures.exists() else {}
+    validated = {name: found for name in CANDIDATES if (found := measure(folds, name, "val"))}
+    tested = (
+        {name: found for name in chosen if (found := measure(folds, name, "test"))} if test else kept.get("test", {})
+    )
+    kept |= {"val": validated, "test": tested}
+    write_page(PAGE, page(validated, tested, kept))
+    figures.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--runs", type=Path, default=Path("runs/recipe"))
+    parser.add_argument("--only", nargs="*", default=(), choices=list(CANDIDATES), help="some candidates")
+    parser.add_argument("--folds", type=int, default=2, choices=(1, 2))
+    parser.add_argument("--test", action="store_true", help="measure the test parts of these candidates too")
+    parser.add_argument("--write-only", action="store_true", help="the page of what is there, no training")
+    arguments = parser.parse_args()
+    main(arguments.data, arguments.runs, arguments.only, arguments.folds, arguments.test, arguments.write_only)

@@ -1,0 +1,84 @@
+"""Progress on a terminal: what is going on, how far it is and how long it still takes."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from rgbflow.processes import is_first_process
+
+SECONDS_BETWEEN_LINES = 30
+console = Console(stderr=True, quiet=not is_first_process())  # standard output is for results
+
+
+class TerminalProgress:
+    """Shows the steps of one piece of work: a bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, bar: Progress, task: TaskID):
+        self._bar, self._task = bar, task
+        self._printed = time.monotonic()
+        self._first: tuple[float, int, int] | None = None  # when the count began, with how many steps, of how many
+
+    def update(self, done: int, total: int, note: str = "") -> None:
+        """As `rgbflow.progress.Progress` has it; the note stands beside the bar, or in the line."""
+        now = time.monotonic()
+        if self._first is None or done < self._first[1] or total != self._first[2]:
+            self._first = now, done, total
+        self._bar.update(self._task, completed=done, total=total, note=note)
+        if not console.is_terminal and now - self._printed >= SECONDS_BETWEEN_LINES:
+            self._printed = now
+            steps = f"{done:g} of {total:g} {self._bar.tasks[self._task].fields['unit']}"
+            self.report(", ".join(filter(None, [steps, note, self._time_left(now, done, total)])))
+
+    def report(self, line: str) -> None:
+        """As `rgbflow.progress.Progress` has it: a line, with what is going on before it."""
+        console.out(f"{self._bar.tasks[self._task].description}: {line}", highlight=False)
+
+    def _time_left(self, now: float, done: int, total: int) -> str:
+        """By the pace since the count began: an earlier run may have done the steps before it."""
+        if self._first is None or done == self._first[1]:
+            return ""
+        began, before, _ = self._first
+        return f"{timedelta(seconds=round((now - began) * (total - done) / (done - before)))} left"
+
+
+@contextmanager
+def track(what: str, unit: str) -> Iterator[TerminalProgress]:
+    """Show how far a block has come.
+
+    Args:
+        what: what is going on, in front of the bar and of each line.
+        unit: what a step is, such as "clips".
+    """
+    with _bar() as bar:
+        task = bar.add_task(what, total=None, unit=unit, note="")
+        progress = TerminalProgress(bar, task)
+        yield progress
+        if not console.is_terminal:
+            progress.report(f"{bar.tasks[task].completed:g} {unit} in {bar.tasks[task].elapsed:.0f} s")
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description:<12}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+        disable=not console.is_terminal,
+    )

@@ -1,0 +1,294 @@
+"""A linear classifier on the features of a frozen network: what fine-tuning starts from and must not lose to."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from rgbflow.atomic import write_atomically
+from rgbflow.data.dataset import ClipDataset, DrawnDataset, collate_drawn, finish
+from rgbflow.errors import InputError
+from rgbflow.learn.config import TrainConfig
+from rgbflow.networks.stream_net import StreamNet, batch_norms
+
+STRENGTHS = tuple(10.0 ** np.arange(-4, 0.1, 0.5))  # inverse of the penalty on squared weights, from firm to free
+USUAL_STRENGTH = 10.0**-1.5  # where no group can be held out; the middle of those chosen on three sets
+FOLDS = 5
+MANY_CLIPS = 2000  # above it one fold tells the strength as well as five
+SMALLEST_SPREAD = 1e-3  # of a feature, so that one that hardly varies is not blown up
+BATCH = 8  # clips whose features are computed at a time
+Number = TypeVar("Number", float, Tensor)
+NEVER = -30.0  # bias of a class without a clip
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A linear classifier in the form of a network's own last layer: logits = features @ weight.T + bias.
+
+    Attributes:
+        weight: (K, D) float32.
+        bias: (K,) float32.
+        strength: inverse of the penalty on its squared weights, for features of unit spread.
+        top1: percent of the clips of held-out groups that heads of this strength name rightly; NaN where no group
+            could be held out.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    strength: float
+    top1: float = float("nan")
+
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        """The answers to (N, D) features: (N, K)."""
+        return features @ self.weight.T + self.bias
+
+
+def fit_head(
+    features: np.ndarray,
+    labels: Sequence[int] | np.ndarray,
+    groups: Sequence[str] | np.ndarray,
+    num_classes: int | None = None,
+    strengths: Sequence[float] = STRENGTHS,
+) -> Head:
+    """Fit a multinomial logistic regression; the strength is that with the least log loss on held-out groups.
+
+    Args:
+        features: (N, D), a row per clip.
+        labels: (N,) class indices.
+        groups: of each clip; one is never on both sides when the strength is chosen.
+        num_classes: K, the largest label plus one if None; a class without a clip is never the answer.
+        strengths: to choose from.
+
+    Raises:
+        InputError: if the numbers of rows differ, a feature is no finite number, or there are fewer than two classes.
+
+    >>> head = fit_head(np.array([[0.0], [1.0], [5.0], [6.0]]), [0, 0, 1, 1], ["a", "b", "a", "b"])
+    >>> head.logits(np.array([[0.5], [5.5]])).argmax(1)
+    array([0, 1])
+    """
+    features, labels, groups = np.asarray(features, np.float64), np.asarray(labels), np.asarray(groups)
+    if not len(features) == len(labels) == len(groups):
+        raise InputError(
+            f"features ({len(features)}), labels ({len(labels)}) and groups ({len(groups)}) must be as many: give one "
+            "of each for every clip"
+        )
+    if not np.isfinite(features).all():
+        raise InputError("features must be finite numbers: the network gives others, look at its weights")
+    if len(np.unique(labels)) < 2:
+        raise InputError(f"labels hold one class ({labels[:1]}): a head needs two to tell apart")
+    num_classes = num_classes or int(labels.max()) + 1
+    losses, hits, count = np.zeros(len(strengths)), np.zeros(len(strengths)), 0
+    for fitted, held_out in _group_folds(labels, groups):
+        held_out = held_out[np.isin(labels[held_out], labels[fitted])]  # of other classes a head can't know
+        if not len(held_out) or len(np.unique(labels[fitted])) < 2:
+            continue
+        count += len(held_out)
+        for place, (weight, bias) in enumerate(_path(features[fitted], labels[fitted], strengths, num_classes)):
+            logits, truth = features[held_out] @ weight.T + bias, labels[held_out]
+            losses[place] += F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(truth), reduction="sum").item()
+            hits[place] += (logits.argmax(1) == truth).sum()
+    best = int(losses.argmin())
+    strength = float(strengths[best]) if count else USUAL_STRENGTH
+    ((weight, bias),) = _path(features, labels, (strength,), num_classes)
+    top1 = 100 * hits[best] / count if count else float("nan")
+    return Head(weight.astype(np.float32), bias.astype(np.float32), strength, float(top1))
+
+
+def _group_folds(labels: np.ndarray, groups: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of indices: fitted and held out, no group in both; none where there is one group."""
+    folds = min(FOLDS, len(np.unique(groups)), int(np.bincount(labels).max()))
+    if folds < 2:
+        return []
+    cut = StratifiedGroupKFold(folds, shuffle=True, random_state=0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*least populated class.*")
+        pairs = list(cut.split(labels, labels, groups))
+    return pairs if len(labels) <= MANY_CLIPS else pairs[:1]
+
+
+def _path(
+    features: np.ndarray, labels: np.ndarray, strengths: Sequence[float], num_classes: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Weight (K, D) and bias (K,) of a head of each strength, each fit begun where the last one ended."""
+    mean, spread = features.mean(0), np.maximum(features.std(0), SMALLEST_SPREAD)
+    rows, axes = (features - mean) / spread, None
+    if len(rows) < rows.shape[1]:  # a penalty on squares keeps the weights in the span of the clips: fewer numbers
+        left, sizes, axes = np.linalg.svd(rows, full_matrices=False)
+        rows = left * sizes
+    model = LogisticRegression(max_iter=1000, tol=1e-3, warm_start=True)
+    for strength in strengths:
+        model.set_params(C=strength).fit(rows, labels)
+        own = model.coef_ if axes is None else model.coef_ @ axes
+        own_bias = model.intercept_
+        if len(own) == 1:  # of two classes scikit-learn gives the second's lead
+            own, own_bias = np.concatenate([-own, own]) / 2, np.concatenate([-own_bias, own_bias]) / 2
+        weight, bias = np.zeros((num_classes, features.shape[1])), np.full(num_classes, NEVER)
+        weight[model.classes_] = own / spread
+        bias[model.classes_] = own_bias - weight[model.classes_] @ mean
+        yield weight, bias
+
+
+@torch.inference_mode()
+def clip_features(
+    network: StreamNet, dataset: ClipDataset, device: torch.device | str = "cpu", workers: int = 0
+) -> np.ndarray:
+    """What the classifier reads of each clip, as the network is now: the mean over the clip's snippets.
+
+    Args:
+        network: on the device; it is put into evaluation.
+        dataset: without variation, so that every clip is seen as tests see it.
+        device: where to compute.
+        workers: processes that read clips; 0 reads in this one.
+
+    Returns:
+        (N, D) float32. A linear classifier's answer to the mean is the consensus of its answers to the snippets.
+    """
+    network.eval()
+    return np.concatenate(
+        [network.features(inputs).mean(1).cpu().numpy() for inputs in _batches(dataset, device, workers)]
+    )
+
+
+def _batches(dataset: ClipDataset, device: torch.device | str, workers: int) -> Iterator[Tensor]:
+    """All clips in their order, (B, S, C, H, W) each."""
+    keys = [(0, index) for index in range(len(dataset))]
+    loader = DataLoader(DrawnDataset(dataset), BATCH, sampler=keys, collate_fn=collate_drawn, num_workers=workers)
+    for batch in loader:
+        yield finish(batch, dataset.spec, torch.device(device))[0]
+
+
+def put_head(network: StreamNet, head: Head) -> None:
+    """Make the head the network's classifier.
+
+    Raises:
+        InputError: if the network's classifier is not one linear layer of that size.
+    """
+    layer = classifier_of(network)
+    shape = layer and tuple(layer.weight.shape)
+    if layer is None or shape != head.weight.shape:
+        raise InputError(f"a head of {head.weight.shape} weights does not fit the network's classifier ({shape})")
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(head.weight))
+        layer.bias.copy_(torch.from_numpy(head.bias))
+
+
+def classifier_of(network: StreamNet) -> nn.Linear | None:
+    """The last layer, where it is a linear one with a bias that reads `StreamNet.features`; else None."""
+    find = getattr(network.backbone, "get_classifier", None)
+    layer = find() if find else None
+    return layer if isinstance(layer, nn.Linear) and layer.bias is not None else None
+
+
+@torch.inference_mode()
+def settle_first_batch_norm(
+    network: StreamNet, dataset: ClipDataset, device: torch.device | str = "cpu", workers: int = 0
+) -> None:
+    """Measure the statistics of the network's first batch norm anew; nothing changes where it has none.
+
+    Of flow, the starting weights know nothing: what their first convolution gives is of another size than for images,
+    and all later layers expect what the first batch norm makes of images.
+    """
+    layers = [layer for layer in batch_norms(network)[:1] if layer.track_running_stats]
+    if not layers:
+        return
+    (first,), moments = layers, []  # of each batch: its values per channel, their sum, the sum of their squares
+
+    def note(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        values = inputs[0].float().transpose(0, 1).flatten(1).cpu().double()
+        moments.append((values.shape[1], values.sum(1), values.square().sum(1)))
+
+    network.eval()
+    with first.register_forward_pre_hook(note):
+        for batch in _batches(dataset, device, workers):
+            network.features(batch)
+    counts, sums, squares = zip(*moments, strict=True)
+    mean = sum(sums) / sum(counts)
+    state = first.state_dict()  # shares the layer's memory
+    state["running_mean"].copy_(mean)
+    state["running_var"].copy_(sum(squares) / sum(counts) - mean.square())
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How a frozen network with a fitted head does.
+
+    Attributes:
+        strength: that of its head.
+        cross_validated_top1: percent of the train part, in held-out groups; NaN where none could be held out.
+        val_top1: percent of the validation part.
+        val_loss: its mean log loss.
+    """
+
+    strength: float
+    cross_validated_top1: float
+    val_top1: float
+    val_loss: float
+
+    def is_beaten_by(self, val_top1: float, val_loss: float) -> bool:
+        """Whether an epoch with these figures is better, by the rule that chooses among epochs."""
+        return validation_rank(val_top1, val_loss) > validation_rank(self.val_top1, self.val_loss)
+
+    def save(self, network: StreamNet, path: Path) -> None:
+        """Keep the figures and the network as it is now."""
+        state = {name: value.contiguous() for name, value in network.state_dict().items()}
+        figures = {name: str(value) for name, value in asdict(self).items()}
+        write_atomically(path, safetensors.torch.save(state, figures))
+
+
+def load_probe(network: StreamNet, path: Path) -> Probe:
+    """Read what `Probe.save` wrote: the network gets the weights, and the figures are returned."""
+    with safetensors.safe_open(path, "pt") as file:
+        network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        return Probe(**{name: float(value) for name, value in file.metadata().items()})
+
+
+def fit_probe(
+    network: StreamNet,
+    train: ClipDataset,
+    val: ClipDataset,
+    groups: Sequence[str],
+    device: torch.device | str = "cpu",
+    workers: int = 0,
+) -> Probe:
+    """Give a network with starting weights a head fitted on its features, and measure both.
+
+    Args:
+        network: on the device; a flow network's first batch norm is settled.
+        train: the clips to fit on, without variation.
+        val: the clips to measure on, looked at as after each epoch.
+        groups: of the train clips.
+        device: where to compute.
+        workers: processes that read clips.
+    """
+    if train.spec.stream == "flow":
+        settle_first_batch_norm(network, train, device, workers)
+    head = fit_head(clip_features(network, train, device, workers), train.labels, groups, network.num_classes)
+    put_head(network, head)
+    logits = torch.from_numpy(head.logits(clip_features(network, val, device, workers)))
+    labels = torch.tensor(val.labels)
+    top1 = 100 * (logits.argmax(1) == labels).float().mean().item()
+    return Probe(head.strength, head.top1, top1, F.cross_entropy(logits, labels).item())
+
+
+def is_fitted(network: StreamNet, config: TrainConfig) -> bool:
+    """Whether a training of the network with these settings starts from a fitted head."""
+    return config.probe and config.weights != "none" and classifier_of(network) is not None
+
+
+def validation_rank(top1: Number, loss: Number) -> Number:
+    """What the best epoch has most of: its top-1 (percent); among equals the lower loss is better.
+
+    Small validation parts tie often.
+    """
+    return top1 / 100 - loss / 1000

@@ -1,0 +1,232 @@
+"""The times of a video's frames: what a file says, mended where it contradicts itself, and the rate that they tell."""
+
+import math
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
+from statistics import median
+from typing import TypeVar
+
+import numpy as np
+
+Picture = TypeVar("Picture")
+AHEAD = 8  # frames whose times are read before that of a frame is believed
+HOLE = 1.5  # usual steps; what is longer may be a wrong time
+JUMP_SECONDS = 10.0  # from here on, a lone time that no later one confirms is wrong; as ffmpeg's -dts_delta_threshold
+RARE_HOLES, RARE_GAPS = 0.05, 0.2  # shares of the steps; where no more are long, or very long, the rest tells the rate
+SAME_RATE = 0.005  # a header's rate that differs by less is right: it is exact, and times are rounded
+
+
+def mended(
+    stamped: Iterable[tuple[Picture, float | None]],
+    header_step: float,
+    longest_gap: float = math.inf,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Iterator[tuple[Picture, float]]:
+    """Give each picture a time that is later than the one before it: its own, unless the others contradict it.
+
+    A missing or backward time becomes the time before it plus one step, and so does a time that runs ahead of the next
+    frames' times. Where a clock starts anew, and stays there, the frames follow on as if it had not. No more than
+    `AHEAD` pictures are held. An error of `stamped` is raised after the pictures before it.
+
+    Args:
+        stamped: pictures in the order in which they are shown, each with its time in seconds; None where it has none.
+        header_step: seconds from frame to frame as far as the header knows; the times know it better.
+        longest_gap: a clock that runs ahead by more seconds, and stays there, has started anew.
+        tell: is given a line for each time that runs ahead and each clock that starts anew.
+
+    >>> list(mended([("a", 0.0), ("b", 300.0), ("c", 2.0), ("d", 3.0), ("e", 4.0)], 1.0))
+    [('a', 0.0), ('b', 1.0), ('c', 2.0), ('d', 3.0), ('e', 4.0)]
+    """
+    clock = _Clock(header_step, longest_gap, tell)
+    waiting: deque[tuple[Picture, float | None]] = deque()
+    error: Exception | None = None
+    try:
+        for each in stamped:
+            waiting.append(each)
+            if len(waiting) > AHEAD:
+                picture, stamp = waiting.popleft()
+                yield picture, clock.time_of(stamp, [later for _, later in waiting])
+    except Exception as raised:
+        error = raised
+    while waiting:
+        picture, stamp = waiting.popleft()
+        yield picture, clock.time_of(stamp, [later for _, later in waiting])
+    if error is not None:
+        raise error
+
+
+class _Clock:
+    """The time that was given last, and what the file's times are shifted by since its clock started anew."""
+
+    def __init__(self, header_step: float, longest_gap: float, tell: Callable[[str], None]):
+        self._header_step, self._longest_gap, self._tell = header_step, longest_gap, tell
+        self._step, self._shift, self._number = header_step, 0.0, -1
+        self._last = -math.inf  # before the first
+        self._given: deque[float] = deque(maxlen=AHEAD)
+
+    def time_of(self, stamp: float | None, later: Sequence[float | None]) -> float:
+        """The time of the next frame, which has this stamp and is followed by those."""
+        self._number += 1
+        own = None if stamp is None else stamp + self._shift
+        following = [each + self._shift for each in later if each is not None]
+        self._step = self._step_of([*self._given, *([] if own is None else [own]), *following])
+        self._last = self._first(own, following) if self._last == -math.inf else self._next(own, following)
+        self._given.append(self._last)
+        return self._last
+
+    @property
+    def _least_step(self) -> float:
+        """Two frames do not come closer: packed B-frames in AVI may have almost the same time."""
+        return min(self._step, self._header_step) / 10
+
+    def _step_of(self, stamps: list[float]) -> float:
+        """The header's step, unless these times say another; what they said before, where they are too few."""
+        steps = [later - earlier for earlier, later in pairwise(sorted(stamps)) if later - earlier > 1e-9]
+        if len(steps) < AHEAD // 2:
+            return self._step
+        usual = median(steps)
+        return self._header_step if abs(usual - self._header_step) <= self._header_step / 4 else usual
+
+    def _first(self, own: float | None, following: list[float]) -> float:
+        if own is not None and not self._is_contradicted(own, -math.inf, following):
+            return own
+        earliest, place = min(((each, place) for place, each in enumerate(following, 1)), default=(0.0, 0))
+        expected = earliest - place * self._step
+        if own is not None:
+            self._tell_wrong(own, expected)
+            self._shift = max(0.0, -expected)  # the file's start was this wrong time
+        return max(0.0, expected)
+
+    def _next(self, own: float | None, following: list[float]) -> float:
+        last, step = self._last, self._step
+        if own is None:
+            return last + self._bounded_step(following)
+        if own > last + self._least_step:
+            if own - last > HOLE * step:
+                return self._after_a_hole(own, following)
+            return own
+        if own > last - AHEAD * step:
+            return last + step  # in AVI a frame has the time of its place in the file, which may be another than shown
+        goes_on, starts_anew = _most_growing(following, last), _most_growing([f for f in following if f <= last], own)
+        if starts_anew + 1 > goes_on:
+            return self._start_anew(own)
+        seconds = last + self._bounded_step(following)
+        self._tell_wrong(own, seconds)
+        return seconds
+
+    def _after_a_hole(self, own: float, following: list[float]) -> float:
+        """Of a time that leaves a hole: the time itself, where it is not wrong and no other clock begins."""
+        last, step = self._last, self._step
+        is_far = own - last > max(JUMP_SECONDS, 10 * step)
+        is_alone = is_far and sum(each > own for each in following) < 2
+        if is_alone or self._is_contradicted(own, last, following):
+            seconds = last + self._bounded_step([each for each in following if each < own])
+            self._tell_wrong(own, seconds)
+            return seconds
+        return self._start_anew(own) if own - last > self._longest_gap else own
+
+    def _is_contradicted(self, own: float, last: float, following: list[float]) -> bool:
+        """Whether more times can be believed if this one, later than `last`, is not."""
+        return _most_growing(following, last) > 1 + _most_growing(following, own + self._least_step)
+
+    def _bounded_step(self, following: list[float]) -> float:
+        """A step, or half the way to the next time where that is nearer."""
+        coming = next((each for each in following if each > self._last + self._least_step), math.inf)
+        return min(self._step, (coming - self._last) / 2)
+
+    def _start_anew(self, own: float) -> float:
+        seconds = self._last + self._step
+        self._shift += seconds - own
+        jump = f"jumps from {self._last:.2f} to {own:.2f} s after frame {self._number}"
+        self._tell(f"its clock {jump}: the next frame is taken to follow on")
+        return seconds
+
+    def _tell_wrong(self, own: float, expected: float) -> None:
+        frame = f"frame {self._number + 1} says {own:.2f} s"
+        self._tell(f"{frame}, the times around it say {expected:.2f} s, which is taken")
+
+
+def _most_growing(stamps: list[float], after: float) -> int:
+    """How many of these stamps, all later than `after`, can be kept so that each is later than the one before it.
+
+    >>> _most_growing([3, 1, 2, 9, 4], 0)
+    3
+    """
+    ends: list[float] = []  # ends[n] is the earliest end of n + 1 growing stamps
+    for stamp in stamps:
+        if stamp > after:
+            place = bisect_left(ends, stamp)
+            ends[place : place + 1] = [stamp]
+    return len(ends)
+
+
+def rate_of(stamps: Sequence[float], header_rate: float | None = None, resolution: float = 0.0) -> float | None:
+    """Frames per second by the times of the frames: one over their mean step, without gaps and wrong times.
+
+    Holes of a frame or two count only where they are more than one step in twenty: a codec may leave out a few.
+
+    Args:
+        stamps: seconds, in any order.
+        header_rate: is given back where the times agree with it, because times are rounded.
+        resolution: seconds that the times are rounded to.
+
+    Returns:
+        The rate, or None where the times tell none: fewer than two, or all the same.
+
+    >>> rate_of([0.0, 0.1, 0.2, 0.3, 600.0, 0.5])
+    10.0
+    """
+    steps = np.diff(np.unique(np.asarray(stamps, float)))
+    steps = steps[steps > 1e-9]
+    if not len(steps):
+        return None
+    steps = steps[steps > np.median(steps) / 10]  # two frames at almost the same time
+    steps = _without_rare(steps, 10, fewest=2, share=RARE_GAPS)
+    steps = _without_rare(steps, HOLE, fewest=1, share=RARE_HOLES)
+    mean = steps.mean()
+    if header_rate and abs(mean - 1 / header_rate) <= SAME_RATE * mean + resolution / len(steps):
+        return header_rate
+    return float(np.round(1 / mean, 9))
+
+
+def _without_rare(steps: np.ndarray, factor: float, fewest: int, share: float) -> np.ndarray:
+    """Without the steps that are so many times as long as the usual one, if they are few."""
+    is_long = steps > factor * np.median(steps)
+    return steps[~is_long] if is_long.sum() <= max(fewest, share * len(steps)) else steps
+
+
+class ArrivalClock:
+    """The times of a live source: its own, unless the moments at which its frames come contradict them.
+
+    Nobody can wait for later frames there. A time that runs ahead of the arrivals by more than `JUMP_SECONDS`, or goes
+    back by as much, becomes the time before it plus what passed; where the next frames agree with it, the source's
+    clock has started anew and they follow on.
+
+    >>> clock = ArrivalClock()
+    >>> [clock.time_of(stamp, arrived) for stamp, arrived in [(5.0, 0.0), (305.0, 1.0), (7.0, 2.0)]]
+    [5.0, 6.0, 7.0]
+    """
+
+    def __init__(self) -> None:
+        self._shift = self._other_shift = 0.0  # of the clock so far, and of the one that the last wrong time began
+        self._last = self._arrived = -math.inf  # time given and arrival of the frame before
+
+    def time_of(self, stamp: float, arrived: float) -> float:
+        """The time of the next frame, in seconds, from the source's own and from when it came."""
+        if self._last == -math.inf:
+            seconds = stamp
+        elif self._agrees(stamp + self._shift, arrived):
+            seconds = stamp + self._shift
+        elif self._agrees(stamp + self._other_shift, arrived):
+            self._shift = self._other_shift
+            seconds = stamp + self._shift
+        else:
+            seconds = self._last + max(0.0, arrived - self._arrived)
+            self._other_shift = seconds - stamp
+        self._last, self._arrived = seconds, arrived
+        return seconds
+
+    def _agrees(self, seconds: float, arrived: float) -> bool:
+        return -JUMP_SECONDS < seconds - self._last < max(0.0, arrived - self._arrived) + JUMP_SECONDS

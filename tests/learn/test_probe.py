@@ -1,0 +1,260 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from sklearn.linear_model import LogisticRegression
+
+from rgbflow.bundle import load_bundle
+from rgbflow.data.dataset import ClipDataset
+from rgbflow.data.splits import load_split
+from rgbflow.data.store import Store
+from rgbflow.errors import InputError
+from rgbflow.learn.config import TrainConfig
+from rgbflow.learn.probe import (
+    Head,
+    Probe,
+    clip_features,
+    fit_head,
+    load_probe,
+    put_head,
+    settle_first_batch_norm,
+)
+from rgbflow.learn.spec import make_spec
+from rgbflow.learn.stream_training import StreamTraining
+from rgbflow.learn.train import train
+from rgbflow.networks.stream_net import StreamNet, batch_norms
+
+TINY = TrainConfig(
+    backbone="test_resnet",
+    input_size=32,
+    stack_length=3,
+    epochs=2,
+    learning_rate=0.01,
+    flip=False,
+    workers=0,
+    precision="fp32",
+    freeze_batch_norms=True,
+)
+
+
+def clouds(classes, per_class, size, distance, seed=0):
+    """Clips of as many classes, in four groups that each have a place of their own."""
+    rng = np.random.default_rng(seed)
+    centres = distance * rng.normal(size=(classes, size))
+    labels = np.repeat(np.arange(classes), per_class)
+    groups = np.tile(np.arange(4), classes * per_class // 4)
+    places = 0.5 * rng.normal(size=(4, size))
+    return centres[labels] + places[groups] + rng.normal(size=(len(labels), size)), labels, groups
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7])
+@pytest.mark.parametrize("size", [5, 200])  # fewer features than clips, and more
+@pytest.mark.parametrize("strength", [1e-3, 1e-1])
+def test_a_head_is_the_logistic_regression_of_features_of_unit_spread(classes, size, strength):
+    features, labels, groups = clouds(classes, 12, size, 0.5)
+    features = 3 * features + 7
+    head = fit_head(features, labels, groups, strengths=(strength,))
+    unit = (features - features.mean(0)) / features.std(0)
+    reference = LogisticRegression(C=strength, max_iter=5000, tol=1e-8).fit(unit, labels)
+    logits = torch.from_numpy(head.logits(features.astype(np.float32)))
+    np.testing.assert_allclose(logits.softmax(1), reference.predict_proba(unit), atol=5e-3)
+
+
+def test_the_strength_is_chosen_by_groups_not_by_clips():
+    # Every group repeats its own clips, and no feature is about the class: only a firm head is not misled.
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(12), 6)
+    features = rng.normal(size=(12, 40))[groups]
+    head = fit_head(features, groups % 3, groups)
+    assert head.strength == pytest.approx(1e-4)
+    assert head.top1 < 70
+    features, labels, groups = clouds(4, 24, 10, 0.7)
+    assert fit_head(features, labels, groups).strength > 1e-3
+
+
+def test_the_figure_of_a_head_is_that_of_held_out_groups():
+    features, labels, groups = clouds(3, 40, 30, 3.0)
+    assert fit_head(features, labels, groups).top1 > 95
+    noise = np.random.default_rng(0).normal(size=features.shape)
+    assert fit_head(noise, labels, groups).top1 < 60
+
+
+def test_without_groups_to_hold_out_a_usual_strength_is_taken():
+    features, labels, _ = clouds(3, 8, 10, 3.0)
+    for groups in (["one"] * 24, labels.astype(str)):  # in the second each class is one group
+        head = fit_head(features, labels, groups)
+        assert head.strength == pytest.approx(10**-1.5)
+        assert np.isnan(head.top1)
+        assert (head.logits(features).argmax(1) == labels).mean() > 0.9
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2])
+def test_a_class_without_a_clip_is_never_the_answer(missing):
+    features, labels, groups = clouds(2, 12, 6, 2.0)
+    labels = np.delete(np.arange(3), missing)[labels]
+    head = fit_head(features, labels, groups, num_classes=3)
+    assert head.weight.shape == (3, 6)
+    assert not (head.logits(features).argmax(1) == missing).any()
+    assert (head.logits(features).argmax(1) == labels).mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("features", "labels", "groups", "message"),
+    [
+        (np.zeros((3, 2)), [0, 1], ["a", "b"], "must be as many"),
+        (np.full((2, 2), np.nan), [0, 1], ["a", "b"], "must be finite"),
+        (np.zeros((2, 2)), [1, 1], ["a", "b"], "one class"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused(features, labels, groups, message):
+    with pytest.raises(InputError, match=message):
+        fit_head(features, labels, groups)
+
+
+@pytest.fixture
+def start(world, tmp_path):
+    """A file with weights to start from."""
+    split, store = load_split(world.split), Store(world.store)
+    torch.manual_seed(1)
+    network = StreamNet(make_spec(store, split.train, "rgb", TINY), len(split.classes))
+    save_file(network.backbone.state_dict(), tmp_path / "start.safetensors")
+    return str(tmp_path / "start.safetensors")
+
+
+def test_a_network_with_a_fitted_head_gives_the_heads_answers(world):
+    split, store = load_split(world.split), Store(world.store)
+    spec = make_spec(store, split.train, "rgb", TINY)
+    network = StreamNet(spec, len(split.classes))
+    dataset = ClipDataset(store, split.train, split.classes, spec, num_segments=3)
+    features = clip_features(network, dataset)
+    head = fit_head(features, dataset.labels, [clip.group for clip in split.train], len(split.classes))
+    put_head(network, head)
+    with torch.inference_mode():
+        logits = torch.cat([network(dataset[0, index][0][None]) for index in range(len(dataset))])
+    np.testing.assert_allclose(logits, head.logits(features), atol=1e-4)
+
+
+def test_a_head_of_another_size_is_refused(world):
+    split, store = load_split(world.split), Store(world.store)
+    network = StreamNet(make_spec(store, split.train, "rgb", TINY), len(split.classes))
+    with pytest.raises(InputError, match="does not fit the network's classifier"):
+        put_head(network, Head(np.zeros((2, 3), np.float32), np.zeros(2, np.float32), 0.1))
+
+
+def test_a_kept_probe_is_read_as_it_was(world, tmp_path):
+    split, store = load_split(world.split), Store(world.store)
+    spec = make_spec(store, split.train, "rgb", TINY)
+    network, other = (StreamNet(spec, len(split.classes)) for _ in range(2))
+    probe = Probe(0.1, 55.5, 66.6, 1.25)
+    probe.save(network, tmp_path / "probe.safetensors")
+    assert load_probe(other, tmp_path / "probe.safetensors") == probe
+    for name, value in network.state_dict().items():
+        assert torch.equal(other.state_dict()[name], value)
+
+
+def test_a_settled_batch_norm_has_the_mean_and_variance_of_what_it_reads(world):
+    split, store = load_split(world.split), Store(world.store)
+    spec = make_spec(store, split.train, "flow", TINY)
+    network = StreamNet(spec, len(split.classes))
+    dataset = ClipDataset(store, split.train, split.classes, spec, num_segments=2)
+    first, *others = batch_norms(network)
+    before = [layer.running_mean.clone() for layer in others]
+    given = []
+    first.register_forward_hook(lambda layer, inputs, output: given.append(inputs[0]))
+    first.running_mean.fill_(5), first.running_var.fill_(0.1)
+    settle_first_batch_norm(network, dataset)
+    given.clear()
+    clip_features(network, dataset)
+    values = torch.cat(given)
+    torch.testing.assert_close(first.running_mean, values.mean(dim=(0, 2, 3)), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(first.running_var, values.var(dim=(0, 2, 3)), rtol=1e-3, atol=1e-3)
+    assert all(torch.equal(layer.running_mean, was) for layer, was in zip(others, before, strict=True))
+    assert not any(layer.training for layer in (first, *others))
+
+
+@pytest.mark.parametrize(
+    ("top1", "loss", "beaten"), [(51, 3.0, True), (50, 0.9, True), (50, 1.0, False), (50, 1.1, False), (49, 0.1, False)]
+)
+def test_a_probe_is_beaten_by_more_right_clips_or_by_a_lower_loss_of_as_many(top1, loss, beaten):
+    probe = Probe(0.1, 45.0, val_top1=50, val_loss=1.0)
+    assert probe.is_beaten_by(top1, loss) == beaten
+
+
+def run(world, folder, lines, **values):
+    config = dataclasses.replace(TINY, **values)
+    return train(Store(world.store), load_split(world.split), "rgb", folder, config, lines.append)
+
+
+def test_where_training_can_only_hurt_the_bundle_keeps_the_frozen_network(world, tmp_path, start):
+    lines = []
+    result = run(world, tmp_path / "hurt", lines, weights=start, learning_rate=30.0, gradient_clip=0.5)
+    assert result.best_epoch == 0
+    assert result.val_top1 == result.probe_top1
+    assert any("the bundle keeps the frozen one" in line for line in lines)
+    origin = load_bundle(tmp_path / "hurt").origin["rgb"]
+    assert origin["epoch"] == 0
+    assert origin["probe_val_top1"] == result.probe_top1
+    kept, began = load_file(tmp_path / "hurt" / "rgb.safetensors"), load_file(start)
+    assert all(torch.equal(kept[f"backbone.{name}"], began[name]) for name in began if not name.startswith("fc."))
+    assert not torch.equal(kept["backbone.fc.weight"], began["fc.weight"])
+
+
+def test_where_training_helps_the_bundle_holds_its_best_epoch(world, tmp_path, start):
+    lines = []
+    result = run(world, tmp_path / "helps", lines, weights=start, epochs=6)
+    assert result.best_epoch > 0
+    best = result.curve[result.best_epoch - 1]
+    assert result.val_top1 == best["val_top1"] >= result.probe_top1
+    assert any("with a fitted classifier has top-1" in line for line in lines)
+    assert load_bundle(tmp_path / "helps").origin["rgb"]["epoch"] == result.best_epoch
+    assert not (tmp_path / "helps" / "training" / "rgb" / "probe.safetensors").exists()
+
+
+@pytest.mark.parametrize("values", [{"probe": False}, {"weights": "none", "freeze_batch_norms": False}])
+def test_no_head_is_fitted_where_none_is_wanted_or_nothing_was_learned_before(world, tmp_path, start, values):
+    lines = []
+    result = run(world, tmp_path / "plain", lines, **{"weights": start, **values})
+    assert result.probe_top1 is None
+    assert result.best_epoch > 0
+    assert not any("frozen" in line for line in lines)
+    assert "probe_val_top1" not in load_bundle(tmp_path / "plain").origin["rgb"]
+
+
+def test_a_run_that_goes_on_keeps_the_head_it_began_with(world, tmp_path, start):
+    class StopError(Exception):
+        pass
+
+    def stop(done, total, note):
+        if done == 4:  # in the second epoch
+            raise StopError
+
+    config = dataclasses.replace(TINY, weights=start)
+    store, split = Store(world.store), load_split(world.split)
+    with pytest.raises(StopError):
+        train(store, split, "rgb", tmp_path / "stopped", config, lambda line: None, stop)
+    lines = []
+    resumed = train(store, split, "rgb", tmp_path / "stopped", config, lines.append)
+    whole = run(world, tmp_path / "whole", [], weights=start)
+    assert resumed.resumed_epoch == 1
+    assert not any("fitting a classifier" in line for line in lines)
+    assert (resumed.probe_top1, resumed.val_top1, resumed.curve) == (whole.probe_top1, whole.val_top1, whole.curve)
+    one, other = (load_file(tmp_path / name / "rgb.safetensors") for name in ("whole", "stopped"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(("stream", "rate", "first_norm_learns"), [("rgb", 0.001, False), ("flow", 0.01, True)])
+def test_rgb_is_changed_gently_and_flow_is_not(world, tmp_path, stream, rate, first_norm_learns):
+    store, split = Store(world.store), load_split(world.split)
+    torch.manual_seed(1)
+    network = StreamNet(make_spec(store, split.train, stream, TINY), len(split.classes))
+    save_file(network.backbone.state_dict(), tmp_path / "start.safetensors")
+    weights = str(tmp_path / "start.safetensors")
+    values = {"schedule": "constant", "warmup_epochs": 0.0, "epochs": 1, "probe_rate": 0.1}
+    config = dataclasses.replace(TINY, weights=weights, **values)
+    result = train(store, split, stream, tmp_path / "out", config, lambda line: None)
+    assert result.curve[0]["learning_rate"] == pytest.approx(rate)
+    data = ClipDataset(store, split.train, split.classes, make_spec(store, split.train, stream, config), 1)
+    module, norms = StreamTraining(network, config, {"train": data}), batch_norms(network)
+    assert module.frozen == norms[first_norm_learns:]
