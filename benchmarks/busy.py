@@ -29,7 +29,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "results" / "busy.md"
 WAITING = {"spin": {"GOMP_SPINCOUNT": "300000"}, "sleep": {}}  # libgomp's own number of turns; what rgbflow sets
 COMPANY = {"alone": 0, "busy": os.cpu_count() or 1}  # endless loops
 ENGINES = ("torch", "onnx", "openvino")
-BACKBONE, INPUT_SIZE, EPOCHS, ROUNDS, UPDATES = "resnet18", 96, 3, 3, 200
+BACKBONE, INPUT_SIZE, EPOCHS, ROUNDS, UPDATES = "resnet18", 96, 3, 3, 100
 
 
 @contextmanager

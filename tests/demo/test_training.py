@@ -5,7 +5,7 @@ import pytest
 from safetensors.torch import load_file
 
 from rgbflow.commands.terminal import track
-from rgbflow.demo.training import Job, train_one_by_one, train_side_by_side
+from rgbflow.demo.training import Job, _train_alone, train_one_by_one, train_side_by_side
 from rgbflow.errors import InputError
 from rgbflow.learn.config import TrainConfig
 
@@ -35,3 +35,17 @@ def test_a_training_that_fails_side_by_side_says_why_and_ends_the_other(world, t
     with pytest.raises(InputError, match="backbone 'resnet1818' is unknown to timm"):
         train_side_by_side(job, ("rgb", "flow"), track)
     assert not multiprocessing.active_children()
+
+
+def test_a_training_whose_parent_was_killed_ends_without_a_word(world, tmp_path, capfd):
+    context = multiprocessing.get_context("spawn")
+    reading, writing = context.Pipe(duplex=False)
+    job = Job(world.store, world.split, tmp_path, CONFIG)
+    process = context.Process(target=_train_alone, args=(job, "rgb", 1, writing))
+    process.start()
+    reading.close()
+    writing.close()
+    process.join()
+    assert process.exitcode == 1
+    assert capfd.readouterr().err == ""
+    assert not (tmp_path / "rgb.safetensors").exists()

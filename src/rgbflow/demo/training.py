@@ -1,6 +1,7 @@
 """Both streams trained at the same time: small networks use two cores better by a process each than by two threads."""
 
 import multiprocessing
+import os
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -70,10 +71,16 @@ class _Sender:
         self._news = news
 
     def update(self, done: int, total: int, note: str = "") -> None:
-        self._news.send((done, total, note))
+        self.send((done, total, note))
 
     def report(self, line: str) -> None:
-        self._news.send(line)
+        self.send(line)
+
+    def send(self, message: object) -> None:
+        try:
+            self._news.send(message)
+        except BrokenPipeError:  # the process that shows it was killed
+            os._exit(1)
 
 
 def _train_alone(job: Job, stream: Stream, threads: int, news: Connection) -> None:
@@ -82,11 +89,12 @@ def _train_alone(job: Job, stream: Stream, threads: int, news: Connection) -> No
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
     torch.set_num_threads(threads)
+    sender = _Sender(news)
     try:
-        job.train(stream, _Sender(news))
-        news.send(None)
+        job.train(stream, sender)
+        sender.send(None)
     except InputError as error:
-        news.send(error)
+        sender.send(error)
 
 
 def _pass_on(news: Mapping[Stream, Connection], progress: Progress) -> None:
