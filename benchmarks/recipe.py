@@ -215,7 +215,7 @@ Candidates for the preset `lite` on validation parts: percent of whole videos ({
 centre crop; fused by the product), the folds of a set together, in brackets Wilson's 95 % interval over the clips and
 what the frozen network with a fitted classifier had.
 
-{table(validated)}
+{table(validated) if validated else "No candidate is finished on a set."}
 
 Other than the preset have:
 
@@ -224,7 +224,8 @@ Other than the preset have:
 {test}
 ## What a script tried before
 
-One seed, small budgets. It trained as `rgbflow train` does, in a loop of its own; its settings stand in recipe.json.
+Small budgets, one seed for each fold, most candidates in one fold of one set. It trained as `rgbflow train` does, in a
+loop of its own; the settings stand in recipe.json. Not said otherwise: 300 steps of 8 clips, one snippet of each.
 
 {search_table(kept.get("search", []))}
 
