@@ -99,3 +99,12 @@ def test_numbers_of_several_splits_are_for_lists_only(rgbflow_command, world, tm
     code, _, error = rgbflow_command("split", world.store, *options)
     assert code == 1
     assert "list_number 2 is not for protocol group: use protocol lists" in error
+
+
+@pytest.mark.parametrize("protocol", ["group", "paper"])
+def test_lists_are_not_ignored_by_protocols_that_read_none(rgbflow_command, world, tmp_path, protocol):
+    options = ["--protocol", protocol, "--lists", tmp_path, "--out", tmp_path / "split.json"]
+    code, _, error = rgbflow_command("split", world.store, *options)
+    assert (code, error.count("\n")) == (1, 1)
+    assert f"--lists is not for --protocol {protocol}: pass --protocol lists" in error
+    assert not (tmp_path / "split.json").exists()

@@ -183,6 +183,16 @@ def test_a_probe_is_beaten_by_more_right_clips_or_by_a_lower_loss_of_as_many(top
     assert probe.is_beaten_by(top1, loss) == beaten
 
 
+@pytest.mark.parametrize("content", [None, b"", b"not tensors"])
+def test_a_probe_that_cant_be_read_is_one_line_with_the_remedy(world, tmp_path, content):
+    path = tmp_path / "probe.safetensors"
+    if content is not None:
+        path.write_bytes(content)
+    spec = make_spec(Store(world.store), load_split(world.split).train, "rgb", TINY)
+    with pytest.raises(InputError, match=r"probe.safetensors can't be read .*: delete .* to train from the beginning"):
+        load_probe(StreamNet(spec, 4), path)
+
+
 def progress_to(lines, update=lambda *step: None):
     """A progress that keeps its lines, and calls a function for each step."""
     return SimpleNamespace(update=update, report=lines.append)

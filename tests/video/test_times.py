@@ -31,7 +31,7 @@ def test_growing_times_stay_as_they_are_to_the_last_bit(step, factors, start):
     """Whatever their steps: a variable frame rate contradicts nothing."""
     stamps = list(itertools.accumulate([start, *(step * factor for factor in factors)]))
     told = []
-    assert seconds_of(stamps, step, tell=told.append) == stamps
+    assert seconds_of(stamps, step, report=told.append) == stamps
     assert told == []
 
 
@@ -47,7 +47,7 @@ def test_one_wrong_time_changes_no_other(step, count, data, steps_off):
     assume(place < count - 3 or abs(steps_off * step) > max(2 * JUMP_SECONDS, 20 * step))
     header_step = data.draw(st.sampled_from([step, 0.001, 1.0]))
     told = []
-    seconds = np.array(seconds_of(stamps.tolist(), header_step, tell=told.append))
+    seconds = np.array(seconds_of(stamps.tolist(), header_step, report=told.append))
     seconds -= seconds[1] - truth[1] if place == 0 else 0.0
     np.testing.assert_allclose(seconds, truth, rtol=0, atol=1e-6 + 1e-9 * abs(steps_off) + step / 100)
     assert len(told) == 1

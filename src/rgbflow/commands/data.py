@@ -236,6 +236,8 @@ def split(
     lists_alone = is_lists(store)
     if lists_alone and groups:
         raise InputError(f"--groups {groups} is for a prepared data set: UCF101's names give their groups themselves")
+    if lists and protocol in ("group", "paper"):
+        raise InputError(f"--lists is not for --protocol {protocol}: pass --protocol lists, or leave --lists out")
     clips = read_lists(store) if lists_alone else _clips_of_store(store, groups)
     made = make_split(clips, protocol, seed, holdout, lists or ([store] if lists_alone else ()), leave_out, list_number)
     made.save(out)

@@ -165,7 +165,7 @@ def _examine(path: Path) -> tuple[_Playback, list[Finding]]:
     try:
         info = probe(path)
         playback.step_seconds = 1 / info.frames_per_second
-        for frame in decode(path, tell=told.append):
+        for frame in decode(path, report=told.append):
             playback.add(frame.pts_seconds)
     except VideoError as error:
         return playback, [Finding(path, "broken", str(error).removeprefix(f"video ({path}) "))]

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from rgbflow.atomic import write_atomically
 from rgbflow.data.dataset import ClipDataset, DrawnDataset, collate_drawn, finish
-from rgbflow.errors import InputError
+from rgbflow.errors import InputError, first_line
 from rgbflow.learn.config import TrainConfig
 from rgbflow.networks.stream_net import StreamNet, batch_norms
 
@@ -184,9 +184,9 @@ def put_head(network: StreamNet, head: Head) -> None:
 
 
 def classifier_of(network: StreamNet) -> nn.Linear | None:
-    """The last layer, where it is a linear one with a bias that reads `StreamNet.features`; else None."""
-    find = getattr(network.backbone, "get_classifier", None)
-    layer = find() if find else None
+    """The network's last layer, where its family names it and it is a linear one with a bias; else None."""
+    find = network.family.classifier
+    layer = find(network.backbone) if find else None
     return layer if isinstance(layer, nn.Linear) and layer.bias is not None else None
 
 
@@ -247,10 +247,18 @@ class Probe:
 
 
 def load_probe(network: StreamNet, path: Path) -> Probe:
-    """Read what `Probe.save` wrote: the network gets the weights, and the figures are returned."""
-    with safetensors.safe_open(path, "pt") as file:
-        network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-        return Probe(**{name: float(value) for name, value in file.metadata().items()})
+    """Read what `Probe.save` wrote: the network gets the weights, and the figures are returned.
+
+    Raises:
+        InputError: if the file is missing, damaged, or of another network.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+            return Probe(**{name: float(value) for name, value in file.metadata().items()})
+    except (OSError, safetensors.SafetensorError, RuntimeError, TypeError, ValueError) as error:
+        reason = f"{path} can't be read ({first_line(error)})"
+        raise InputError(f"{reason}: delete {path.parent} to train from the beginning") from error
 
 
 def fit_probe(

@@ -59,6 +59,7 @@ class Family(Generic[Backbone]):
             backbone's name to its state dict, and where that came from.
         loaded_part: the part of a backbone that published weights, and those of a file, are for. Like a model of timm,
             it has a dictionary `pretrained_cfg` that names its "first_conv" and its "classifier".
+        classifier: from a backbone to its last layer, which reads the features; None where no head is fitted for it.
         feature_map: None where the network has none.
         memory_format: the layout in which its convolutions are fastest.
         val_snippets: of a clip that are looked at after each epoch.
@@ -73,6 +74,7 @@ class Family(Generic[Backbone]):
     stride: int = 1
     published: Mapping[str, Callable[[str], tuple[Weights, str]]] = field(default_factory=dict)
     loaded_part: Callable[[Backbone], nn.Module] = _whole
+    classifier: Callable[[Backbone], nn.Module] | None = None
     feature_map: FeatureMap[Backbone] | None = None
     memory_format: torch.memory_format = torch.channels_last
     val_snippets: int = 3

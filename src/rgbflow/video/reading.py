@@ -69,7 +69,7 @@ class VideoInfo:
 
 
 def decode(
-    path: str | os.PathLike, frame_rate: float | None = None, tell: Callable[[str], None] = lambda line: None
+    path: str | os.PathLike, frame_rate: float | None = None, report: Callable[[str], None] = lambda line: None
 ) -> Iterator[Frame]:
     """Yield the frames of a video one after the other, in constant memory and one thread.
 
@@ -84,7 +84,7 @@ def decode(
     Args:
         path: the file.
         frame_rate: per second; None gives each frame of the file.
-        tell: is given a line, without the file's name, for each time that is mended because others contradict it, and
+        report: gets a line, without the file's name, for each time that is mended because others contradict it, and
             for what is not as it should be though all frames are there.
 
     Raises:
@@ -96,7 +96,7 @@ def decode(
             MPEG-TS and -PS, raw streams, FLV, ASF, and AVI, Matroska or fragmented MP4 recorded live; in GIF,
             Ogg and Y4M no cut can. The decoders of Motion JPEG and VP9 hide most damage inside a picture.
     """
-    with _playing(path, tell) as (pictures, to_rgb):
+    with _playing(path, report) as (pictures, to_rgb):
         for picture, seconds in resample(pictures, frame_rate):
             yield Frame(to_rgb(picture), seconds)
 
@@ -113,7 +113,7 @@ def count_frames(path: str | os.PathLike, frame_rate: float | None = None) -> in
 
 @contextmanager
 def _playing(
-    path: str | os.PathLike, tell: Callable[[str], None] = lambda line: None
+    path: str | os.PathLike, report: Callable[[str], None] = lambda line: None
 ) -> Iterator[tuple[Iterator[tuple[Any, float]], Callable[[Any], np.ndarray]]]:
     """The pictures of a file, each with its second, and what makes (H, W, 3) uint8 RGB of one.
 
@@ -121,10 +121,10 @@ def _playing(
     """
     check_is_file(Path(path))
     if webp.is_animated(path):
-        yield _until_break(path, mended(webp.pictures(path), webp.STEP_SECONDS, tell=tell)), np.asarray
+        yield _until_break(path, mended(webp.pictures(path), webp.STEP_SECONDS, report=report)), np.asarray
         return
     with _open(path) as (container, stream):
-        pictures = timed(_pictures(path, container, stream, tell), container, stream, tell)
+        pictures = timed(_pictures(path, container, stream, report), container, stream, report)
         yield _until_break(path, pictures), RgbConverter(stream)
 
 
@@ -261,14 +261,14 @@ def timed(
     pictures: Iterable[av.VideoFrame],
     container: av.container.InputContainer,
     stream: av.VideoStream,
-    tell: Callable[[str], None] = lambda line: None,
+    report: Callable[[str], None] = lambda line: None,
 ) -> Iterator[tuple[av.VideoFrame, float]]:
     """Decoded pictures, each with its time from the start of the file, as `mended` gives it: of files and addresses."""
     start = (container.start_time or 0) / av.time_base
     base = time_base_of(stream)
     stamped = ((p, None if p.pts is None else float(p.pts * base) - start) for p in pictures)
     longest_gap = JUMP_SECONDS if container.format.name in RESTARTING_FORMATS else LONGEST_GAP_SECONDS
-    return mended(stamped, float(1 / _header_rate(stream)), longest_gap, tell)
+    return mended(stamped, float(1 / _header_rate(stream)), longest_gap, report)
 
 
 def _until_break(
@@ -292,7 +292,7 @@ def _pictures(
     path: str | os.PathLike,
     container: av.container.InputContainer,
     stream: av.VideoStream,
-    tell: Callable[[str], None] = lambda line: None,
+    report: Callable[[str], None] = lambda line: None,
 ) -> Iterator[av.VideoFrame]:
     """Decode to the end or to the break.
 
@@ -304,7 +304,7 @@ def _pictures(
         if packet.is_corrupt and not is_checked:
             if container.format.name != "mpegts" or not is_joined(path):
                 raise DamageError("a packet is cut short")
-            tell("is several recordings in one file, all of them whole")
+            report("is several recordings in one file, all of them whole")
             is_checked = True
         if damaged is not None and (is_end or (packet.pos or 0) >= damaged):
             raise DamageError(f"from byte {damaged:,} on some of it is missing, too much or changed")
@@ -316,7 +316,7 @@ def _pictures(
             yield picture
     promised, size = header_size(head(path, 64)), os.path.getsize(path)
     if promised > size:
-        tell(f"its header promises {promised - size:,} bytes more than it has, but all its parts are there")
+        report(f"its header promises {promised - size:,} bytes more than it has, but all its parts are there")
 
 
 def _header_rate(stream: av.VideoStream) -> Fraction:

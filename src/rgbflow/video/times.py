@@ -22,7 +22,7 @@ def mended(
     stamped: Iterable[tuple[Picture, float | None]],
     header_step: float,
     longest_gap: float = math.inf,
-    tell: Callable[[str], None] = lambda line: None,
+    report: Callable[[str], None] = lambda line: None,
 ) -> Iterator[tuple[Picture, float]]:
     """Give each picture a time that is later than the one before it: its own, unless the others contradict it.
 
@@ -34,12 +34,12 @@ def mended(
         stamped: pictures in the order in which they are shown, each with its time in seconds; None where it has none.
         header_step: seconds from frame to frame as far as the header knows; the times know it better.
         longest_gap: a clock that runs ahead by more seconds, and stays there, has started anew.
-        tell: is given a line for each time that runs ahead and each clock that starts anew.
+        report: gets a line for each time that runs ahead and each clock that starts anew.
 
     >>> list(mended([("a", 0.0), ("b", 300.0), ("c", 2.0), ("d", 3.0), ("e", 4.0)], 1.0))
     [('a', 0.0), ('b', 1.0), ('c', 2.0), ('d', 3.0), ('e', 4.0)]
     """
-    clock = _Clock(header_step, longest_gap, tell)
+    clock = _Clock(header_step, longest_gap, report)
     waiting: deque[tuple[Picture, float | None]] = deque()
     error: Exception | None = None
     try:
@@ -60,8 +60,8 @@ def mended(
 class _Clock:
     """The time that was given last, and what the file's times are shifted by since its clock started anew."""
 
-    def __init__(self, header_step: float, longest_gap: float, tell: Callable[[str], None]):
-        self._header_step, self._longest_gap, self._tell = header_step, longest_gap, tell
+    def __init__(self, header_step: float, longest_gap: float, report: Callable[[str], None]):
+        self._header_step, self._longest_gap, self._report = header_step, longest_gap, report
         self._step, self._shift, self._number = header_step, 0.0, -1
         self._last = -math.inf  # before the first
         self._given: deque[float] = deque(maxlen=AHEAD)
@@ -95,7 +95,7 @@ class _Clock:
         earliest, place = min(((each, place) for place, each in enumerate(following, 1)), default=(0.0, 0))
         expected = earliest - place * self._step
         if own is not None:
-            self._tell_wrong(own, expected)
+            self._report_wrong(own, expected)
             self._shift = max(0.0, -expected)  # the file's start was this wrong time
         return max(0.0, expected)
 
@@ -113,7 +113,7 @@ class _Clock:
         if starts_anew + 1 > goes_on:
             return self._start_anew(own)
         seconds = last + self._bounded_step(following)
-        self._tell_wrong(own, seconds)
+        self._report_wrong(own, seconds)
         return seconds
 
     def _after_a_hole(self, own: float, following: list[float]) -> float:
@@ -123,7 +123,7 @@ class _Clock:
         is_alone = is_far and sum(each > own for each in following) < 2
         if is_alone or self._is_contradicted(own, last, following):
             seconds = last + self._bounded_step([each for each in following if each < own])
-            self._tell_wrong(own, seconds)
+            self._report_wrong(own, seconds)
             return seconds
         return self._start_anew(own) if own - last > self._longest_gap else own
 
@@ -140,12 +140,12 @@ class _Clock:
         seconds = self._last + self._step
         self._shift += seconds - own
         jump = f"jumps from {self._last:.2f} to {own:.2f} s after frame {self._number}"
-        self._tell(f"its clock {jump}: the next frame is taken to follow on")
+        self._report(f"its clock {jump}: the next frame is taken to follow on")
         return seconds
 
-    def _tell_wrong(self, own: float, expected: float) -> None:
+    def _report_wrong(self, own: float, expected: float) -> None:
         frame = f"frame {self._number + 1} says {own:.2f} s"
-        self._tell(f"{frame}, the times around it say {expected:.2f} s, which is taken")
+        self._report(f"{frame}, the times around it say {expected:.2f} s, which is taken")
 
 
 def _most_growing(stamps: list[float], after: float) -> int:
