@@ -53,11 +53,12 @@ def clouds(classes, per_class, size, distance, seed=0):
 @pytest.mark.parametrize("classes", [2, 3, 7])
 @pytest.mark.parametrize("size", [5, 200])  # fewer features than clips, and more
 @pytest.mark.parametrize("strength", [1e-3, 1e-1])
-def test_a_head_is_the_logistic_regression_of_features_of_unit_spread(classes, size, strength):
+def test_a_head_is_the_logistic_regression_of_features_halfway_to_unit_spread(classes, size, strength):
     features, labels, groups = clouds(classes, 12, size, 0.5)
-    features = 3 * features + 7
+    features = features * np.linspace(0.1, 3, size) + 7
     head = fit_head(features, labels, groups, strengths=(strength,))
-    unit = (features - features.mean(0)) / features.std(0)
+    variance = features.var(0)
+    unit = (features - features.mean(0)) / np.sqrt((variance + variance.mean()) / 2)
     reference = LogisticRegression(C=strength, max_iter=5000, tol=1e-8).fit(unit, labels)
     logits = torch.from_numpy(head.logits(features.astype(np.float32)))
     np.testing.assert_allclose(logits.softmax(1), reference.predict_proba(unit), atol=5e-3)
