@@ -83,7 +83,7 @@ def test_missing_videos_are_named_and_the_rest_is_prepared(rgbflow_command, film
             ["prepare", "a.txt", "films", "--out", "store"],
             "films is not a list (.txt, .csv, .tsv, .json): give one folder",
         ),
-        (["prepare", "films", "--root", "x", "--out", "store"], "--root x is for lists of videos, but films is not a list"),
+        (["prepare", "films", "--root", "x", "--out", "store"], "--root x is for lists of videos, but films is not"),
     ],
 )
 def test_wrong_arguments_get_one_line(rgbflow_command, tmp_path, monkeypatch, arguments, words):

@@ -139,4 +139,4 @@ def test_files_without_labels_are_fused_and_not_measured(tmp_path, capsys):
     np.savez(tmp_path / "s.npz", names=np.array(NAMES), kind="scores", **STREAMS)
     code, out, _ = run(capsys, tmp_path / "s.npz", "--method", "product")
     assert code == 0
-    assert "60 clips of 6 groups, no labels" in out
+    assert "60 clips of 6 groups; not measured, since there are no labels" in out
