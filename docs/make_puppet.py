@@ -1,4 +1,4 @@
-"""Write the puppet's key frames for the page: `python docs/make_puppet.py`. A test compares them with what is committed."""
+"""Write the key frames of the page's puppet: `python docs/make_puppet.py`. A test compares them with the committed."""
 
 import json
 from dataclasses import replace
