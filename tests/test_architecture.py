@@ -13,10 +13,10 @@ PACKAGE = Path(__file__).parents[1] / "src" / "rgbflow"
 # floors below its own.
 FLOORS = (
     ("errors", "origin", "threads"),
-    ("atomic", "device", "processes", "sampling", "stream"),
+    ("atomic", "device", "limits", "processes", "sampling", "stream"),
     ("decision", "flow", "fusion", "progress", "video"),
     ("bundle", "clip"),
-    ("prediction", "transforms"),
+    ("guard", "prediction", "transforms"),
     ("data", "networks", "overlay", "timeline"),
     ("cam", "live"),
     ("recognizer",),

@@ -51,8 +51,7 @@ def create_app(service: Service, access: Access | None = None) -> FastAPI:
     app.include_router(health)
     app.include_router(api)
     app.add_api_websocket_route("/live", live)
-    if PAGE.is_dir():
-        app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
+    app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
     app.add_middleware(
         CORSMiddleware, allow_origins=access.origins, allow_methods=["*"], allow_headers=["Authorization"]
     )
