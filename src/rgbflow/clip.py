@@ -1,7 +1,7 @@
 """A clip at its working size: frames and 8-bit flow that any stream takes its snippets from."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from rgbflow.errors import InputError
 from rgbflow.flow import from_pictures, make_estimator, quantise, to_picture
+from rgbflow.limits import PIXELS
 from rgbflow.stream import Preparation, Stream
 from rgbflow.video import jpeg
 
@@ -161,6 +162,55 @@ class FrameClip:
         self._last_shown = pts_seconds
 
 
+@dataclass(frozen=True, eq=False)
+class ArrayClip:
+    """A clip whose frames are all there, in memory or in a mapped file; a flow field is computed where it is read.
+
+    Attributes:
+        frames: (T, H, W, 3) uint8 RGB, at the working size or any other.
+        pts_seconds: (T,) float64, when each is shown.
+        preparation: working size and flow settings.
+        name: for messages.
+    """
+
+    frames: np.ndarray
+    pts_seconds: np.ndarray
+    preparation: Preparation
+    name: str = "the clip"
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.frames)
+
+    @property
+    def start_seconds(self) -> float:
+        return float(self.pts_seconds[0])
+
+    @property
+    def end_seconds(self) -> float:
+        """A frame is shown until the next one comes; the last as long as the one before it."""
+        return float(2 * self.pts_seconds[-1] - self.pts_seconds[max(0, self.num_frames - 2)])
+
+    def read(self, stream: Stream, indices: np.ndarray) -> np.ndarray:
+        wanted = np.unique(indices).tolist()
+        held = dict(self._frames(wanted) if stream == "rgb" else self._fields(wanted))
+        return np.stack([held[int(index)] for index in indices])
+
+    def _frames(self, wanted: list[int]) -> Iterator[tuple[int, np.ndarray]]:
+        for index in wanted:
+            frame = to_working_size(self.frames[index], self.preparation)
+            yield index, stored_frame(frame, self.preparation.jpeg_quality)
+
+    def _fields(self, wanted: list[int]) -> Iterator[tuple[int, np.ndarray]]:
+        preparer, last = Preparer(self.preparation), -1
+        for index in wanted:
+            if index != last:
+                preparer.step(self.frames[index], want_flow=False)
+            last = index + 1
+            if (flow := preparer.step(self.frames[last])[1]) is not None:  # as it always is after a first frame
+                yield index, stored_flow(flow, self.preparation.jpeg_quality)
+
+
 @dataclass(frozen=True)
 class ClipWindow:
     """A stretch of a clip, itself a clip: frames first … first + num_frames - 1."""
@@ -209,6 +259,7 @@ def to_working_size(pixels: np.ndarray, preparation: Preparation) -> np.ndarray:
     size = (side, side) if preparation.square else (max(side, round(width * scale)), max(side, round(height * scale)))
     if size == (width, height):
         return pixels
+    PIXELS.check(size[0] * size[1], f"a frame of {width}×{height} at the short side {side}")
     return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
 
 

@@ -18,7 +18,7 @@ from rgbflow.data.layouts import (
 from rgbflow.errors import InputError
 from rgbflow.progress import SILENT, Progress, counted
 from rgbflow.stream import STACK_LENGTH
-from rgbflow.video.reading import VideoError, VideoInfo, decode, probe
+from rgbflow.video.reading import VideoInfo, decode, probe
 
 Kind = Literal["broken", "wrong", "unlabelled", "note"]
 
@@ -167,7 +167,7 @@ def _examine(path: Path) -> tuple[_Playback, list[Finding]]:
         playback.step_seconds = 1 / info.frames_per_second
         for frame in decode(path, report=told.append):
             playback.add(frame.pts_seconds)
-    except VideoError as error:
+    except InputError as error:
         return playback, [Finding(path, "broken", str(error).removeprefix(f"video ({path}) "))]
     notes = told[:MOST_LINES]
     if len(told) > MOST_LINES:

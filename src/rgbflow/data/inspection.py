@@ -13,7 +13,6 @@ from rgbflow.errors import InputError
 from rgbflow.progress import SILENT, Progress, counted
 from rgbflow.stream import STREAMS, Stream
 from rgbflow.video.intra import IntraReader
-from rgbflow.video.reading import VideoError
 
 AGAIN = "run `rgbflow prepare --verify` again"
 
@@ -80,7 +79,7 @@ def _file_problem(path: Path, stream: Stream, row: Row) -> str | None:
             if is_changed or not expected:
                 for index in range(reader.num_frames):
                     reader.read([index])
-    except (VideoError, OSError) as error:
+    except (InputError, OSError) as error:
         return str(error).removeprefix(f"video ({path}) ").removesuffix(": prepare the clip again")
     return "has changed since it was prepared" if is_changed else None
 

@@ -228,7 +228,7 @@ def prepare_clip(source: SourceClip, folder: Path, preparation: Preparation, ver
             frames = _write_streams(source, folder, preparation, rate, made_from)
             if verify and not _is_as_prepared(source, folder, preparation):
                 raise VideoError(f"{source.path} is read back otherwise than it was written: check the disk and memory")
-    except (VideoError, OSError) as error:
+    except (InputError, OSError) as error:
         return replace(row, status=str(error))
     hashes = {f"{stream}_sha256": file_sha256(stored_file(folder, stream, source.name)) for stream in STREAMS}
     return replace(row, frames=frames, frames_per_second=rate, width=info.width, height=info.height, **hashes)

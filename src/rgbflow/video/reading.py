@@ -17,6 +17,7 @@ import numpy as np
 from av.stream import Disposition
 
 from rgbflow.errors import InputError
+from rgbflow.limits import FRAMES, PIXELS
 from rgbflow.video import webp
 from rgbflow.video.integrity import DamageError, damaged_place, head, header_size, is_joined, missing_bytes
 from rgbflow.video.rgb import RgbConverter, orientation_of, time_base_of
@@ -95,6 +96,7 @@ def decode(
             Where nothing in the file tells its length, a cut exactly between two packets cannot be seen:
             MPEG-TS and -PS, raw streams, FLV, ASF, and AVI, Matroska or fragmented MP4 recorded live; in GIF,
             Ogg and Y4M no cut can. The decoders of Motion JPEG and VP9 hide most damage inside a picture.
+        InputError: if there are more pixels in a picture, or more frames, than `limits` allows.
     """
     with _playing(path, report) as (pictures, to_rgb):
         for picture, seconds in resample(pictures, frame_rate):
@@ -211,7 +213,7 @@ def _open(path: str | os.PathLike) -> Iterator[tuple[av.container.InputContainer
     # playlists away from the network.
     options = {"protocol_whitelist": "file"}
     try:
-        container = av.open(f"file:{path}", metadata_errors="replace", container_options=options)
+        container = av.open(f"file:{path}", metadata_errors="replace", container_options=options, options=pixel_limit())
     except av.FFmpegError as error:
         raise VideoError(_why_not_opened(path, error)) from error
     with container:
@@ -252,9 +254,16 @@ def video_stream(path: str | os.PathLike, container: av.container.InputContainer
     stream = streams[0]
     if stream.codec_context is None:
         raise VideoError(f"video ({path}) uses a codec that FFmpeg does not know: convert it to H.264")
+    PIXELS.check(stream.codec_context.width * stream.codec_context.height, f"a picture of video ({path})")
     stream.thread_type = "NONE"  # data sets are prepared by one process per core
     stream.codec_context.thread_count = 1
+    stream.codec_context.options = pixel_limit()
     return stream
+
+
+def pixel_limit() -> dict[str, str]:
+    """What keeps FFmpeg's decoders from pictures above the limit, whatever the container's header says of them."""
+    return {"max_pixels": str(min(PIXELS.value, 2**31 - 1))}
 
 
 def timed(
@@ -275,14 +284,18 @@ def _until_break(
     path: str | os.PathLike, timed_pictures: Iterator[tuple[Picture, float]]
 ) -> Iterator[tuple[Picture, float]]:
     """Pass on what is decoded; raise VideoError where the video breaks."""
-    count, seconds = 0, 0.0
+    count, seconds, most = 0, 0.0, FRAMES.value
     try:
         for picture, seconds in timed_pictures:
+            if count == most:
+                FRAMES.check(count + 1, f"video ({path})")
             count += 1
             yield picture, seconds
     except (av.FFmpegError, DamageError) as error:
         place = f"after {count} frames ({seconds:.2f} s)" if count else "before its first frame"
         reason = error.strerror if isinstance(error, av.FFmpegError) else error
+        if isinstance(error, av.ArgumentError):  # as decoders call a picture above the limit, among others
+            reason = f"{reason}, perhaps a picture of more than {PIXELS.value:,} pixels"
         raise VideoError(f"video ({path}) breaks {place}: {reason}: copy or record it again") from error
     if count == 0:
         raise VideoError(f"video ({path}) has a video stream but no frames: copy or record it again")

@@ -6,6 +6,7 @@ from itertools import accumulate
 
 from PIL import Image, UnidentifiedImageError
 
+from rgbflow.limits import PIXELS
 from rgbflow.video.integrity import DamageError, head
 
 STEP_SECONDS = 0.1  # where a frame has no duration: as browsers show it
@@ -41,7 +42,10 @@ def pictures(path: str | os.PathLike) -> Iterator[tuple[Image.Image, float]]:
 
     Raises:
         DamageError: where the file breaks; a file that is shorter than it says has no frames.
+        InputError: if its pictures have more pixels than `limits` allows.
     """
+    width, height = (1 + int.from_bytes(head(path, 30)[place : place + 3], "little") for place in (24, 27))
+    PIXELS.check(width * height, f"a picture of video ({path})")
     missing = int.from_bytes(head(path, 8)[4:], "little") + 8 - os.path.getsize(path)
     if missing > 0:
         raise DamageError(f"its end is missing, {missing:,} bytes")
