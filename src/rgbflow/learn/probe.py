@@ -121,8 +121,8 @@ def _path(
     features: np.ndarray, labels: np.ndarray, strengths: Sequence[float], num_classes: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Weight (K, D) and bias (K,) of a head of each strength, each fit begun where the last one ended."""
-    # Halfway between unit spread and the features as they are. A feature that hardly varies gets no large weight: such a
-    # weight would trust what new people and places change first, and would shake the features under fine-tuning.
+    # Halfway between unit spread and the features as they are. A feature that hardly varies gets no large weight:
+    # such a weight would trust what new people and places change first, and would shake the features under fine-tuning.
     mean, variance = features.mean(0), features.var(0)
     spread = np.sqrt((variance + max(variance.mean(), SMALLEST_VARIANCE)) / 2)
     rows, axes = (features - mean) / spread, None
