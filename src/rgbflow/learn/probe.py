@@ -24,6 +24,7 @@ from rgbflow.networks.stream_net import StreamNet, batch_norms
 
 STRENGTHS = tuple(10.0 ** np.arange(-4, 0.1, 0.5))  # inverse of the penalty on squared weights, from firm to free
 USUAL_STRENGTH = 10.0**-1.5  # where no group can be held out; the middle of those chosen on three sets
+SNIPPETS = 5  # of each clip, for the features that a classifier is fitted on
 FOLDS = 5
 MANY_CLIPS = 2000  # above it one fold tells the strength as well as five
 SMALLEST_VARIANCE = 1e-12  # where all features are the same in all clips
@@ -290,6 +291,28 @@ def fit_probe(
     labels = torch.tensor(val.labels)
     top1 = 100 * (logits.argmax(1) == labels).float().mean().item()
     return Probe(head.strength, head.top1, top1, F.cross_entropy(logits, labels).item())
+
+
+def refit_head(
+    network: StreamNet,
+    clips: ClipDataset,
+    groups: Sequence[str],
+    strength: float,
+    device: torch.device | str = "cpu",
+    workers: int = 0,
+) -> None:
+    """Give a frozen network a head fitted on more clips than its probe had, at the strength that the probe chose.
+
+    Args:
+        network: with the weights of the probe; on the device.
+        clips: all clips that may be learned from, train and val, without variation.
+        groups: of these clips.
+        strength: of the probe's head.
+        device: where to compute.
+        workers: processes that read clips.
+    """
+    features = clip_features(network, clips, device, workers)
+    put_head(network, fit_head(features, clips.labels, groups, network.num_classes, (strength,)))
 
 
 def is_fitted(network: StreamNet, config: TrainConfig) -> bool:
