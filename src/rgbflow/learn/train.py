@@ -140,7 +140,7 @@ def train_stream(
         if probe and not probe.is_beaten_by(val_top1, curve[best_epoch - 1]["val_loss"]):
             progress.report(
                 f"no epoch was better on val than the frozen network ({val_top1:.1f} against "
-                f"{probe.val_top1:.1f} %): the bundle keeps the frozen one and its fitted classifier"
+                f"{probe.val_top1:.1f} %): the bundle keeps the frozen one, with a classifier fitted on train and val"
             )
             best_epoch, val_top1 = 0, probe.val_top1
         if module.trainer.is_global_zero:
