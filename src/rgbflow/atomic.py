@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: written under a temporary name, then renamed."""
+"""Files that appear complete or not at all: written under a temporary name, then renamed."""
 
 import glob
 import secrets
@@ -10,7 +10,7 @@ from rgbflow.errors import InputError
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove temporary files that killed runs left beside `path`; nobody else may be writing it."""
+    """Remove temporary files that killed runs left beside `path`; no other process may be writing to it."""
     pattern = f".{glob.escape(path.stem)}.????????{glob.escape(path.suffix)}"
     for leftover in path.parent.glob(pattern):
         leftover.unlink(missing_ok=True)
@@ -18,9 +18,9 @@ def remove_leftovers(path: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path in the same folder; rename it to `path` when the block ends, remove it when it fails.
+    """Yield a temporary path in the same folder; rename it to `path` when the block ends, remove it if the block fails.
 
-    The temporary name begins with a dot and ends with the ending of `path`. Missing folders are made.
+    The temporary name begins with a dot and keeps the extension of `path`. Missing folders are made.
 
     Raises:
         InputError: if the folder can't be written or the disk is full.
