@@ -96,7 +96,7 @@ def test_a_class_of_several_words_is_told_where_it_is_known_and_refused_where_it
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("path,label\na.avi,wave,anna\n", "line 2 has 3 columns, the header 2: complete it"),
+        ("path,label\na.avi,wave,anna\n", "line 2 has 3 columns, the header has 2: complete the line"),
         ("a.avi,wave,anna,1\n", "line 1 has 4 columns: name them in a header line"),
         ("path,split\na.avi,holdout\n", "line 2: part 'holdout' is unknown: write train, val or test"),
         ('a.avi,"wave\nb.avi,run\n', "line 1 .* is no line of a table"),

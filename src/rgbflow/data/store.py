@@ -1,10 +1,10 @@
-"""The prepared data set: per clip one video of frames and one of flow, and a manifest of all clips.
+"""The prepared data set: for each clip a video of frames and a video of flow, and a manifest of all clips.
 
     STORE/rgb/<Class>/<clip>.mkv     the frames at the working size
     STORE/flow/<Class>/<clip>.mkv    gray: 8-bit u above 8-bit v, one picture per frame step
     STORE/manifest.parquet           one row per clip
 
-The files are Motion JPEG, or FFV1 where nothing may be lost. Every frame is a key frame: any can be read at once.
+The files are Motion JPEG, or FFV1 for lossless storage. Every frame is a key frame and can be read directly.
 """
 
 import json
@@ -40,15 +40,15 @@ class Row:
 
     Attributes:
         clip: "<Class>/<file stem>".
-        label: the class; the column is called "class".
+        label: the class; this column of the file has the name "class".
         group: the source the clip was cut from.
-        frames: counted by decoding; flow has one field fewer.
-        frames_per_second: of the stored frames; the source's, unless the preparation has another frame rate.
-        width, height: of the source, pixels.
+        frames: number of frames, counted by decoding; flow has one field fewer.
+        frames_per_second: rate of the stored frames; the source's, unless the preparation sets a frame rate.
+        width, height: size of the source, pixels.
         source: path of the source file when it was prepared.
-        sha256: of the source file.
-        status: "ok", or why the clip was set aside.
-        rgb_sha256, flow_sha256: of the stored files; empty for a clip set aside, and in older stores.
+        sha256: SHA-256 of the source file.
+        status: "ok", or the reason why the clip was set aside.
+        rgb_sha256, flow_sha256: SHA-256 of the stored files; empty for a clip set aside, and in older stores.
     """
 
     clip: str
@@ -85,7 +85,7 @@ class StoredClip:
 
 @dataclass(frozen=True)
 class ClipAhead:
-    """A clip of which the wanted frames and flow fields, and no others, are in memory."""
+    """A clip with only the wanted frames and flow fields in memory."""
 
     name: str
     num_frames: int
@@ -107,14 +107,14 @@ def read_ahead(clip: Clip, wanted: Mapping[Stream, np.ndarray]) -> ClipAhead:
 
 
 class Store:
-    """A prepared data set, open for reading; to another process travels its folder alone.
+    """A prepared data set, open for reading; only its folder is sent to other processes.
 
     Args:
-        folder: what `rgbflow prepare --out` made.
+        folder: folder made by `rgbflow prepare --out`.
 
     Attributes:
-        preparation: how it was made.
-        rows: of the clips that can be used, by name.
+        preparation: the settings it was made with.
+        rows: rows of the usable clips, by name.
         failed: rows of the clips that were set aside.
 
     Raises:
@@ -124,7 +124,7 @@ class Store:
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         if not (self.folder / MANIFEST).is_file():
-            raise InputError(f"{folder} is no prepared data set: it has no {MANIFEST}; run `rgbflow prepare` first")
+            raise InputError(f"{folder} is not a prepared data set: it has no {MANIFEST}; run `rgbflow prepare` first")
         with self._reading() as path:
             self.preparation = Preparation.from_dict(json.loads(pq.read_schema(path).metadata[b"preparation"]))
             lengths = pq.read_table(path, columns=["clip", "frames", "frames_per_second"], memory_map=True).to_pydict()
@@ -175,10 +175,10 @@ def prepare_store(
     verify: bool = False,
     cluster: str | None = None,
 ) -> list[Row]:
-    """Write the store of a list of clips; clips that are there already, made the same way, are kept.
+    """Write the store of a list of clips; existing clips with the same settings are kept.
 
-    A clip that can't be decoded is set aside: its row says why and the rest goes on. A killed run leaves no
-    half-written file and continues where it stopped when it is called again.
+    A clip that can't be decoded is set aside: its row gives the reason, and the other clips are still prepared. A
+    killed run leaves no half-written file, and the next call continues where it stopped.
 
     Args:
         sources: from `layouts.read_class_folders`.
@@ -186,8 +186,8 @@ def prepare_store(
         preparation: working size and flow settings.
         workers: processes; each uses one thread.
         progress: a step is a clip; its note has the pace and how many clips failed.
-        verify: prepares each clip a second time and compares what is stored with it, bit by bit.
-        cluster: address of a Ray cluster that does the work instead of processes of this machine; every node sees
+        verify: prepare each clip a second time and compare it with the stored one, bit by bit.
+        cluster: address of a Ray cluster that does the work instead of processes of this machine; every node must see
             the sources and the store under the same paths.
 
     Returns:
@@ -212,7 +212,7 @@ def prepare_store(
 
 
 def prepare_clip(source: SourceClip, folder: Path, preparation: Preparation, verify: bool = False) -> Row:
-    """Prepare one clip: the same on one core, in a process pool and on a cluster."""
+    """Prepare one clip; one core, a process pool and a cluster all use this function."""
     cv2.setNumThreads(1)
     row = Row(source.name, source.label, source.group, 0, 0.0, 0, 0, str(source.path), "", OK)
     try:
@@ -227,7 +227,7 @@ def prepare_clip(source: SourceClip, folder: Path, preparation: Preparation, ver
         if not frames:
             frames = _write_streams(source, folder, preparation, rate, made_from)
             if verify and not _is_as_prepared(source, folder, preparation):
-                raise VideoError(f"{source.path} is read back otherwise than it was written: check the disk and memory")
+                raise VideoError(f"{source.path} reads back differently from what was written: check disk and memory")
     except (InputError, OSError) as error:
         return replace(row, status=str(error))
     hashes = {f"{stream}_sha256": file_sha256(stored_file(folder, stream, source.name)) for stream in STREAMS}
@@ -235,7 +235,7 @@ def prepare_clip(source: SourceClip, folder: Path, preparation: Preparation, ver
 
 
 def _pictures(source: SourceClip, preparation: Preparation) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """The working frames of a clip, each with the picture of the flow that leads to it."""
+    """The working frames of a clip, each with the flow picture that leads to it."""
     preparer = Preparer(preparation)
     for decoded in decode(source.path, preparation.frame_rate):
         frame, field = preparer.step(decoded.pixels)
@@ -259,12 +259,12 @@ def _write_streams(
                 flow.write(field)
             frames += 1
         if frames < 2:
-            raise VideoError(f"{source.path} has {frames} frame: flow needs at least 2")
+            raise VideoError(f"{source.path} has {frames} frame, but flow needs at least 2: use a longer video")
     return frames
 
 
 def _is_as_prepared(source: SourceClip, folder: Path, preparation: Preparation) -> bool:
-    """Whether the stored files give back, to the last bit, what the source gives when it is prepared again."""
+    """Whether the stored files equal, to the last bit, a second preparation of the source."""
     quality, frames = preparation.jpeg_quality, 0
     try:
         with (
@@ -284,7 +284,7 @@ def _is_as_prepared(source: SourceClip, folder: Path, preparation: Preparation) 
 
 
 def _frames_already_there(folder: Path, clip: str, made_from: dict[str, str]) -> int:
-    """How many frames the stored files of a clip have if both were made from this source in this way, else 0."""
+    """Number of frames of a clip's stored files if both were made from this source with these settings, else 0."""
     try:
         with (
             IntraReader(stored_file(folder, "rgb", clip)) as rgb,
