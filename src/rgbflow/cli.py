@@ -14,6 +14,7 @@ from rgbflow.commands.flags import EXIT_FAILED
 from rgbflow.commands.live import live
 from rgbflow.commands.paper import paper
 from rgbflow.commands.predict import predict
+from rgbflow.commands.serve import serve
 from rgbflow.commands.train import ablate, train
 from rgbflow.errors import InputError
 
@@ -28,6 +29,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "evaluate": evaluate,
     "predict": predict,
     "live": live,
+    "serve": serve,
     "export": export,
     "fuse": fuse,
     "check": check,
