@@ -113,7 +113,7 @@ def test_a_short_video_is_wrong(tmp_path, frames, words):
 def test_a_tiny_video_is_wrong(tmp_path):
     (finding,) = check_videos(film(tmp_path / "a.mp4", size=(24, 64))).findings
     assert finding.kind == "wrong"
-    assert finding.message.startswith("is 64x24 pixels, each side should have 32")
+    assert finding.message.startswith("is 64x24 pixels, but each side should have 32")
 
 
 def test_a_wrong_header_is_noted(tmp_path):

@@ -135,7 +135,7 @@ def test_an_epoch_is_finished_by_as_many_processes_as_began_it(world, tmp_path):
     path = tmp_path / "training" / "rgb" / "last.ckpt"
     checkpoint = torch.load(path, weights_only=True)
     torch.save({**checkpoint, "seen": checkpoint["seen"].repeat(2, 1)}, path)
-    with pytest.raises(InputError, match="the epoch was begun by 2 processes, not 1: go on with as many"):
+    with pytest.raises(InputError, match="the epoch was begun by 2 processes, not 1: resume with as many"):
         run(world, tmp_path, config=config)
 
 
