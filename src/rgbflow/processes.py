@@ -32,25 +32,55 @@ def usable_cores() -> int:
     return cpu_count()
 
 
-def map_in_processes(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+def map_in_processes(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    workers: int,
+    instead: Callable[[Item], Result] | None = None,
+) -> Iterator[Result]:
     """`map`, in this process for one worker, else in a pool of them.
 
+    Args:
+        function: importable.
+        items: of any number.
+        workers: processes.
+        instead: gives the result of an item that has ended its process, alone in it; None gives up.
+
     Raises:
-        InputError: if a process dies, for lack of memory, say.
+        InputError: if a process dies, for lack of memory, say, and nothing is given instead.
     """
     if workers == 1:
         yield from map(function, items)
         return
+    left = deque(items)
+    while left:
+        try:
+            for result in _in_pool(function, list(left), workers):
+                left.popleft()
+                yield result
+        except BrokenProcessPool as error:
+            if instead is None:
+                raise InputError(
+                    "a worker process died, perhaps for lack of memory: the same command with fewer --workers goes on"
+                ) from error
+            yield _alone(function, left.popleft(), instead)  # one of the first that are left has done it
+
+
+def _in_pool(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
     # Spawned, not forked: a fork of a process with running threads (torch, OpenCV) may hang.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
             yield from pool.map(function, items)
-        except BrokenProcessPool as error:
-            raise InputError(
-                "a worker process died, perhaps for lack of memory: the same command with fewer --workers goes on"
-            ) from error
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _alone(function: Callable[[Item], Result], item: Item, instead: Callable[[Item], Result]) -> Result:
+    try:
+        (result,) = _in_pool(function, [item], workers=1)
+        return result
+    except BrokenProcessPool:
+        return instead(item)
 
 
 def map_on_cluster(function: Callable[[Item], Result], items: Iterable[Item], address: str) -> Iterator[Result]:

@@ -6,6 +6,7 @@ slow, the flow stream came to 58 % with a bound of 20 and to 63 % with the measu
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -13,8 +14,8 @@ import cv2
 import numpy as np
 
 from rgbflow.clip import to_working_size
+from rgbflow.data import manifest
 from rgbflow.data.layouts import SourceClip
-from rgbflow.data.store import MANIFEST, Store
 from rgbflow.errors import InputError
 from rgbflow.flow import make_estimator
 from rgbflow.stream import FlowSettings, Preparation
@@ -36,8 +37,8 @@ def usual_bound(sources: Sequence[SourceClip], preparation: Preparation, folder:
     Returns:
         Whole pixels per frame step at the working size; 20 where nothing can be measured.
     """
-    if (folder / MANIFEST).is_file():
-        return Store(folder).preparation.flow.bound
+    with suppress(InputError):  # there is none, or a damaged one, which is about to be replaced
+        return manifest.read_preparation(folder).flow.bound
     chosen = [sources[index] for index in np.unique(np.linspace(0, len(sources) - 1, NUM_CLIPS).astype(int))]
     sizes = [size for source in chosen for size in _displacements(source, preparation)]
     if not sizes:

@@ -8,7 +8,8 @@ import numpy as np
 from rgbflow.data.doctor import Diagnosis, Finding
 from rgbflow.data.jpegs import JpegClip, JpegStore, has_jpegs, open_store
 from rgbflow.data.layouts import file_sha256
-from rgbflow.data.store import MANIFEST, Row, Store, StoredClip, stored_file
+from rgbflow.data.manifest import MANIFEST, Row
+from rgbflow.data.store import Store, StoredClip, stored_file
 from rgbflow.errors import InputError
 from rgbflow.progress import SILENT, Progress, counted
 from rgbflow.stream import STREAMS, Stream

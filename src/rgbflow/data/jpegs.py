@@ -21,7 +21,8 @@ import numpy as np
 from PIL import Image
 
 from rgbflow.data.layouts import GROUPS_FILE, list_visible, match_groups, read_groups, ucf101_group
-from rgbflow.data.store import MANIFEST, OK, Row, Store
+from rgbflow.data.manifest import MANIFEST, OK, Row
+from rgbflow.data.store import Store
 from rgbflow.errors import InputError
 from rgbflow.stream import FlowSettings, Preparation, Stream
 

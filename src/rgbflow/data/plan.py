@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from rgbflow.data.layouts import SourceClip
-from rgbflow.data.store import OK, prepare_clip, stored_file
+from rgbflow.data.manifest import OK
+from rgbflow.data.store import prepare_clip, stored_file
 from rgbflow.errors import InputError
 from rgbflow.progress import SILENT, Progress, counted
 from rgbflow.stream import STREAMS, Preparation

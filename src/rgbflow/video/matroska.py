@@ -58,6 +58,8 @@ class Matroska:
             ValueError: if there is no frame where the index says. What is wrong inside of it only its decoder can tell.
         """
         entry = dict(_leaves(self._index, *self._entries[index]))
+        if not entry.keys() >= {CLUSTER_PLACE, BLOCK_PLACE}:
+            raise ValueError("has a damaged index")
         cluster, _ = self._content(self._segment + _number(entry[CLUSTER_PLACE]), CLUSTER)
         content, size = self._content(cluster + _number(entry[BLOCK_PLACE]), SIMPLE_BLOCK)
         if not BLOCK_HEAD < size <= self._end - content:
@@ -68,18 +70,18 @@ class Matroska:
     def _read_head(self) -> None:
         """Read what stands before the first frame, and the index."""
         head = self._file.read(HEAD)
-        self._segment, size = self._content(sum(size_at(head, 4)), SEGMENT)  # after the header of EBML
         self._end = self._file.seek(0, os.SEEK_END)
+        self._segment, size = self._content(sum(size_at(head, 4)), SEGMENT)  # after the header of EBML
         if missing := max(0, self._segment + size - self._end):
             raise ValueError(f"lacks its last {missing:,} bytes")
         leaves = list(_leaves(head, self._segment, len(head)))
-        values = dict(leaves)
-        self.codec, self.codec_private = values[CODEC].decode(), values.get(CODEC_PRIVATE, b"")
-        self.width, self.height = _number(values[WIDTH]), _number(values[HEIGHT])
-        named = [(name, name_of, content) for (name, name_of), (_, content) in pairwise(leaves)]
-        self.tags = {name_of.decode(): text.decode() for name, name_of, text in named if name == TAG_NAME}
-        place = next(place for name, name_of, place in named if name == SEEK_NAME and name_of == INDEX)
-        content, size = self._content(self._segment + _number(place), INDEX)
+        self._keep_head(leaves)
+        places = [place for (name, name_of), (_, place) in pairwise(leaves) if name == SEEK_NAME and name_of == INDEX]
+        if not places:
+            raise ValueError("has no index")
+        content, size = self._content(self._segment + _number(places[0]), INDEX)
+        if not CRC_SIZE < size <= self._end - content:
+            raise ValueError("has a damaged index")
         self._file.seek(content)
         self._index = self._file.read(size)
         if zlib.crc32(self._index[CRC_SIZE:]) != int.from_bytes(self._index[2:CRC_SIZE], "little"):
@@ -87,9 +89,18 @@ class Matroska:
         self._entries = _entries(self._index)
         self.num_frames = len(self._entries)
 
+    def _keep_head(self, leaves: list[tuple[bytes, bytes]]) -> None:
+        values = dict(leaves)
+        if not values.keys() >= {CODEC, WIDTH, HEIGHT}:
+            raise ValueError("has a damaged head")
+        self.codec, self.codec_private = values[CODEC].decode(), values.get(CODEC_PRIVATE, b"")
+        self.width, self.height = _number(values[WIDTH]), _number(values[HEIGHT])
+        named = [(name, name_of, content) for (name, name_of), (_, content) in pairwise(leaves)]
+        self.tags = {name_of.decode(): text.decode() for name, name_of, text in named if name == TAG_NAME}
+
     def _content(self, start: int, name: bytes) -> tuple[int, int]:
         """Where the content of the element of this name starts that stands at `start`, and its size."""
-        self._file.seek(start)
+        self._file.seek(min(start, self._end))  # a place beyond what a file may have is no place
         data = self._file.read(len(name) + 8)
         if not data.startswith(name):
             raise ValueError(f"has not what it should have at byte {start:,}, or was not made by rgbflow")
@@ -134,8 +145,9 @@ def _entries(index: bytes) -> list[tuple[int, int]]:
     """Where the content of each entry of the index starts and ends."""
     entries, start = [], CRC_SIZE
     while start < len(index):
-        end = start + 2 + index[start + 1] - 0x80  # an entry has fewer than 127 bytes: its size is one byte
-        if index[start] != INDEX_ENTRY or end <= start + 2:
+        # An entry has fewer than 127 bytes: its size is one byte.
+        end = start + 2 + index[start + 1] - 0x80 if start + 1 < len(index) else start
+        if index[start] != INDEX_ENTRY or not start + 2 < end <= len(index):
             raise ValueError("has a damaged index")
         entries.append((start + 2, end))
         start = end
