@@ -5,7 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -111,13 +111,13 @@ def wait_until(condition: Callable[[], object]) -> None:
 
 
 @contextmanager
-def serving(service: "Service", access: "Access | None") -> Iterator[Running]:
-    """A service on a free port of this machine."""
+def serving(service: "Service", access: "Access | None" = None, port: int = 0) -> Iterator[Running]:
+    """A service on a port of this machine; 0 is a free one."""
     from rgbflow.serve.app import create_app
     from rgbflow.serve.running import listen, make_server
 
     server, loop = make_server(create_app(service, access)), asyncio.new_event_loop()
-    with listen("127.0.0.1", 0) as listener, closing(loop):
+    with listen("127.0.0.1", port) as listener, closing(loop):
         thread = threading.Thread(target=loop.run_until_complete, args=[server.serve([listener])])
         thread.start()
         running = Running(listener.getsockname()[1], service, loop)
@@ -164,6 +164,12 @@ def start(recognizer) -> Iterator[Callable[..., Running]]:
 def wait_until_fixture() -> Callable[[Callable[[], object]], None]:
     """The function `wait_until`."""
     return wait_until
+
+
+@pytest.fixture(name="serving")
+def serving_fixture() -> Callable[..., AbstractContextManager[Running]]:
+    """The function `serving`."""
+    return serving
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ def open_client(address: str) -> Any:
         address: HOST:PORT; the host is looked up once, here.
 
     Raises:
-        InputError: if the address is none, the host isn't known, or python-osc is not installed.
+        InputError: if the address has another form, the host isn't known, or python-osc is not installed.
     """
     host, _, port = address.rpartition(":")
     if not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
@@ -69,7 +69,7 @@ def osc_names(classes: Iterable[str]) -> dict[str, str]:
 
 
 class Osc:
-    """Sends what is seen by UDP. A receiver that isn't there, or isn't there yet, is no error: UDP doesn't say.
+    """Sends updates and events by UDP, which reports no error if the receiver is not there, or not yet.
 
     Each class has two addresses: `/rgbflow/action/<class>` with its score and `/rgbflow/active/<class>` with whether it
     goes on; what has not changed by a hundredth is sent once a second only. Beside them go the label, the action, the

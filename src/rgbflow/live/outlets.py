@@ -11,7 +11,7 @@ from rgbflow.live.session import Update
 
 
 class Outlet(Protocol):
-    """Takes what a live recogniser says."""
+    """Takes the updates and events of a live recogniser."""
 
     def send(self, update: Update) -> None:
         """Take an update, and the events that came with it."""
