@@ -1,14 +1,14 @@
 """The settings of a training on the command line: a flag for each, over a file, over a preset."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import docstring_parser
 
 from rgbflow.commands.flags import Flag, PresetName
-from rgbflow.learn.config import TrainConfig, load_config, with_algorithm
+from rgbflow.learn.config import TrainConfig, completed, read_config
 from rgbflow.learn.presets import LITE, STRONG
 from rgbflow.paper.presets import table_i
 from rgbflow.stream import STREAMS, Stream
@@ -62,11 +62,9 @@ AblateFlags = settings_flags(STRONG, ("lite",))
 
 
 def merge_settings(base: TrainConfig, file: Path | None, given: Given) -> TrainConfig:
-    """The base, changed to what its algorithm is usually trained with, then by a file, then by the command line.
+    """The base, changed to what its algorithm is usually trained with (`completed`), by a file and by the command line.
 
     Raises:
-        InputError: as `load_config`, or if a value is out of its range.
+        InputError: as `read_config`, or if a value is out of its range.
     """
-    if "algorithm" in given:
-        base = with_algorithm(base, given["algorithm"])
-    return replace(load_config(file, base) if file else base, **given)
+    return completed(base, {**(read_config(file) if file else {}), **given})

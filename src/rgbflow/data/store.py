@@ -26,6 +26,7 @@ from rgbflow.errors import InputError, first_line
 from rgbflow.flow import from_pictures, to_picture
 from rgbflow.processes import map_in_processes, map_on_cluster
 from rgbflow.progress import SILENT, Pace, Progress
+from rgbflow.records import parse_json
 from rgbflow.stream import STREAMS, Preparation, Stream
 from rgbflow.video.intra import IntraReader, IntraWriter
 from rgbflow.video.reading import VideoError, decode, probe
@@ -126,7 +127,8 @@ class Store:
         if not (self.folder / MANIFEST).is_file():
             raise InputError(f"{folder} is no prepared data set: it has no {MANIFEST}; run `rgbflow prepare` first")
         with self._reading() as path:
-            self.preparation = Preparation.from_dict(json.loads(pq.read_schema(path).metadata[b"preparation"]))
+            settings = parse_json(pq.read_schema(path).metadata[b"preparation"])
+            self.preparation = Preparation.from_dict(settings, "preparation")
             lengths = pq.read_table(path, columns=["clip", "frames", "frames_per_second"], memory_map=True).to_pydict()
             columns = zip(*lengths.values(), strict=True)
             self._lengths = {clip: (frames, rate) for clip, frames, rate in columns if frames}  # all that reading needs
@@ -152,7 +154,7 @@ class Store:
         path = self.folder / MANIFEST
         try:
             yield path
-        except (pa.ArrowException, OSError, KeyError, TypeError) as error:
+        except (pa.ArrowException, OSError, KeyError, TypeError, InputError) as error:
             raise InputError(f"{path} can't be read ({first_line(error)}): run `rgbflow prepare` again") from error
 
     def clip(self, name: str) -> StoredClip:

@@ -15,6 +15,8 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, VideoReformatter
 
+from rgbflow.errors import InputError
+from rgbflow.records import convert, parse_json
 from rgbflow.video import jpeg
 from rgbflow.video.matroska import Matroska
 from rgbflow.video.reading import VideoError, check_is_file
@@ -116,10 +118,10 @@ class IntraReader:
         with ExitStack() as stack:
             try:
                 self._file = Matroska(stack.enter_context(open(path, "rb")))
-                self.metadata: dict[str, str] = json.loads(self._file.tags[METADATA_TAG])
+                self.metadata = convert(parse_json(self._file.tags[METADATA_TAG]), dict[str, str])
             except OSError as error:
                 raise VideoError(f"video ({path}) cannot be read ({error.strerror}): check the path") from error
-            except (KeyError, json.JSONDecodeError) as error:
+            except (KeyError, InputError) as error:
                 raise VideoError(f"video ({path}) was not made by rgbflow: prepare the clip again") from error
             except ValueError as error:
                 raise VideoError(f"video ({path}) {error}: prepare the clip again") from error
