@@ -24,7 +24,7 @@ FLOORS = (
     ("recognizer",),
     ("__init__", "why"),  # __init__: what `import rgbflow` offers
     ("learn",),
-    ("demo", "paper"),
+    ("demo", "paper", "serve"),
     ("commands",),
     ("cli",),
     ("__main__",),
@@ -105,7 +105,9 @@ def test_only_one_folder_imports_the_decoder():
 
 @pytest.mark.parametrize("statement", ["import rgbflow", "import rgbflow.cli"])
 def test_importing_the_package_or_the_command_line_is_light(statement):
-    heavy = "{'torch', 'cv2', 'av', 'lightning', 'torchmetrics', 'sklearn', 'scipy', 'matplotlib', 'pyarrow'}"
+    heavy = (
+        "{'torch', 'cv2', 'av', 'lightning', 'torchmetrics', 'sklearn', 'scipy', 'matplotlib', 'pyarrow', 'fastapi'}"
+    )
     code = f"import sys; {statement}; print(sorted({heavy} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

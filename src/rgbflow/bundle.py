@@ -293,6 +293,10 @@ def model_card(bundle: Bundle) -> str:
         f"- **{name}**: {spec.backbone}, {spec.input_size}×{spec.input_size}, {spec.channels} channels"
         for name, spec in bundle.streams.items()
     )
+
+    def told(name: str) -> str:
+        return str(bundle.split.get(name, "not stated"))
+
     return f"""---
 library_name: rgbflow
 pipeline_tag: video-classification
@@ -309,8 +313,8 @@ It recognises {len(bundle.classes)} actions: {", ".join(bundle.classes)}.
 
 {_measured_lines(bundle)}
 
-Trained on a split of protocol `{bundle.split.get("protocol", "not stated")}`, seed {bundle.split.get("seed", "not stated")}, sha256
-{bundle.split.get("sha256", "not stated")}. Licence of the weights: {bundle.licence}.
+Trained on a split of protocol `{told("protocol")}`, seed {told("seed")}, sha256
+{told("sha256")}. Licence of the weights: {bundle.licence}.
 
 ```python
 from rgbflow import Recognizer

@@ -119,9 +119,14 @@ def read_whole(path: Path, what: str) -> bytes:
 
 @cache
 def _hints(kind: Any) -> dict[str, Any]:
-    """The annotations of a record's fields; a subclass's init-only names are none."""
+    """The annotations of a record's fields."""
     hints = get_type_hints(kind, include_extras=True)
-    return {field.name: hints[field.name] for field in fields(kind)} if is_dataclass(kind) else hints
+    names = [field.name for field in fields(kind)] if is_dataclass(kind) else hints
+    return {name: _without_need(hints[name]) for name in names}
+
+
+def _without_need(kind: Any) -> Any:
+    return get_args(kind)[0] if get_origin(kind) in (Required, NotRequired) else kind
 
 
 def _problem(value: object, kind: Any, key: str) -> str:
@@ -137,7 +142,7 @@ def _problem(value: object, kind: Any, key: str) -> str:
         return f"{key or 'it'} is nested too deep"
     except msgspec.ValidationError as error:
         if error.__cause__:  # a rule about several fields
-            return str(error.__cause__)
+            return f"{key}: {error.__cause__}" if key else str(error.__cause__)
         if missing := re.match(r"Object missing required field `(\w+)`", str(error)):
             return f"{_joined(key, missing[1])} is missing"
     return f"{key or 'it'} ({_shown(value)}) must be {_rule(inspect.type_info(kind))}"
@@ -161,8 +166,8 @@ def _parts(value: object, kind: Any, key: str) -> Iterator[tuple[object, Any, st
 
 def _plain(kind: Any) -> Any:
     """An annotation without its range, and without None."""
-    while get_origin(kind) in (Annotated, Required, NotRequired):
-        kind = get_args(kind)[0]
+    if get_origin(kind) is Annotated:
+        return _plain(get_args(kind)[0])
     others = [one for one in get_args(kind) if one is not type(None)]
     return _plain(others[0]) if len(others) == 1 and type(None) in get_args(kind) else kind
 

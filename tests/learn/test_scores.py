@@ -64,12 +64,12 @@ def test_sums_taken_for_logits_saturate_and_are_warned_of(tmp_path, capsys):
     path = saved(tmp_path / "sums.npz", sums)
     assert cli.main(["fuse", str(path)]) == 0
     error = capsys.readouterr().err
-    assert "rgb, flow taken for logits" in error
+    assert "rgb, flow read as logits" in error
     assert "warning: rgb is above 0.999 in" in error
     assert "pass --kind sums --frames N" in error
     assert cli.main(["fuse", str(path), "--kind", "sums", "--frames", "19"]) == 0
     error = capsys.readouterr().err
-    assert "taken for sums over 19 frames" in error
+    assert "read as sums over 19 frames" in error
     assert "warning" not in error
 
 

@@ -328,7 +328,7 @@ def test_a_split_for_another_store_is_refused(world, tmp_path):
         ("dropout = 1.0", r"dropout \(1.0\) must be a number at least 0 and below 1"),
         ('schedule = "step"', r"schedule \('step'\) must be one of constant, cosine, exponential"),
         ('fusion = "stacking"', "fusion \\('stacking'\\) must be one of average, product"),
-        ("epochs = = 3", "is no TOML"),
+        ("epochs = = 3", "is not TOML"),
         ("learning_rate = nan", r"learning_rate \(nan\) must be a number above 0 and at most 10: the default is 0.005"),
         ("seed = 9999999999", r"seed \(9999999999\) must be a whole number at least 0 and below"),
     ],

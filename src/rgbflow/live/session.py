@@ -11,6 +11,7 @@ import numpy as np
 from rgbflow.bundle import Bundle
 from rgbflow.clip import Preparer, stored_flow, stored_frame
 from rgbflow.errors import InputError
+from rgbflow.flow import dequantise
 from rgbflow.live.events import Event, EventFinder, EventRules
 from rgbflow.live.scene import Scene
 from rgbflow.live.ticks import Ticks
@@ -103,6 +104,11 @@ class Ring:
     def newest(self) -> np.ndarray:
         """The newest working frame, (H, W, 3) uint8."""
         return self._frames[-1].frame
+
+    @property
+    def newest_field(self) -> np.ndarray | None:
+        """The newest flow field, (2, h, w) uint8, as it is stored; None where none leads to the newest frame."""
+        return self._fields[-1] if self._fields else None
 
     @property
     def start_seconds(self) -> float:
@@ -330,6 +336,24 @@ class LiveRecognizer:
     def finish(self) -> tuple[Event, ...]:
         """The video is over: the end of the action that goes on, if there is one."""
         return tuple(self._end_action())
+
+    @property
+    def rules(self) -> EventRules:
+        """When an action starts and ends; may be set while frames come."""
+        return self._events.rules
+
+    @rules.setter
+    def rules(self, rules: EventRules) -> None:
+        self._events.rules = rules
+
+    def newest_flow(self) -> np.ndarray | None:
+        """The flow that led to the newest frame: (2, h, w) float32, pixels per nominal step; None where there is none.
+
+        It is what the flow network reads: the field of a slow camera is scaled to the step that the network knows.
+        """
+        with self._lock:
+            field = self._ring.newest_field
+        return None if field is None else dequantise(field, self.bundle.preparation.flow.bound)
 
     @property
     def trouble(self) -> str:
