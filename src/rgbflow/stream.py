@@ -41,7 +41,7 @@ Dropout = Annotated[float, Meta(ge=0, lt=1, description="0.5 is strong")]
 
 @dataclass(frozen=True)
 class FlowSettings:
-    """How flow is computed and stored; carried by the store and by the bundle."""
+    """How flow is computed and stored; recorded in the store and in the bundle."""
 
     method: FlowMethod = "dis"
     preset: DisPreset = "fast"  # of DIS; the other methods have none
@@ -57,7 +57,7 @@ class FlowSettings:
 
 @dataclass(frozen=True)
 class Preparation:
-    """What is done to every frame before any stream sees it; shared by both streams, the store and the bundle."""
+    """How every frame is prepared before any stream reads it; shared by both streams, the store and the bundle."""
 
     short_side: ShortSide = 256  # pixels of the shorter side of the working size
     flow: FlowSettings = field(default_factory=FlowSettings)
@@ -77,7 +77,7 @@ class Preparation:
         return reduction
 
     def side_of(self, stream: Stream) -> int:
-        """Pixels of the shorter side of what is kept of a stream: of a frame, or of a flow field."""
+        """Shorter side in pixels of what a store keeps for a stream: of a frame, or of a flow field."""
         return self.short_side // (self.flow_reduction if stream == "flow" else 1)
 
     def as_dict(self) -> dict:
@@ -126,7 +126,7 @@ class StreamSpec:
         check_fields(self)
         planes = PLANES[self.stream]
         if self.subtract_mean_flow and self.stream == "rgb":
-            raise InputError("subtract_mean_flow is for flow: frames have no displacement")
+            raise InputError("subtract_mean_flow is for the flow stream: leave it out for rgb")
         if not len(self.mean) == len(self.std) == planes:
             raise InputError(f"mean and std of {self.stream} need {planes} values each, got {self.mean}, {self.std}")
 
@@ -142,7 +142,7 @@ class StreamSpec:
 
     @property
     def middle(self) -> int:
-        """From the first frame or field of a snippet to its middle one, which is one of those that are read."""
+        """Steps from a snippet's first frame or field to its middle one, which is always one of those read."""
         return self.stack_length // 2 * self.stride
 
     def num_items(self, num_frames: int) -> int:

@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -104,13 +104,13 @@ def wait_until(condition: Callable[[], object]) -> None:
 
 
 @contextmanager
-def serving(service: "Service", access: "Access | None") -> Iterator[Running]:
-    """A service on a free port of this machine."""
+def serving(service: "Service", access: "Access | None" = None, port: int = 0) -> Iterator[Running]:
+    """A service on a port of this machine; 0 is a free one."""
     from rgbflow.serve.app import create_app
     from rgbflow.serve.running import listen, make_server
 
     server = make_server(create_app(service, access))
-    with listen("127.0.0.1", 0) as listener:
+    with listen("127.0.0.1", port) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         running = Running(listener.getsockname()[1], service)
@@ -151,6 +151,12 @@ def start(recognizer) -> Iterator[Callable[..., Running]]:
 def wait_until_fixture() -> Callable[[Callable[[], object]], None]:
     """The function `wait_until`."""
     return wait_until
+
+
+@pytest.fixture(name="serving")
+def serving_fixture() -> Callable[..., AbstractContextManager[Running]]:
+    """The function `serving`."""
+    return serving
 
 
 @pytest.fixture

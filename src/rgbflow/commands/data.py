@@ -16,7 +16,7 @@ from rgbflow.stream import DisPreset, FlowMethod, FlowSettings, Preparation, Red
 
 if TYPE_CHECKING:
     from rgbflow.data.layouts import SourceClip
-    from rgbflow.data.store import Row
+    from rgbflow.data.manifest import Row
 
 NOTES_SHOWN = 10  # by `check`: many files have the same harmless oddity
 
@@ -187,7 +187,7 @@ def _print_prepared(
     out: Path, preparation: Preparation, rows: Sequence[Row], missing: Sequence[str], as_json: bool
 ) -> int:
     """Print what was prepared and which clips were set aside; `missing` are listed videos that do not exist."""
-    from rgbflow.data.store import OK
+    from rgbflow.data.manifest import OK
 
     failed = [row for row in rows if row.status != OK]
     result = {
