@@ -1,7 +1,7 @@
 """The public class for a bundle: label a video, segment a long one, watch a camera, explain an answer."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from rgbflow.bundle import Bundle, fetch_bundle, load_bundle
 from rgbflow.cam import ActivationMaps, class_activation_maps
-from rgbflow.clip import Clip, FrameClip
+from rgbflow.clip import ArrayClip, Clip, FrameClip
 from rgbflow.errors import InputError
 from rgbflow.flow import dequantise, usual_speed
 from rgbflow.live.events import EventRules
@@ -21,7 +21,7 @@ from rgbflow.sampling import segment_starts, snippet_indices
 from rgbflow.stream import NUM_SNIPPETS, STREAMS, Crops, EngineName, EnginePrecision, Stream
 from rgbflow.timeline import Timeline, merge_windows, sliding_windows
 from rgbflow.transforms import evaluation_input, read_snippets
-from rgbflow.video.reading import count_frames, decode
+from rgbflow.video.reading import Frame, count_frames, decode
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ class Recognizer:
 
     def timeline(
         self,
-        video: str | Path,
+        video: str | Path | ArrayClip,
         window_seconds: float = 2.0,
         step_seconds: float = 0.5,
         num_snippets: int = 5,
@@ -188,7 +188,7 @@ class Recognizer:
         """Label a long video window by window; the memory needed does not grow with the video's length.
 
         Args:
-            video: a file.
+            video: a file, or a clip whose frames are all there.
             window_seconds: length of the window that slides over the video; a shorter video is one window.
             step_seconds: how far the window moves each time; also the resolution of the segments.
             num_snippets: S of a window.
@@ -201,14 +201,21 @@ class Recognizer:
             raise InputError(
                 f"step_seconds ({step_seconds}) must be above 0 and at most window_seconds ({window_seconds})"
             )
-        clip, frame_rate = FrameClip(self.bundle.preparation, name=Path(video).name), self.bundle.preparation.frame_rate
-        predictions = []
-        for window in sliding_windows(decode(Path(video), frame_rate), clip, window_seconds, step_seconds):
+        name, frames = self._shown(video)
+        clip, predictions = FrameClip(self.bundle.preparation, name=name), []
+        for window in sliding_windows(frames, clip, window_seconds, step_seconds):
             if all(spec.num_items(window.num_frames) >= spec.span for spec in self.bundle.streams.values()):
                 predictions.append(self.predict(window, num_snippets, crops))  # frames may be missing in mid-recording
         if not predictions:
             self.wanted_indices(window.num_frames, window.name)  # says what is too short, and for what
         return Timeline(merge_windows(predictions, step_seconds), predictions)
+
+    def _shown(self, video: str | Path | ArrayClip) -> tuple[str, Iterator[Frame]]:
+        """The name of a video, and its frames as they follow each other."""
+        if isinstance(video, ArrayClip):
+            times = video.pts_seconds.tolist()
+            return video.name, (Frame(pixels, at) for pixels, at in zip(video.frames, times, strict=True))
+        return Path(video).name, decode(Path(video), self.bundle.preparation.frame_rate)
 
     def _open(self, video: str | Path | Clip, num_snippets: int) -> tuple[Clip, dict[str, float]]:
         """The clip, and the seconds that each stage of reading it took, if it is a file."""

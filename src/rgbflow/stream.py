@@ -25,7 +25,7 @@ Crops = Literal[1, 10]  # of each snippet at test time
 NUM_SNIPPETS = 25  # of a clip at test time (Simonyan and Zisserman 2014, section 6)
 UnfittedFusion = Literal["average", "product"]  # needs no fitted numbers
 FusionMethod = Literal[UnfittedFusion, "weighted", "tempered", "stacking", "reliability"]
-DEFAULT_FUSION: UnfittedFusion = "average"  # of a new bundle; what is fitted replaces it where that is clearly better
+DEFAULT_FUSION: UnfittedFusion = "product"  # of a new bundle; what is fitted replaces it where that is clearly better
 STACK_LENGTH = 10  # L of flow, unless a training says otherwise (Simonyan and Zisserman 2014, section 4.1)
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 FrameRate = Annotated[float, Meta(ge=0.01, le=1000, description="25 frames per second are usual")]

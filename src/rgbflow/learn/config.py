@@ -123,8 +123,8 @@ class TrainConfig:
     seed: Seed = 0
     """Seed of everything that training draws at random."""
     fusion: UnfittedFusion = DEFAULT_FUSION
-    """How the bundle fuses its streams until `calibrate` fits a fusion: average of the probabilities, as in the paper,
-    or product."""
+    """How the bundle fuses its streams until `calibrate` fits a fusion: product of the probabilities, or average, as in
+    the paper."""
     licence: Text = "not stated"
     """Licence of the trained weights, for the model card."""
 
