@@ -15,6 +15,7 @@ from rgbflow.atomic import replacing, write_atomically
 from rgbflow.data.layouts import file_sha256
 from rgbflow.errors import InputError, first_line
 from rgbflow.limits import FRAMES, ROWS, TEXT
+from rgbflow.records import parse_json
 from rgbflow.stream import Preparation
 
 MANIFEST, HASH = "manifest.parquet", "manifest.sha256"
@@ -116,7 +117,7 @@ def read_preparation(folder: Path) -> Preparation:
         InputError: if the manifest can't be read.
     """
     with _reading(folder) as file:
-        return Preparation.from_dict(json.loads(file.schema_arrow.metadata[b"preparation"]))
+        return Preparation.from_dict(parse_json(file.schema_arrow.metadata[b"preparation"]), "preparation")
 
 
 def read_rows(folder: Path) -> list[Row]:
