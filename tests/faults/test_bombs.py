@@ -72,7 +72,11 @@ def test_a_picture_in_a_jpeg_layout(tmp_path, size, bomb, place):
         for prefix in ("img", "x", "y"):
             (clip / f"{prefix}_{number:05d}.jpg").write_bytes(picture)
     (clip / f"{place}.jpg").write_bytes(bomb(size))
-    told = "it is no whole JPEG" if bomb is png else rf"has {size[0] * size[1]:,} pixels|has {size[1]}×{size[0]} pixels"
+    told = (
+        "it is not a complete JPEG"
+        if bomb is png
+        else rf"has {size[0] * size[1]:,} pixels|has {size[1]}×{size[0]} pixels"
+    )
 
     def read():
         opened = open_store(tmp_path).clip("a/one")

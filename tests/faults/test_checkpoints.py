@@ -142,5 +142,5 @@ def test_a_damaged_best_epoch_is_one_line(world, trainings, tmp_path, monkeypatc
             (tmp_path / "bundle" / "training" / "rgb" / BEST).write_bytes(b"damaged")
 
     monkeypatch.setattr("rgbflow.learn.train.StepReporter.on_fit_end", lambda *_: damage(1, 1, ""))
-    with pytest.raises(InputError, match=r"best\.ckpt is damaged: delete .* to start anew"):
+    with pytest.raises(InputError, match=r"best\.ckpt is damaged: delete .* to start again"):
         run(world, tmp_path / "bundle")

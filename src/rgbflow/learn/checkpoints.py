@@ -71,7 +71,7 @@ def read_best(work: Path) -> dict:
     try:
         return _read(work / BEST)
     except Exception as error:
-        raise InputError(f"{work / BEST} is damaged: delete {work} to start anew") from error
+        raise InputError(f"{work / BEST} is damaged: delete {work} to start again") from error
 
 
 def remove_all(work: Path) -> None:

@@ -1,4 +1,4 @@
-"""The store's own format: a video of which any frame is read without the ones before it."""
+"""The store's own format: a video in which any frame can be read without the frames before it."""
 
 import json
 import os
@@ -15,7 +15,9 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, VideoReformatter
 
+from rgbflow.errors import InputError
 from rgbflow.limits import PIXELS
+from rgbflow.records import convert, parse_json
 from rgbflow.video import jpeg
 from rgbflow.video.matroska import Matroska
 from rgbflow.video.reading import VideoError, check_is_file
@@ -29,14 +31,14 @@ MATROSKA_MAX_RATE = 500  # Matroska counts in milliseconds: far above this, two 
 class IntraWriter:
     """Write frames that `IntraReader` gives back one by one: Matroska in which every frame is a key frame.
 
-    A context manager. The file appears under its name when the block ends well; after an error there is none.
+    A context manager. The file appears under its name when the block ends without error; otherwise there is no file.
     The same frames and metadata give the same bytes.
 
     Args:
         path: the file (.mkv), replaced where it exists.
-        frames_per_second: above 0, for players only; above 500 it is written as 500.
+        frames_per_second: above 0, only for players; values above 500 are written as 500.
         metadata: any keys and texts.
-        jpeg_quality: 1 to 100 writes each frame as a JPEG (`jpeg.py`); None loses nothing (FFV1).
+        jpeg_quality: 1 to 100 writes each frame as a JPEG (`jpeg.py`); None is lossless (FFV1).
 
     Raises:
         InputError: if the file cannot be written (full disk, no permission) or gets no frames.
@@ -99,7 +101,7 @@ def _jpeg_packet(pixels: np.ndarray, _: VideoReformatter, quality: int) -> av.Pa
 
 
 class IntraReader:
-    """Read any frames of a file made by `IntraWriter`, reading and decoding these only.
+    """Reads any frames of a file made by `IntraWriter`, without reading or decoding others.
 
     A context manager, for one thread and one process.
 
@@ -141,7 +143,7 @@ class IntraReader:
             indices: N numbers from 0 to num_frames - 1, in any order, with repeats.
 
         Returns:
-            (N, H, W) or (N, H, W, 3) uint8: exactly what was written, or what JPEG leaves of it.
+            (N, H, W) or (N, H, W, 3) uint8: exactly as written, or with the loss of JPEG.
 
         Raises:
             IndexError: if an index is outside the file.
@@ -167,12 +169,9 @@ class IntraReader:
 def _metadata(file: Matroska) -> dict[str, str]:
     """Raise ValueError where they are not those of an `IntraWriter`."""
     try:
-        values = json.loads(file.tags[METADATA_TAG])
-        if all(isinstance(value, str) for value in values.values()):
-            return values
-    except (KeyError, AttributeError, ValueError, RecursionError) as error:
+        return convert(parse_json(file.tags[METADATA_TAG]), dict[str, str])
+    except (KeyError, InputError) as error:
         raise ValueError("was not made by rgbflow") from error
-    raise ValueError("was not made by rgbflow")
 
 
 def _lossless_decoder(file: Matroska) -> Callable[[bytes], np.ndarray]:

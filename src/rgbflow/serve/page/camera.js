@@ -1,5 +1,7 @@
 /** What a view looks at: the camera or a video file, shown in one video element. */
 
+import { make } from "./dom.js";
+
 /** Why a camera can't be used, in words that say what to do. */
 const TROUBLES = {
   NotAllowedError: ["The camera is not allowed", "Allow it beside the address above, then try again. A video can be dropped here instead."],
@@ -100,4 +102,15 @@ export function takesDrops(element, take) {
     const files = [...event.dataTransfer.files];
     if (files.length) take(files);
   });
+}
+
+/** A button that opens the files of this machine; `take` gets the chosen file, or a list of them with {multiple: true}. */
+export function filePicker(text, take, { multiple = false, isPrimary = false } = {}) {
+  const input = make("input", { type: "file", accept: "video/*,.mkv,.avi,.ts", multiple, hidden: true, ariaLabel: text });
+  input.onchange = () => {
+    if (input.files.length) take(multiple ? [...input.files] : input.files[0]);
+    input.value = "";
+  };
+  const button = make("button", { type: "button", className: isPrimary ? "primary" : "", onclick: () => input.click() }, text);
+  return make("span", { className: "picker" }, button, input);
 }

@@ -1,6 +1,6 @@
 /** The view Live: the picture, its flow, the avatar, scores, events and times. */
 
-import { Source, takesDrops } from "./camera.js";
+import { Source, filePicker, takesDrops } from "./camera.js";
 import { byId, make, plain } from "./dom.js";
 import { Puppet } from "./puppet.js";
 import { now } from "./rgbflow.js";
@@ -14,7 +14,9 @@ export class LiveView {
   #stopFollowing = () => {};
   #latest = null; // the newest update that is not drawn yet
   #flow = null; // the newest picture of flow that is not drawn yet
-  #drawn = 0; // seconds, when the label was drawn last
+  #label = null;
+  #action = null;
+  #score = 0;
   #clock = 0; // the newest frame's time minus ours
 
   constructor(session, preferences, puppetData) {
@@ -28,6 +30,7 @@ export class LiveView {
     this.source.addEventListener("change", () => this.#sourceChanged());
     byId("video").addEventListener("resize", () => this.#shape());
     takesDrops(byId("stage"), ([file]) => this.source.openFile(file));
+    this.scores.addEventListener("more", () => session.set({ num_scores: this.scores.wanted }));
     session.addEventListener("hello", (e) => this.#greet(e.detail));
     session.addEventListener("bundle", (e) => this.#greet(e.detail));
     session.addEventListener("update", (e) => this.#update(e.detail));
@@ -48,12 +51,13 @@ export class LiveView {
     byId("flow-box").hidden = !this.#preferences.flow_picture;
   }
 
-  #greet({ classes, streams }) {
-    if (!classes) return;
+  #greet({ classes, bundle }) {
     this.classes = classes;
     this.timeline.classes = classes;
-    this.scores.setClasses(classes, streams ?? ["rgb", "flow"]);
+    this.scores.setClasses(classes, bundle.streams);
     if (!classes.length) this.scores.box.append(noActions());
+    this.#session.set({ num_scores: this.scores.wanted });
+    this.#label = null;
     this.#caption();
   }
 
@@ -103,13 +107,13 @@ export class LiveView {
     this.timeline.clear();
     this.timing.clear();
     this.puppet.act(null);
-    this.label = null;
+    this.#label = null;
     this.#caption();
   }
 
   #gone() {
     this.timeline.close(now() + this.#clock);
-    this.label = null;
+    this.#label = null;
     this.puppet.act(null);
     this.#caption();
   }
@@ -146,26 +150,26 @@ export class LiveView {
   #draw(update) {
     const { scores, label, time } = update;
     this.#clock = time - now();
-    this.action = update.action;
-    this.label = label;
-    this.score = update.score ?? scores.fused?.[label];
+    this.#action = update.action;
+    this.#label = label;
+    this.#score = update.score;
     this.scores.show(scores, label);
-    const best = Object.keys(scores.fused).reduce((a, b) => (scores.fused[a] >= scores.fused[b] ? a : b));
-    this.timeline.push(time, { fused: scores.fused[best], rgb: scores.rgb?.[best], flow: scores.flow?.[best] });
+    this.timeline.push(time, scores[0]);
+    this.timing.drops = update.dropped + this.#session.skipped;
     const isKnown = this.puppet.act(update.action);
     byId("avatar-note").textContent = update.action && !isKnown ? `has not learnt to ${plain(update.action)}` : "does what both say";
     this.#caption();
-    const drawn = () => this.timing.push(stagesOf(update, now()), now() - time, (update.drops ?? 0) + this.#session.skipped);
+    const drawn = () => this.timing.push(stagesOf(update, now()), now() - time);
     requestAnimationFrame(() => setTimeout(drawn)); // after the screen was painted
   }
 
   #caption() {
     const label = byId("label");
     const sub = byId("label-sub");
-    const text = this.label ? plain(this.label) : this.source.kind ? "…" : "Nothing yet";
+    const text = this.#label ? plain(this.#label) : this.source.kind ? "…" : "Nothing yet";
     if (label.textContent !== text) label.textContent = text;
-    label.classList.toggle("faint", !this.label || this.label === "unknown");
-    if (this.label) sub.textContent = this.action ? `going on · ${percent(this.score)} sure` : `${percent(this.score)} sure, not enough to call it an action`;
+    label.classList.toggle("faint", !this.#label || this.#label === "unknown");
+    if (this.#label) sub.textContent = this.#action ? `going on · ${percent(this.#score)} sure` : `${percent(this.#score)} sure, not enough to call it an action`;
     else if (!this.source.kind) sub.textContent = "Start the camera, or drop a video on the picture.";
     else if (this.classes && !this.classes.length) sub.textContent = "There is no action to recognise yet: teach the first one.";
     else sub.textContent = "The first stack of motion is filling.";
@@ -173,10 +177,8 @@ export class LiveView {
 }
 
 /** Seconds by stage; what the server did not spend was spent in the browser and between the two. */
-function stagesOf({ latency = {}, time, arrived }, drawn) {
-  const { capture, ...stages } = latency;
-  const atServer = Object.values(latency).reduce((sum, seconds) => sum + seconds, 0);
-  return { ...stages, waiting: capture, network: Math.max(0, arrived - time - atServer), drawing: drawn - arrived };
+function stagesOf({ seconds, latency_seconds: atServer, time, arrived }, drawn) {
+  return { ...seconds, network: Math.max(0, arrived - time - atServer), drawing: drawn - arrived };
 }
 
 function drawPicture(canvas, bitmap) {
@@ -202,16 +204,6 @@ function drawWheel(canvas) {
   }
 }
 
-export function filePicker(text, take, properties = {}) {
-  const input = make("input", { type: "file", accept: "video/*,.mkv,.avi,.ts", className: "unseen", tabIndex: -1, ariaLabel: text, ...properties });
-  input.onchange = () => {
-    if (input.files.length) take(...(input.multiple ? [[...input.files]] : [input.files[0]]));
-    input.value = "";
-  };
-  const button = make("button", { type: "button", onclick: () => input.click() }, text);
-  return make("span", { className: "picker" }, button, input);
-}
-
 function noActions() {
-  return make("div", { className: "hint" }, make("p", {}, "No bundle is loaded, so there is nothing to recognise yet."), make("a", { href: "#teach", className: "button primary" }, "Teach the first action"));
+  return make("div", { className: "hint" }, make("p", {}, "No bundle is loaded, so there is nothing to recognise yet."), make("p", {}, "Start the server with one: rgbflow serve BUNDLE"));
 }

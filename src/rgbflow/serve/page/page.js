@@ -3,7 +3,7 @@
 import { byId, make } from "./dom.js";
 import { LiveView } from "./live.js";
 import { connect } from "./rgbflow.js";
-import { loadPreferences, openSettings } from "./settings.js";
+import { loadPreferences, openSettings, wishes } from "./settings.js";
 
 const VIEWS = [...document.querySelectorAll(".top nav a")].map((link) => link.hash.slice(1));
 const THEMES = [["", "as the system"], ["light", "light"], ["dark", "dark"]];
@@ -13,7 +13,7 @@ const preferences = loadPreferences();
 const puppetData = await (await fetch("puppet.json")).json();
 const session = connect({
   token: sessionStorage.getItem(TOKEN) ?? "",
-  settings: { flow_picture: preferences.flow_picture },
+  settings: wishes(preferences),
   width: preferences.width,
   rate: preferences.rate,
 });
@@ -50,11 +50,16 @@ session.addEventListener("state", ({ detail }) => {
   if (detail.state === "refused") askForToken();
 });
 
-session.addEventListener("hello", ({ detail }) => {
-  byId("about").textContent = [detail.bundle && `Bundle ${detail.bundle}`, detail.fusion && `fusion by ${detail.fusion}`, detail.engine].filter(Boolean).join(" · ");
-});
+session.addEventListener("hello", ({ detail }) => describe(detail));
+session.addEventListener("bundle", ({ detail }) => describe(detail));
+session.addEventListener("notice", ({ detail }) => tell(detail.message));
+session.addEventListener("error", ({ detail }) => tell(detail.message));
 
-session.addEventListener("error", ({ detail }) => tell(detail.message ?? detail.detail ?? "The server reports an error."));
+function describe({ bundle, fusion, classes }) {
+  const source = { given: "", demo: " (the demo's)", imagenet: " (nothing taught yet)" }[bundle.source];
+  const parts = [`Bundle ${bundle.name.split("/").slice(-2).join("/")}${source}`, classes.length && `${classes.length} actions`, bundle.streams.join(" and "), fusion && `fused by ${fusion.method}`, bundle.engine];
+  byId("about").textContent = parts.filter(Boolean).join(" · ");
+}
 
 function tellGone({ retryIn, reason }) {
   const until = performance.now() + 1000 * retryIn;
@@ -90,7 +95,7 @@ byId("token").addEventListener("close", () => {
 
 byId("open-settings").onclick = () =>
   openSettings(preferences, (key) => {
-    if (key === "flow_picture") session.set({ flow_picture: preferences.flow_picture });
+    if (key in wishes(preferences)) session.set({ [key]: preferences[key] });
     if (key === "width" || key === "rate") session[key] = preferences[key];
     if (key === "camera" && live.source.kind === "camera") live.openCamera();
     live.applyPreferences();

@@ -2,16 +2,20 @@
 
 const FEW = 12; // up to so many classes keep their places; of more the likeliest are shown
 
+const REORDER_MS = 700;
+const NOTHING = { fused: 0, rgb: 0, flow: 0 };
 const STREAMS = ["fused", "rgb", "flow"];
 
-export class Scores {
+export class Scores extends EventTarget {
   #rows = new Map();
   #body;
   #more;
   #order = [];
   #ordered = 0;
 
+  /** Tells "more" when another number of classes is shown: `wanted`. */
   constructor(box) {
+    super();
     this.box = box;
     this.showsAll = false;
     this.classes = [];
@@ -37,26 +41,36 @@ export class Scores {
     this.#arrange();
   }
 
-  /** scores: {fused: {class: 0..1}, rgb: …, flow: …}; label: the class to lift out, null where there are no scores. */
-  show(scores, label) {
-    for (const [name, row] of this.#rows) {
-      for (const stream of this.streams) {
-        const value = scores[stream]?.[name] ?? 0;
-        row.bars[stream].style.transform = `scaleX(${value})`;
-        const text = label === null ? "–" : percent(value);
-        if (row.numbers[stream].textContent !== text) row.numbers[stream].textContent = text;
-      }
-      row.element.classList.toggle("best", name === label);
-    }
-    if (this.classes.length > FEW && performance.now() - this.#ordered > 700) {
+  /** rows: [{label, fused, rgb, flow}] of some classes, best first; the others have almost nothing. */
+  show(rows, best) {
+    const given = new Map(rows.map((row) => [row.label, row]));
+    for (const [name, row] of this.#rows) this.#fill(row, given.get(name) ?? NOTHING, name === best);
+    if (this.classes.length > FEW && performance.now() - this.#ordered > REORDER_MS) {
       this.#ordered = performance.now();
-      this.#order = [...this.classes].sort((a, b) => (scores.fused[b] ?? 0) - (scores.fused[a] ?? 0));
+      const rest = this.classes.filter((name) => !given.has(name));
+      this.#order = [...rows.map((row) => row.label).filter((name) => this.#rows.has(name)), ...rest];
       this.#arrange();
     }
   }
 
+  /** No scores are known. */
   clear() {
-    if (this.classes.length) this.show({ fused: {}, rgb: {}, flow: {} }, null);
+    for (const row of this.#rows.values()) this.#fill(row, {}, false);
+  }
+
+  #fill(row, values, isBest) {
+    for (const stream of this.streams) {
+      const value = values[stream];
+      row.bars[stream].style.transform = `scaleX(${value ?? 0})`;
+      const text = percent(value);
+      if (row.numbers[stream].textContent !== text) row.numbers[stream].textContent = text;
+    }
+    row.element.classList.toggle("best", isBest);
+  }
+
+  /** How many classes have to be known. */
+  get wanted() {
+    return this.showsAll || this.classes.length <= FEW ? Math.max(1, this.classes.length) : FEW;
   }
 
   #row(name) {
@@ -95,6 +109,7 @@ export class Scores {
       this.showsAll = !this.showsAll;
       this.#name();
       this.#arrange();
+      this.dispatchEvent(new Event("more"));
     };
     this.#name();
     this.box.append(this.#more);
@@ -106,8 +121,9 @@ export class Scores {
   }
 }
 
+/** A score as it is read; – where there is none. */
 export function percent(value) {
-  return `${Math.round(100 * value)}\u2009%`;
+  return value === undefined || value === null ? "–" : `${Math.round(100 * value)}\u2009%`;
 }
 
 function cell(tag, text, properties) {

@@ -3,7 +3,7 @@
 import { fitted } from "./puppet.js";
 import { percent } from "./scores.js";
 
-const PALETTE = ["#56b4e9", "#e69f00", "#009e73", "#f0e442", "#d55e00", "#cc79a7", "#0072b2", "#bebebe"]; // Okabe and Ito
+const PALETTE = ["#56b4e9", "#e69f00", "#009e73", "#f0e442", "#d55e00", "#cc79a7", "#0072b2"]; // Okabe and Ito
 const MOST_LISTED = 30;
 
 /** The colour of a class: the same wherever it is drawn. */
@@ -111,7 +111,32 @@ export class Timeline {
   }
 }
 
-export function drawBlock(context, label, colour, left, right, height, ratio) {
+/** A whole video on a strip, with the place where it is played. */
+export class Strip {
+  constructor(canvas, segments, length, classes) {
+    const labels = [...new Set(segments.map((segment) => segment.label))].filter((label) => label !== "unknown");
+    Object.assign(this, { canvas, segments, length, classes: classes.length ? classes : labels });
+  }
+
+  colour(label) {
+    return label === "unknown" ? "transparent" : colourOf(this.classes, label);
+  }
+
+  draw(time) {
+    const { width, height } = fitted(this.canvas);
+    const context = this.canvas.getContext("2d");
+    const ratio = window.devicePixelRatio || 1;
+    const x = (seconds) => (seconds / this.length) * width;
+    context.clearRect(0, 0, width, height);
+    for (const { label, start_seconds: start, end_seconds: end } of this.segments) {
+      if (label !== "unknown") drawBlock(context, label, this.colour(label), x(start), x(end) - ratio, height, ratio);
+    }
+    context.fillStyle = ink(this.canvas, "--ink");
+    context.fillRect(x(time) - ratio, 0, 2 * ratio, height);
+  }
+}
+
+function drawBlock(context, label, colour, left, right, height, ratio) {
   context.fillStyle = colour;
   context.beginPath();
   context.roundRect(left, 0, right - left, height, 3 * ratio);

@@ -5,12 +5,13 @@ const KEPT = 60;
 /** The stages in the order in which a frame passes them, and the colour of each. */
 const STAGES = [
   ["network", "browser and network", "soft"],
-  ["waiting", "waiting", "track"],
+  ["wait", "waiting", "track"],
+  ["decode", "decoding", "line-strong"],
   ["flow", "flow", "flow"],
-  ["rgb network", "rgb network", "rgb"],
   ["flow network", "flow network", "deep"],
+  ["rgb network", "rgb network", "rgb"],
   ["fusion", "fusion", "fused"],
-  ["drawing", "drawing", "line-strong"],
+  ["drawing", "drawing", "warm"],
 ];
 
 export class Timing {
@@ -24,12 +25,11 @@ export class Timing {
   }
 
   /** stages: seconds by stage; total: seconds from capture to label. */
-  push(stages, total, drops) {
+  push(stages, total) {
     this.#records.push({ ...stages, total });
     this.#arrivals.push(performance.now());
     if (this.#records.length > KEPT) this.#records.shift();
     while (this.#arrivals[0] < performance.now() - 3000) this.#arrivals.shift();
-    this.drops = drops;
   }
 
   clear() {
