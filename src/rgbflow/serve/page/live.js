@@ -55,6 +55,7 @@ export class LiveView {
     this.classes = classes;
     this.timeline.classes = classes;
     this.scores.setClasses(classes, bundle.streams);
+    for (const item of document.querySelectorAll("#legend li")) item.hidden = !["fused", ...bundle.streams].includes(item.textContent);
     if (!classes.length) this.scores.box.append(noActions());
     this.#session.set({ num_scores: this.scores.wanted });
     this.#label = null;
