@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: written under a temporary name, then renamed."""
+"""Files that appear complete or not at all: written under a temporary name, then renamed."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ LONGEST_ENDING = 16  # letters of an ending that a temporary name keeps, since s
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove temporary files that killed runs left beside `path`; nobody else may be writing it."""
+    """Remove temporary files that killed runs left beside `path`; no other process may be writing to it."""
     for leftover in path.parent.glob(_temporary_name(path, "????????")):
         leftover.unlink(missing_ok=True)
 
@@ -26,9 +26,9 @@ def _temporary_name(path: Path, token: str) -> str:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path in the same folder; rename it to `path` when the block ends, remove it when it fails.
+    """Yield a temporary path in the same folder; rename it to `path` when the block ends, remove it if the block fails.
 
-    The temporary name begins with a dot and ends with the ending of `path`. Missing folders are made.
+    The temporary name begins with a dot and keeps the extension of `path`. Missing folders are made.
 
     Raises:
         InputError: if the folder can't be written or the disk is full.

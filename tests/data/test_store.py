@@ -140,7 +140,7 @@ def test_a_stopped_run_goes_on_and_keeps_what_is_done(videos, tmp_path):
         prepare_store(sources, folder, PREPARATION, progress=SimpleNamespace(update=kill_after_two))
     done = stored_file(folder, "rgb", "left/clip0")
     written = done.stat().st_mtime_ns
-    with pytest.raises(InputError, match="no prepared data set"):
+    with pytest.raises(InputError, match="not a prepared data set"):
         Store(folder)
     prepare_store(sources, folder, PREPARATION)
     assert done.stat().st_mtime_ns == written
@@ -157,7 +157,7 @@ def test_a_stopped_change_of_settings_leaves_no_store_of_two_kinds(videos, tmp_p
 
     with pytest.raises(KeyboardInterrupt):
         prepare_store(sources, folder, Preparation(short_side=32), progress=SimpleNamespace(update=stop))
-    with pytest.raises(InputError, match="no prepared data set"):
+    with pytest.raises(InputError, match="not a prepared data set"):
         Store(folder)
 
 
@@ -266,7 +266,7 @@ def test_a_clip_that_is_read_back_otherwise_is_set_aside(videos, tmp_path, monke
     monkeypatch.setattr(store_module, "_is_as_prepared", lambda source, *_: source.name != "left/clip0")
     rows = prepare_store(read_class_folders(videos), tmp_path / "store", PREPARATION, verify=True)
     assert [row.status == OK for row in rows] == [False, True, True, True]
-    assert "is read back otherwise than it was written: check the disk and memory" in rows[0].status
+    assert "reads back differently from what was written: check disk and memory" in rows[0].status
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system has no /proc to read the peak from")

@@ -140,7 +140,7 @@ def test_a_store_that_is_half_of_other_settings_is_no_store_until_it_is_done(vid
     other = replace(PREPARATION, jpeg_quality=90)
     with pytest.raises(KeyboardInterrupt):
         prepare_store(read_class_folders(videos), store, other, progress=SimpleNamespace(update=interrupt))
-    with pytest.raises(InputError, match="with other settings is not done with it"):
+    with pytest.raises(InputError, match="with other settings has not finished"):
         Store(store)
     prepare_store(read_class_folders(videos), store, other)
     assert Store(store).preparation == other

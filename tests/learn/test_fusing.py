@@ -115,7 +115,7 @@ def test_clips_without_groups_count_alone_and_that_is_said(tmp_path, capsys):
     ("arguments", "words"),
     [
         ((LABELS, GROUPS, "tempered", False), "--method tempered has numbers to fit: add --fit, or choose average or"),
-        ((None, GROUPS, "product", True), "--fit needs labels, the score files have none"),
+        ((None, GROUPS, "product", True), "--fit needs labels, but the score files have none"),
         ((LABELS, np.array(["g"] * 60), "product", True), "needs 5 clips of 2 groups, but there are 60 of 1: leave it"),
         ((LABELS + 9, GROUPS, "product", True), "labels .* must lie in 0 to 3"),
     ],
@@ -130,7 +130,7 @@ def test_one_stream_has_a_temperature_and_nothing_to_fuse():
     one = {"flow": STREAMS["flow"]}
     assert fuse_clips(one, NAMES, LABELS, GROUPS, "average", True).fusion.temperature > 1
     with pytest.raises(
-        InputError, match="--fit of product needs two streams, the files have one: use --method average"
+        InputError, match="--fit of product needs two streams, but the files have one: use --method average"
     ):
         fuse_clips(one, NAMES, LABELS, GROUPS, "product", True)
 

@@ -18,6 +18,8 @@ def serve(
     token_file: Annotated[Path | None, Flag(metavar="FILE")] = None,
     origin: Annotated[tuple[str, ...], Flag(metavar="URL ...")] = (),
     max_sessions: int = 64,
+    osc: Annotated[str | None, Flag(metavar="HOST:PORT")] = None,
+    osc_map: Annotated[Path | None, Flag(metavar="FILE")] = None,
     device: str = "auto",
     engine: EngineName = "auto",
     precision: EnginePrecision = "auto",
@@ -33,6 +35,8 @@ def serve(
         token_file: file whose only line is the token that every client must give.
         origin: of pages from elsewhere that may use the service, such as https://game.example.
         max_sessions: live sessions at the same time.
+        osc: host and port to send labels, scores and events to as OSC messages: those of one session at a time.
+        osc_map: file that says which action sets which OSC address to what, for VRChat say; only that is then sent.
         device: auto, cpu, cuda or mps.
         engine: auto takes the fastest on a CPU of torch and of OpenVINO and ONNX Runtime, if `rgbflow export` made
             their files and their scores are those of torch.
@@ -44,6 +48,7 @@ def serve(
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise InputError(f"serve needs {error.name}: pip install 'rgbflow[serve]'") from error
+    from rgbflow.live.osc import open_osc
     from rgbflow.recognizer import Recognizer
     from rgbflow.serve.access import Access, check_origin, is_loopback, read_token
     from rgbflow.serve.app import create_app
@@ -56,12 +61,15 @@ def serve(
         raise InputError(f"--host {host} lets other machines in: give --token-file too, or leave --host out")
     access = Access(token, tuple(map(check_origin, origin)))
     limits = Limits(sessions=max_sessions)
+    if osc_map and not osc:
+        raise InputError(f"--osc-map {osc_map} needs --osc HOST:PORT: 127.0.0.1:9000 is VRChat's")
     with listen(host, port) as listener:
         if bundle is None and not DEMO_BUNDLE.exists():
             raise InputError(f"no BUNDLE given and {DEMO_BUNDLE} is not there: name one, or run `rgbflow demo` first")
         path = bundle or str(DEMO_BUNDLE)
         recognizer = Recognizer.load(path, device, engine, _note, precision)
-        service = Service(Networks(recognizer, path, "given" if bundle else "demo"), limits)
+        outlets = [open_osc(osc, osc_map)] if osc else []
+        service = Service(Networks(recognizer, path, "given" if bundle else "demo"), limits, outlets)
         shown = f"[{host}]" if ":" in host else host
         _note(f"{path} at http://{shown}:{listener.getsockname()[1]}/ with {recognizer.engine.name}; Ctrl-C ends it")
         make_server(create_app(service, access)).run(sockets=[listener])

@@ -1,13 +1,13 @@
-"""The prepared data set: per clip one video of frames and one of flow, and a manifest of all clips.
+"""The prepared data set: for each clip a video of frames and a video of flow, and a manifest of all clips.
 
     STORE/rgb/<Class>/<clip>.mkv     the frames at the working size
     STORE/flow/<Class>/<clip>.mkv    gray: 8-bit u above 8-bit v, one picture per frame step
     STORE/manifest.parquet           one row per clip
-    STORE/manifest.sha256            its hash, and that of the one before it
-    STORE/unfinished.jsonl           while `prepare` runs, or was broken off: what it has written so far
-    STORE/prepare.lock               held while `prepare` runs
+    STORE/manifest.sha256            hash of the manifest, and of the one before it STORE/unfinished.jsonl
+    of a running or stopped `prepare`: what it has written so far STORE/prepare.lock               held while `prepare`
+    runs
 
-The files are Motion JPEG, or FFV1 where nothing may be lost. Every frame is a key frame: any can be read at once.
+The files are Motion JPEG, or FFV1 for lossless storage. Every frame is a key frame and can be read directly.
 """
 
 import errno
@@ -35,7 +35,7 @@ from rgbflow.stream import STREAMS, Preparation, Stream
 from rgbflow.video.intra import IntraReader, IntraWriter
 from rgbflow.video.reading import VideoError, decode, probe
 
-FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # what would befall every other clip too
+FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # errors that would hit every other clip too
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class StoredClip:
 
 @dataclass(frozen=True)
 class ClipAhead:
-    """A clip of which the wanted frames and flow fields, and no others, are in memory."""
+    """A clip with only the wanted frames and flow fields in memory."""
 
     name: str
     num_frames: int
@@ -80,14 +80,14 @@ def read_ahead(clip: Clip, wanted: Mapping[Stream, np.ndarray]) -> ClipAhead:
 
 
 class Store:
-    """A prepared data set, open for reading; to another process travels its folder alone.
+    """A prepared data set, open for reading; only its folder is sent to other processes.
 
     Args:
-        folder: what `rgbflow prepare --out` made.
+        folder: folder made by `rgbflow prepare --out`.
 
     Attributes:
-        preparation: how it was made.
-        rows: of the clips that can be used, by name.
+        preparation: the settings it was made with.
+        rows: rows of the usable clips, by name.
         failed: rows of the clips that were set aside.
 
     Raises:
@@ -97,13 +97,13 @@ class Store:
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         if not (self.folder / MANIFEST).is_file():
-            raise InputError(f"{folder} is no prepared data set: it has no {MANIFEST}; run `rgbflow prepare` first")
+            raise InputError(f"{folder} is not a prepared data set: it has no {MANIFEST}; run `rgbflow prepare` first")
         manifest.check_hash(self.folder)
         self.preparation = manifest.read_preparation(self.folder)
         unfinished = journal.preparation_of(self.folder)
         if unfinished is not None and unfinished != self.preparation:
             raise InputError(
-                f"{folder} is no prepared data set now: `rgbflow prepare` with other settings is not done with it; "
+                f"{folder} is being prepared again: `rgbflow prepare` with other settings has not finished; "
                 "wait for it, or run it again"
             )
         lengths = manifest.read_columns(self.folder, ("clip", "frames", "frames_per_second"))
@@ -145,11 +145,11 @@ def prepare_store(
     verify: bool = False,
     cluster: str | None = None,
 ) -> list[Row]:
-    """Write the store of a list of clips; clips that are there already, made the same way, are kept.
+    """Write the store of a list of clips; existing clips with the same settings are kept.
 
-    A clip that can't be prepared is set aside: its row says why and the rest goes on. A killed run leaves no
-    half-written file and continues where it stopped when it is called again. The manifest is replaced at the end; until
-    then the old one holds. A stored file that is not as it was written is made again.
+    A clip that can't be prepared is set aside: its row gives the reason, and the other clips are still prepared. A
+    killed run leaves no half-written file, and the next call continues where it stopped. The manifest is replaced at
+    the end; until then the old one is valid. A stored file that has changed since it was written is made again.
 
     Args:
         sources: from `layouts.read_class_folders`.
@@ -157,8 +157,8 @@ def prepare_store(
         preparation: working size and flow settings.
         workers: processes; each uses one thread.
         progress: a step is a clip; its note has the pace and how many clips failed.
-        verify: prepares each clip a second time and compares what is stored with it, bit by bit.
-        cluster: address of a Ray cluster that does the work instead of processes of this machine; every node sees
+        verify: prepare each clip a second time and compare it with the stored one, bit by bit.
+        cluster: address of a Ray cluster that does the work instead of processes of this machine; every node must see
             the sources and the store under the same paths.
 
     Returns:
@@ -210,8 +210,8 @@ def _prepare_known(item: tuple[SourceClip, Hashes | None], folder: Path, prepara
 
 
 def _died_of(item: tuple[SourceClip, Hashes | None]) -> Row:
-    """The row of a clip that ends the process that prepares it."""
-    reason = f"{item[0].path} ends the process that prepares it, perhaps for lack of memory: convert it"
+    """The row of a clip that kills the process preparing it."""
+    reason = f"{item[0].path} kills the process that prepares it, perhaps for lack of memory: convert it"
     return replace(_new_row(item[0]), status=reason)
 
 
@@ -222,15 +222,14 @@ def _new_row(source: SourceClip) -> Row:
 def prepare_clip(
     source: SourceClip, folder: Path, preparation: Preparation, verify: bool = False, known: Hashes | None = None
 ) -> Row:
-    """Prepare one clip: the same on one core, in a process pool and on a cluster.
+    """Prepare one clip; one core, a process pool and a cluster all use this function.
 
     Args:
         source: the clip.
         folder: the store.
         preparation: working size and flow settings.
-        verify: as `prepare_store`.
-        known: hashes of its stored files as they were written; files that have others, or that nobody knows the
-            hashes of, are made again.
+        verify: see `prepare_store`.
+        known: hashes of its stored files when they were written; files with other or unknown hashes are made again.
     """
     cv2.setNumThreads(1)
     row = _new_row(source)
@@ -248,7 +247,7 @@ def prepare_clip(
             frames = _write_streams(source, folder, preparation, rate, made_from)
             hashes = _hashes(folder, source.name)
             if verify and not _is_as_prepared(source, folder, preparation):
-                raise VideoError(f"{source.path} is read back otherwise than it was written: check the disk and memory")
+                raise VideoError(f"{source.path} reads back differently from what was written: check disk and memory")
     except (InputError, OSError, MemoryError, cv2.error) as error:
         if isinstance(error.__cause__, OSError) and error.__cause__.errno in FATAL:
             raise
@@ -260,7 +259,7 @@ def prepare_clip(
 
 
 def _pictures(source: SourceClip, preparation: Preparation) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """The working frames of a clip, each with the picture of the flow that leads to it."""
+    """The working frames of a clip, each with the flow picture that leads to it."""
     preparer = Preparer(preparation)
     for decoded in decode(source.path, preparation.frame_rate):
         frame, field = preparer.step(decoded.pixels)
@@ -284,12 +283,12 @@ def _write_streams(
                 flow.write(field)
             frames += 1
         if frames < 2:
-            raise VideoError(f"{source.path} has {frames} frame: flow needs at least 2")
+            raise VideoError(f"{source.path} has {frames} frame, but flow needs at least 2: use a longer video")
     return frames
 
 
 def _is_as_prepared(source: SourceClip, folder: Path, preparation: Preparation) -> bool:
-    """Whether the stored files give back, to the last bit, what the source gives when it is prepared again."""
+    """Whether the stored files equal, to the last bit, a second preparation of the source."""
     quality, frames = preparation.jpeg_quality, 0
     try:
         with (
@@ -309,10 +308,10 @@ def _is_as_prepared(source: SourceClip, folder: Path, preparation: Preparation) 
 
 
 def _frames_already_there(folder: Path, clip: str, made_from: dict[str, str], known: Hashes | None) -> int:
-    """How many frames the stored files of a clip have if both were made from this source in this way, else 0.
+    """Number of frames of a clip's stored files if both were made from this source with these settings, else 0.
 
-    Files that have changed since they were written are not there; nor are those that no manifest speaks of. Those of
-    old stores, whose manifest has no hashes, are taken as they are, and get none.
+    Files that have changed since they were written don't count, nor do files that no manifest lists. Files of old
+    stores, without hashes in their manifest, are used as they are and get no hashes.
     """
     if known is None:
         return 0

@@ -4,9 +4,9 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response, WebSocket
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response, WebSocket
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.datastructures import Headers, MutableHeaders
@@ -14,11 +14,14 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from rgbflow.errors import InputError
 from rgbflow.serve.access import Access, given_token
 from rgbflow.serve.limits import Bucket, Limits
 from rgbflow.serve.protocol import SUBPROTOCOL, About
-from rgbflow.serve.service import Service
+from rgbflow.serve.service import BusyError, Service
 from rgbflow.serve.session import Session
+from rgbflow.serve.uploads import save_upload
+from rgbflow.serve.videos import predict_upload, timeline_of_upload
 
 PAGE = Path(__file__).parent / "page"
 SAFE = {
@@ -48,6 +51,8 @@ def create_app(service: Service, access: Access | None = None) -> FastAPI:
 
     app = FastAPI(title="rgbflow", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.service, app.state.access = service, access
+    app.add_exception_handler(InputError, unusable)
+    app.add_exception_handler(BusyError, busy)
     app.include_router(health)
     app.include_router(api)
     app.add_api_websocket_route("/live", live)
@@ -112,6 +117,16 @@ def refused(status: int, message: str, headers: dict[str, str] | None = None) ->
     return JSONResponse({"detail": message}, status, headers)
 
 
+async def unusable(request: Request, error: Exception) -> JSONResponse:
+    """What a client gave can't be used; the text is that of the command line."""
+    service_of(request).metrics.predictions.labels("refused").inc()
+    return refused(422, str(error))
+
+
+async def busy(request: Request, error: Exception) -> JSONResponse:
+    return refused(429, str(error), {"Retry-After": "5"})
+
+
 def service_of(connection: HTTPConnection) -> Service:
     return connection.app.state.service
 
@@ -122,6 +137,7 @@ def is_admitted(connection: HTTPConnection) -> bool:
     return connection.app.state.access.admits(given_token(connection.headers.get("authorization", ""), subprotocols))
 
 
+NOTHING_TAUGHT = "nothing is taught yet: there is nothing to recognise"
 NO_TOKEN = "this service needs a token: send Authorization: Bearer TOKEN"
 
 
@@ -161,6 +177,29 @@ async def classes(request: Request) -> About:
 async def metrics(request: Request) -> Response:
     """What the service counts, for Prometheus."""
     return Response(service_of(request).metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@api.post("/predict")
+async def predict(
+    request: Request,
+    top: Annotated[int, Query(ge=1, le=1000, description="classes to list")] = 5,
+    timeline: Annotated[bool, Query(description="segments of a long video instead of one label")] = False,
+    window: Annotated[float, Query(gt=0, le=60, description="seconds, of a timeline")] = 2.0,
+    step: Annotated[float, Query(gt=0, le=60, description="seconds, of a timeline")] = 0.5,
+) -> dict[str, Any]:
+    """Label a video: the request's body, or the first file of a form. Nothing of it is kept."""
+    service = service_of(request)
+    networks, limits = service.networks, service.limits
+    if networks is None:
+        raise HTTPException(409, NOTHING_TAUGHT)
+    with service.upload() as path:
+        name = await save_upload(request, path, limits)
+        if timeline:
+            answer = await service.work(timeline_of_upload, networks, path, name, limits, window, step)
+        else:
+            answer = await service.work(predict_upload, networks, path, name, limits, top)
+    service.metrics.predictions.labels("answered").inc()
+    return answer
 
 
 @api.get("/openapi.json", include_in_schema=False)

@@ -1,7 +1,9 @@
 """What one client and all clients together may ask of the service."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from rgbflow.guard import Allowance
 
 MIB = 1 << 20
 
@@ -22,7 +24,8 @@ class Limits:
         upload_bytes: of one video.
         upload_seconds: that an upload may take.
         chunk_seconds: that an upload may stand still.
-        predictions: of uploaded videos, at work or waiting at the same time.
+        uploads: taken, waiting or at work at the same time; one is at work.
+        allowance: what decoding a video may take.
     """
 
     sessions: int = 64
@@ -36,7 +39,8 @@ class Limits:
     upload_bytes: int = 256 * MIB
     upload_seconds: float = 300.0
     chunk_seconds: float = 15.0
-    predictions: int = 4
+    uploads: int = 4
+    allowance: Allowance = field(default_factory=lambda: Allowance(seconds=60, max_frames=10_000, max_pixels=1 << 24))
 
 
 class Bucket:

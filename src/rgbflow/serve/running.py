@@ -13,6 +13,8 @@ from rgbflow.serve.limits import MIB
 LINGER_SECONDS = 5.0  # that a connection may take to be gone after its session has ended
 MESSAGE_BYTES = 4 * MIB  # above it the socket itself closes; `Limits.frame_bytes` is what a client may use
 
+SEND_BYTES = MIB // 4  # that wait for a client to read them; some more in the system
+
 
 class _Connection(WebSocketsSansIOProtocol):
     """A socket that is gone soon after its session, also where the client reads nothing any more."""
@@ -36,6 +38,7 @@ def listen(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
         listener.bind(address)
     except (OSError, UnicodeError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)

@@ -18,6 +18,7 @@ from rgbflow.serve.limits import Bucket
 from rgbflow.serve.pictures import FlowPainter, decode_picture
 from rgbflow.serve.protocol import (
     BAD_SETTINGS,
+    HEADER,
     SLOW_READER,
     TOO_LARGE,
     TOO_MANY,
@@ -112,6 +113,9 @@ class Session:
 
     def _put(self, data: bytes) -> None:
         """Keep a frame until it can be looked at; one that waits already is dropped."""
+        most = self._service.limits.frame_bytes + HEADER.size
+        if len(data) > most:
+            raise ProtocolError(TOO_LARGE, f"a frame of {len(data):,} bytes: at most {most:,} are taken")
         frame = _Frame(Picture.unpack(data), time.perf_counter())
         if self._waiting is not None:
             self._dropped += 1
@@ -160,7 +164,9 @@ class Session:
             before = self._live
             self._settings = self._begin(networks, wishes)
         if before is not None:
-            await self._tell_events(before.finish())
+            events = before.finish()
+            self._service.stage.leave(self, events)
+            await self._tell_events(events)
 
     async def _follow_networks(self) -> None:
         while True:
@@ -220,6 +226,7 @@ class Session:
                         raise
                     continue  # its networks were replaced meanwhile: the new ones begin anew
             if update is not None:
+                self._service.stage.send(self, update)
                 await self._tell(update, is_news)
             if live.trouble != self._trouble:
                 self._trouble = live.trouble
@@ -265,6 +272,7 @@ class Session:
         """The client is gone: what goes on ends."""
         async with self._turn:
             events = () if self._live is None else self._live.finish()
+        self._service.stage.leave(self, events)
         for event in events:
             self._service.metrics.events.labels(event.kind).inc()
 

@@ -1,4 +1,4 @@
-"""The store's own format: a video of which any frame is read without the ones before it."""
+"""The store's own format: a video in which any frame can be read without the frames before it."""
 
 import json
 import os
@@ -29,14 +29,14 @@ MATROSKA_MAX_RATE = 500  # Matroska counts in milliseconds: far above this, two 
 class IntraWriter:
     """Write frames that `IntraReader` gives back one by one: Matroska in which every frame is a key frame.
 
-    A context manager. The file appears under its name when the block ends well; after an error there is none.
+    A context manager. The file appears under its name when the block ends without error; otherwise there is no file.
     The same frames and metadata give the same bytes.
 
     Args:
         path: the file (.mkv), replaced where it exists.
-        frames_per_second: above 0, for players only; above 500 it is written as 500.
+        frames_per_second: above 0, only for players; values above 500 are written as 500.
         metadata: any keys and texts.
-        jpeg_quality: 1 to 100 writes each frame as a JPEG (`jpeg.py`); None loses nothing (FFV1).
+        jpeg_quality: 1 to 100 writes each frame as a JPEG (`jpeg.py`); None is lossless (FFV1).
 
     Raises:
         InputError: if the file cannot be written (full disk, no permission) or gets no frames.
@@ -99,7 +99,7 @@ def _jpeg_packet(pixels: np.ndarray, _: VideoReformatter, quality: int) -> av.Pa
 
 
 class IntraReader:
-    """Read any frames of a file made by `IntraWriter`, reading and decoding these only.
+    """Reads any frames of a file made by `IntraWriter`, without reading or decoding others.
 
     A context manager, for one thread and one process.
 
@@ -141,7 +141,7 @@ class IntraReader:
             indices: N numbers from 0 to num_frames - 1, in any order, with repeats.
 
         Returns:
-            (N, H, W) or (N, H, W, 3) uint8: exactly what was written, or what JPEG leaves of it.
+            (N, H, W) or (N, H, W, 3) uint8: exactly as written, or with the loss of JPEG.
 
         Raises:
             IndexError: if an index is outside the file.

@@ -1,6 +1,6 @@
-"""A picture as a JPEG file with its own checksum: what a store keeps of it, and so what every network sees of it.
+"""A picture as a JPEG file with a checksum: the form in a store, and so the input of every network.
 
-The chroma is kept at full size (4:4:4), since scaling it up is where JPEG decoders differ.
+The chroma is kept at full size (4:4:4), since JPEG decoders differ in how they scale it up.
 """
 
 import zlib
@@ -17,15 +17,15 @@ _HEAD = len(_START) + len(_COMMENT) + 8
 
 
 def encode(pixels: np.ndarray, quality: int) -> bytes:
-    """Code a picture.
+    """Encode a picture.
 
     Args:
         pixels: (H, W, 3) uint8 RGB, or (H, W) uint8 gray.
         quality: 1 to 100, as JPEG libraries count it.
 
     Returns:
-        A JPEG file any viewer shows; its comment holds the CRC-32 of what follows it. The same picture gives the
-        same bytes.
+        A JPEG file that any viewer shows; its comment holds the CRC-32 of the rest. The same picture gives the same
+        bytes.
     """
     full_chroma = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     options = [cv2.IMWRITE_JPEG_QUALITY, quality, *full_chroma]
@@ -35,10 +35,10 @@ def encode(pixels: np.ndarray, quality: int) -> bytes:
 
 
 def decode(data: bytes) -> np.ndarray:
-    """The picture that `encode` coded: of its shape, close to what was given and always the same.
+    """Decode a picture from `encode`: the same shape, nearly the same values, and always the same result.
 
     Raises:
-        ValueError: if a bit of it has changed, it is no JPEG, or has more pixels than `limits` allows.
+        ValueError: if a bit of it has changed, if it is not a JPEG, or if it has more pixels than `limits` allows.
     """
     checksum = data[_HEAD - 8 : _HEAD]
     if data[: _HEAD - 8] != _START + _COMMENT or checksum != b"%08x" % zlib.crc32(data[_HEAD:]):
