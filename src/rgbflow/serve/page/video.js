@@ -45,7 +45,7 @@ export class VideoView {
       });
       this.#show(file, answer.segments);
     } catch (error) {
-      if (error.name !== "AbortError") this.#invite(error.message);
+      if (error.name !== "AbortError") this.#invite(`${file.name}: ${error.message}`);
     }
   }
 
