@@ -167,7 +167,7 @@ def open_store(folder: str | Path) -> AnyStore:
 
 @dataclass(frozen=True)
 class _Part:
-    """Where the frames, u or v of all clips lie, and what their files are called."""
+    """The place of the frames, u or v of all clips, and the names of their files."""
 
     root: Path
     first_name: str  # of a clip's first picture, as it is usually called
@@ -303,7 +303,7 @@ def _read_size(path: Path) -> tuple[int, int]:
 
 
 def _read_jpeg(path: Path, flags: int, size: tuple[int, int]) -> np.ndarray:
-    """Decode a file whose size is known: (H, W) uint8 or (H, W, 3) uint8 BGR."""
+    """Decode a file with a known size: (H, W) uint8 or (H, W, 3) uint8 BGR."""
     try:
         content = path.read_bytes()
     except OSError as error:
