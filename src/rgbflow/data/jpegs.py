@@ -191,7 +191,7 @@ def _folders_in(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Part:
-    """Where the frames, u or v of all clips lie, and what their files are called."""
+    """The place of the frames, u or v of all clips, and the names of their files."""
 
     root: Path
     first_name: str  # of a clip's first picture, as it is usually called
@@ -345,7 +345,7 @@ def _size_in(path: Path, content: bytes) -> tuple[int, int]:
 
 
 def _read_jpeg(path: Path, flags: int, size: tuple[int, int]) -> np.ndarray:
-    """Decode a file whose size is known: (H, W) uint8 or (H, W, 3) uint8 BGR."""
+    """Decode a file with a known size: (H, W) uint8 or (H, W, 3) uint8 BGR."""
     content = _read(path)
     if (claimed := _size_in(path, content)) != size:  # before memory is taken for it
         raise InputError(f"{path} {_two_sizes(claimed, size)}: extract the clip again")

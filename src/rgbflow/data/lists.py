@@ -279,7 +279,7 @@ def _from_row(row: Mapping[str, str], place: str) -> ListedClip:
 
 
 def _from_kinetics(row: Mapping[str, str], place: str) -> ListedClip:
-    """Files are called ID_000010_000020, ID_10_20 or ID; clips of one video are a group."""
+    """File names are ID_000010_000020, ID_10_20 or ID; clips of one video are a group."""
     video, start, end = (row.get(name) or "" for name in ("youtube_id", "time_start", "time_end"))
     clip = _clip(video, place, label=row.get("label") or None, group=video, part=_part(row.get("split"), place))
     try:

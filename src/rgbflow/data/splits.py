@@ -616,4 +616,4 @@ def _check_leave_out(clips: Sequence[SplitClip], leave_out: Sequence[str]) -> No
     if len(set(leave_out)) == 1:
         raise InputError(f"leave_out {leave_out[0]} must be 2 classes or more: one fits the threshold, one tests it")
     if leave_out and len(classes) - len(set(leave_out)) < 2:
-        raise InputError(f"leave_out {' '.join(leave_out)} leaves fewer than 2 classes to tell apart: leave out fewer")
+        raise InputError(f"leave_out {' '.join(leave_out)} leaves fewer than 2 classes: leave out fewer")

@@ -355,7 +355,7 @@ def _check_parts(split: Split, parts: tuple[Part, ...]) -> None:
         if clips < processes:
             raise InputError(f"the {part} part has {clips} clips for {processes} processes: start fewer processes")
     if len(split.classes) < 2:
-        raise InputError(f"the split has one class ({split.classes[0]}): there is nothing to tell apart")
+        raise InputError(f"the split has one class ({split.classes[0]}): training needs two")
 
 
 def _find_checkpoint(

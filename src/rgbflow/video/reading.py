@@ -107,7 +107,7 @@ def count_frames(path: str | os.PathLike, frame_rate: float | None = None) -> in
     """Count the frames that `decode` yields, by decoding, never from the header.
 
     Raises:
-        VideoError: as `decode`.
+        VideoError: for the reasons of `decode`.
     """
     with _playing(path) as (pictures, _):
         return sum(1 for _ in _limited(path, resample(pictures, frame_rate)))
@@ -177,7 +177,7 @@ def probe(path: str | os.PathLike) -> VideoInfo:
     """Read the header of a video, its first frame, and the times of its first 10,000 frames.
 
     Raises:
-        VideoError: as `decode`, for what the first frame shows.
+        VideoError: for the reasons of `decode`, up to the first frame.
     """
     check_is_file(Path(path))
     if webp.is_animated(path):
