@@ -10,15 +10,16 @@ Only the lists are opened; `rgbflow.data.matching` finds their clips.
 """
 
 import csv
-import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from rgbflow.data.layouts import VIDEO_ENDINGS, list_visible, without_ending
+from rgbflow.data.layouts import VIDEO_ENDINGS, list_visible, plain, without_ending
 from rgbflow.errors import InputError
+from rgbflow.limits import TEXT
+from rgbflow.records import parse_json
 
 Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
@@ -162,7 +163,8 @@ def _number_of(file: Path) -> int | None:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        TEXT.check(path.stat().st_size, f"list {path}")
+        return plain(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError:
         raise InputError(f"list {path} is not UTF-8 text: save it as UTF-8") from None
     except OSError as error:
@@ -277,7 +279,7 @@ def _from_row(row: Mapping[str, str], place: str) -> ListedClip:
 
 
 def _from_kinetics(row: Mapping[str, str], place: str) -> ListedClip:
-    """Files are called ID_000010_000020, ID_10_20 or ID; clips of one video are a group."""
+    """File names are ID_000010_000020, ID_10_20 or ID; clips of one video are a group."""
     video, start, end = (row.get(name) or "" for name in ("youtube_id", "time_start", "time_end"))
     clip = _clip(video, place, label=row.get("label") or None, group=video, part=_part(row.get("split"), place))
     try:
@@ -332,9 +334,9 @@ def _without_video_ending(line: str) -> tuple[str, str | None]:
 
 def _json_rows(text: str, file: str) -> list[tuple[str, dict[str, str]]]:
     try:
-        rows = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"list {file} is not JSON ({error}): give the right file") from None
+        rows = parse_json(text)
+    except InputError as error:
+        raise InputError(f"list {file} can't be read ({error}): give the right file") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise InputError(f'list {file} is not a list of clips: write [{{"id": "1", "label": "wave"}}, ...]')
     return [
