@@ -37,6 +37,7 @@ class Bundle:
         origin: per stream, what made it: command, commit, machine, date, epoch, starting weights.
         licence: of the weights, as their maker states it.
         frames_per_second: median over the training clips; None in bundles from before it was kept.
+        no_action: the class of clips that show none of the actions, if there is one: its answer is no name.
     """
 
     classes: tuple[str, ...]
@@ -49,6 +50,7 @@ class Bundle:
     origin: dict = field(default_factory=dict)
     licence: str = NO_LICENCE
     frames_per_second: float | None = None
+    no_action: str | None = None
 
     @property
     def frame_rate(self) -> float:
@@ -100,6 +102,8 @@ def _bundle_from_record(record: dict) -> Bundle:
         raise ValueError("its fusion is for other streams or classes")
     if "frames_per_second" in record and not 0 < float(record["frames_per_second"]) < math.inf:
         raise ValueError("its frames_per_second is no rate")
+    if values.get("no_action", values["classes"][0]) not in values["classes"]:
+        raise ValueError("its no_action is none of its classes")
     return Bundle(**values)
 
 
@@ -114,8 +118,9 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
     record["short_sides"] = {stream: bundle.preparation.side_of(stream) for stream in streams}  # for other readers
     if not bundle.calibration:
         del record["calibration"]
-    if bundle.frames_per_second is None:
-        del record["frames_per_second"]
+    for name in ("frames_per_second", "no_action"):
+        if record[name] is None:
+            del record[name]
     write_atomically(folder / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     write_atomically(folder / "README.md", model_card(bundle))
 

@@ -39,7 +39,7 @@ from rgbflow.learn.callbacks import (
 from rgbflow.learn.config import RESULT_NEUTRAL, TrainConfig
 from rgbflow.learn.curve import Curve
 from rgbflow.learn.probe import Probe, fit_probe, is_fitted, load_probe
-from rgbflow.learn.spec import make_spec
+from rgbflow.learn.spec import make_spec, names_a_side
 from rgbflow.learn.stream_training import StreamTraining
 from rgbflow.networks.families import family_of
 from rgbflow.networks.stream_net import StreamNet, check_input
@@ -187,7 +187,7 @@ def _make_module(
     torch.manual_seed(config.seed)
     network = StreamNet(spec, len(split.classes))
     progress.report(f"{config.backbone}, {initialise(network, spec, config.weights)}")
-    if config.flip and (sided := [name for name in split.classes if _names_a_side(name)]):
+    if config.flip and (sided := [name for name in split.classes if names_a_side(name)]):
         progress.report(
             f"note: {', '.join(sided)} name a side, and a mirrored clip shows the other: consider --no-flip"
         )
@@ -365,11 +365,6 @@ def _find_checkpoint(work: Path, about: dict, spec: StreamSpec, config: TrainCon
         return last, len(checkpoint["callbacks"][CurveKeeper.__qualname__]["rows"])
     except Exception as error:  # a damaged file fails in many ways
         raise InputError(f"{last} is damaged, or of another rgbflow: delete {work} to start anew") from error
-
-
-def _names_a_side(label: str) -> bool:
-    words = "".join(letter if letter.isalnum() else " " for letter in label).lower().split()
-    return "left" in words or "right" in words
 
 
 # Lightning warns of what is deliberate here: few workers, a folder that a resumed run writes to, and so on.
