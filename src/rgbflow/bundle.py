@@ -1,65 +1,142 @@
 """The bundle: a folder that holds everything needed to use a trained recogniser. Nothing in it is ever unpickled."""
 
 import json
-import math
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import safetensors
 import safetensors.torch
 from filelock import FileLock
+from msgspec import Meta
 from torch import Tensor
 
 from rgbflow.atomic import write_atomically
 from rgbflow.errors import InputError
 from rgbflow.fusion import Fusion
-from rgbflow.stream import STREAMS, Preparation, Stream, StreamSpec
+from rgbflow.records import ClassName, Count, Percent, convert, parse_json, read_whole, refuse_unknown_keys
+from rgbflow.stream import (
+    STREAMS,
+    FlowSettings,
+    FrameRate,
+    FusionMethod,
+    Preparation,
+    Stream,
+    StreamSpec,
+    as_made,
+)
 
 FORMAT_VERSION = 1
 RECORD = "recognizer.json"
 EXPORTED_SUFFIXES = (".onnx", ".xml", ".bin")  # of the files that `rgbflow export` makes of a stream
 NO_LICENCE = "not stated"
 ASSUMED_RATE = 25.0  # frames per second of the training clips of a bundle that does not say
+Classes = Annotated[tuple[ClassName, ...], Meta(min_length=1, max_length=100_000)]
+Text = Annotated[str, Meta(max_length=1000)]
+
+
+class _Versioned(TypedDict):
+    """What a record of any version says."""
+
+    format_version: Annotated[int, Meta(ge=1)]
+
+
+class SplitOrigin(TypedDict, total=False):
+    """What a bundle says of the split that it was trained on."""
+
+    protocol: Text
+    seed: Count | None
+    leak_percent: Percent
+    sha256: Text
+
+
+class MeasuredFigures(TypedDict):
+    """Figures of a stream or of the fusion, as far as they are read again."""
+
+    top1: Percent
+    top1_interval: tuple[Percent, Percent]
+    top5: Percent
+
+
+class Measured(TypedDict):
+    """What `evaluate` measured on a part, as far as it is read again."""
+
+    protocol: Text
+    leak_percent: Percent
+    clips: Count
+    snippets: Count
+    figures: dict[Text, MeasuredFigures]
+    engine: NotRequired[Text]
+
+
+class CandidateOrigin(TypedDict):
+    """A fusion that `calibrate` compared."""
+
+    fusion: Fusion
+
+
+class CalibrationOrigin(TypedDict, total=False):
+    """What `calibrate` compared, as far as it is read again."""
+
+    candidates: dict[FusionMethod, CandidateOrigin]
+
+
+class StreamOrigin(TypedDict, total=False):
+    """What made a stream, as far as it is read again."""
+
+    config: dict[str, Any]
+    seconds: Annotated[float, Meta(ge=0)]
+
+
+class _Kept(TypedDict):
+    """The parts of a record that are kept as they are, with all that they say beside this."""
+
+    split: SplitOrigin
+    calibration: NotRequired[CalibrationOrigin]
+    measured: NotRequired[dict[Text, Measured]]
+    origin: NotRequired[dict[Stream, StreamOrigin]]
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """What `recognizer.json` says.
+    """The content of `recognizer.json`.
 
     Attributes:
         classes: names in the order of the logits.
         preparation: working size and flow settings, shared by the streams.
-        streams: the streams that are there, one or two.
+        streams: the one or two streams of the bundle.
         split: protocol, seed, leak_percent and sha256 of the split it was trained on.
-        fusion: how the streams' scores become one; average (the paper's) or product until `calibrate` fits one.
-        calibration: what `calibrate` compared and measured on val, see `rgbflow.learn.calibrate`; empty before.
+        fusion: how the streams' scores become one; average (the paper's) or product until `calibrate` fits another.
+        calibration: what `calibrate` compared and measured on val, see `rgbflow.learn.calibrate`; empty before it ran.
         measured: per part, protocol, leak and figures, written by `evaluate`.
         origin: per stream, what made it: command, commit, machine, date, epoch, starting weights.
-        licence: of the weights, as their maker states it.
-        frames_per_second: median over the training clips; None in bundles from before it was kept.
-        no_action: the class of clips that show none of the actions, if there is one: its answer is no name.
+        licence: licence of the weights, as their author states it.
+        frames_per_second: median over the training clips; None in bundles of older versions, which did not record it.
+        no_action: the class of clips that show none of the actions, if there is one: it is never a name.
     """
 
-    classes: tuple[str, ...]
+    classes: Classes
     preparation: Preparation
-    streams: dict[Stream, StreamSpec]
+    streams: Annotated[dict[Stream, StreamSpec], Meta(min_length=1)]
     split: dict
     fusion: Fusion = field(default_factory=Fusion)
     calibration: dict = field(default_factory=dict)
     measured: dict = field(default_factory=dict)
     origin: dict = field(default_factory=dict)
-    licence: str = NO_LICENCE
-    frames_per_second: float | None = None
-    no_action: str | None = None
+    licence: Text = NO_LICENCE
+    frames_per_second: FrameRate | None = None
+    no_action: Text | None = None
 
     @property
     def frame_rate(self) -> float:
-        """Frames per second whose steps the flow network knows; ASSUMED_RATE where the bundle doesn't say."""
+        """The frame rate that the flow network was trained at; ASSUMED_RATE where the bundle doesn't record it."""
         return self.preparation.frame_rate or self.frames_per_second or ASSUMED_RATE
 
     @property
     def knows_frame_rate(self) -> bool:
-        """Whether `frame_rate` is known, not assumed."""
+        """Whether the bundle records `frame_rate`; else it is assumed."""
         return (self.preparation.frame_rate or self.frames_per_second) is not None
 
 
@@ -71,44 +148,61 @@ def load_bundle(folder: Path) -> Bundle:
     """Read `recognizer.json`.
 
     Raises:
-        InputError: if the folder holds no bundle, a damaged one, or one of a newer format.
+        InputError: if the folder holds no bundle, or a bundle that is damaged or of a newer format.
     """
     path = folder / RECORD
     if not path.is_file():
-        raise InputError(f"{folder} is no bundle: it has no {RECORD}; `rgbflow train` makes one")
+        raise InputError(f"{folder} is not a bundle: it has no {RECORD}; make one with `rgbflow train`")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        found = int(record["format_version"])
-        if found > FORMAT_VERSION:
-            raise InputError(f"{path} has format {found}, this rgbflow reads up to {FORMAT_VERSION}: upgrade rgbflow")
-        return _bundle_from_record(record)
-    except InputError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        raise InputError(f"{path} is damaged ({error!r}): train or copy the bundle again") from error
+        raw = parse_json(read_whole(path, "record"))
+        version = convert(raw, _Versioned)["format_version"]
+        bundle = _bundle_from_record(raw) if version <= FORMAT_VERSION else None
+    except InputError as error:
+        raise InputError(f"{path} is damaged ({error}): copy or train the bundle again, or upgrade rgbflow") from error
+    if bundle is None:
+        raise InputError(f"{path} has format {version}, this rgbflow reads up to {FORMAT_VERSION}: upgrade rgbflow")
+    return bundle
 
 
-def _bundle_from_record(record: dict) -> Bundle:
-    values = {one.name: record[one.name] for one in fields(Bundle) if one.name in record}  # a later one may say more
-    values["classes"] = tuple(record["classes"])
-    values["preparation"] = Preparation.from_dict(record["preparation"])
-    values["streams"] = {
-        # Older bundles say it among the settings of the training.
-        stream: StreamSpec.from_dict({"mirrored": _trained_with(record, stream).get("flip", True), **spec})
-        for stream, spec in record["streams"].items()
+def _bundle_from_record(raw: Mapping[str, Any]) -> Bundle:
+    made = {"fusion": None, **raw, "preparation": as_made(raw.get("preparation"))}
+    bundle = convert(made, Bundle)
+    convert(made, _Kept)
+    _refuse_unknown_parts(made)
+    _check_agreement(bundle)
+    # Older bundles say it among the settings of the training.
+    streams = {
+        stream: replace(spec, mirrored=raw["streams"][stream].get("mirrored", _was_mirrored(bundle, stream)))
+        for stream, spec in bundle.streams.items()
     }
-    values["fusion"] = Fusion.from_dict(record["fusion"])
-    if not values["fusion"].fits(values["streams"].keys(), len(values["classes"])):
-        raise ValueError("its fusion is for other streams or classes")
-    if "frames_per_second" in record and not 0 < float(record["frames_per_second"]) < math.inf:
-        raise ValueError("its frames_per_second is no rate")
-    if values.get("no_action", values["classes"][0]) not in values["classes"]:
-        raise ValueError("its no_action is none of its classes")
-    return Bundle(**values)
+    return replace(bundle, streams=streams)
 
 
-def _trained_with(record: dict, stream: Stream) -> dict:
-    return record.get("origin", {}).get(stream, {}).get("config", {})
+def _refuse_unknown_parts(raw: Mapping[str, Any]) -> None:
+    """A later rgbflow of the same format may say more of a bundle, but not more of what makes its input and answers."""
+    refuse_unknown_keys(raw["fusion"], Fusion, "fusion")
+    refuse_unknown_keys(raw["preparation"], Preparation, "preparation")
+    refuse_unknown_keys(raw["preparation"]["flow"], FlowSettings, "preparation.flow")
+    for stream, spec in raw["streams"].items():
+        refuse_unknown_keys(spec, StreamSpec, f"streams.{stream}")
+
+
+def _check_agreement(bundle: Bundle) -> None:
+    """The rules about several parts of a record."""
+    twice = [name for name, count in Counter(bundle.classes).items() if count > 1]
+    if twice:
+        raise InputError(f"classes name {twice[0]!r} twice")
+    for stream, spec in bundle.streams.items():
+        if spec.stream != stream:
+            raise InputError(f"streams.{stream}.stream ({spec.stream}) must be {stream}")
+    if bundle.no_action is not None and bundle.no_action not in bundle.classes:
+        raise InputError(f"no_action ({bundle.no_action}) must be one of the classes")
+    if not bundle.fusion.fits(bundle.streams.keys(), len(bundle.classes)):
+        raise InputError("its fusion belongs to other streams or classes")
+
+
+def _was_mirrored(bundle: Bundle, stream: Stream) -> bool:
+    return bundle.origin.get(stream, {}).get("config", {}).get("flip", True) is not False
 
 
 def save_bundle(folder: Path, bundle: Bundle) -> None:
@@ -126,9 +220,9 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
 
 
 def save_stream(folder: Path, addition: Bundle, stream: Stream, weights: dict[str, Tensor]) -> None:
-    """Put a trained stream into the bundle at `folder`: its weights first, then the record that names it.
+    """Put a trained stream into the bundle at `folder`: first its weights, then the record that names them.
 
-    The record is read again under a lock, so that two trainings into one bundle, side by side, both end up in it.
+    The record is read again under a lock, so that two simultaneous trainings into one bundle both end up in it.
     """
     lock = folder / "training" / ".lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
@@ -151,12 +245,12 @@ def load_weights(folder: Path, stream: Stream) -> dict[str, Tensor]:
 
 
 def with_stream(existing: Bundle | None, addition: Bundle) -> Bundle:
-    """The existing bundle with the streams of `addition` put in or replaced.
+    """The existing bundle with the streams of `addition` added or replaced.
 
-    Its figures and its fitted fusion are no longer true and are forgotten.
+    The measured figures and the fitted fusion are dropped, since they no longer hold.
 
     Raises:
-        InputError: if the two were trained on other classes, another split or another working size.
+        InputError: if the two were trained on different classes, splits or working sizes.
     """
     if existing is None or existing.streams.keys() <= addition.streams.keys():
         return addition
@@ -172,17 +266,17 @@ def with_stream(existing: Bundle | None, addition: Bundle) -> Bundle:
 
 
 def fetch_bundle(name: str) -> Path:
-    """The folder of a bundle: `name` itself if there is such a folder, else a download from the Hugging Face Hub.
+    """The folder of a bundle: `name` itself if that folder exists, else a download from the Hugging Face Hub.
 
     Raises:
-        InputError: if neither is there.
+        InputError: if there is neither such a folder nor such a repository.
     """
     folder = Path(name)
     owner, _, repository = name.partition("/")
     is_hub_id = owner and repository and "/" not in repository and owner not in (".", "..", "~")
     if folder.exists() or Path(owner).exists() or not is_hub_id:
         if not folder.is_dir():
-            raise InputError(f"bundle {name} is not a folder: pass the folder that `rgbflow train --out` made")
+            raise InputError(f"bundle {name} is not a folder: pass the folder given to `rgbflow train --out`")
         return folder
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -204,6 +298,10 @@ def model_card(bundle: Bundle) -> str:
         f"- **{name}**: {spec.backbone}, {spec.input_size}×{spec.input_size}, {spec.channels} channels"
         for name, spec in bundle.streams.items()
     )
+
+    def told(name: str) -> str:
+        return str(bundle.split.get(name, "not stated"))
+
     return f"""---
 library_name: rgbflow
 pipeline_tag: video-classification
@@ -220,8 +318,8 @@ It recognises {len(bundle.classes)} actions: {", ".join(bundle.classes)}.
 
 {_measured_lines(bundle)}
 
-Trained on a split of protocol `{bundle.split["protocol"]}`, seed {bundle.split["seed"]}, sha256
-{bundle.split["sha256"]}. Licence of the weights: {bundle.licence}.
+Trained on a split of protocol `{told("protocol")}`, seed {told("seed")}, sha256
+{told("sha256")}. Licence of the weights: {bundle.licence}.
 
 ```python
 from rgbflow import Recognizer

@@ -1,7 +1,7 @@
-"""The public face of a bundle: label a video, follow a long one, watch a camera, explain an answer."""
+"""The public class for a bundle: label a video, segment a long one, watch a camera, explain an answer."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from rgbflow.bundle import Bundle, fetch_bundle, load_bundle
 from rgbflow.cam import ActivationMaps, class_activation_maps
-from rgbflow.clip import Clip, FrameClip
+from rgbflow.clip import ArrayClip, Clip, FrameClip
 from rgbflow.errors import InputError
 from rgbflow.flow import dequantise, usual_speed
 from rgbflow.live.events import EventRules
@@ -21,7 +21,7 @@ from rgbflow.sampling import segment_starts, snippet_indices
 from rgbflow.stream import NUM_SNIPPETS, STREAMS, Crops, EngineName, EnginePrecision, Stream
 from rgbflow.timeline import Timeline, merge_windows, sliding_windows
 from rgbflow.transforms import evaluation_input, read_snippets
-from rgbflow.video.reading import count_frames, decode
+from rgbflow.video.reading import Frame, count_frames, decode
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Explanation:
 
     Attributes:
         prediction: as `Recognizer.predict` gives it; its `decision` says which stream the answer comes from.
-        maps: per stream, for the likeliest class after fusion, whatever the stream alone would have said.
-        full_scale: speed in pixels per frame step that few places of the clip exceed, for its flow's picture; None
+        maps: one per stream, for the likeliest class after fusion, even where the stream alone gives another answer.
+        full_scale: speed in pixels per frame step that few places of the clip exceed, for drawing its flow; None
             without a flow stream.
     """
 
@@ -44,8 +44,8 @@ class Recognizer:
     """The trained networks of a bundle, ready to label videos.
 
     Args:
-        bundle: what `recognizer.json` says.
-        engine: what runs the networks.
+        bundle: the content of `recognizer.json`.
+        engine: runs the networks.
     """
 
     def __init__(self, bundle: Bundle, engine: Engine):
@@ -66,19 +66,20 @@ class Recognizer:
         Args:
             bundle: a folder, or the id of a Hugging Face Hub repository ("owner/name").
             device: "auto", or a torch device name.
-            engine: "torch", "openvino", "onnx", or "auto", see `loading.load_engine`; `engine.name` says which it is.
-            report: gets a line for each engine that "auto" could not use though its files are there.
-            precision: "fp32", "bf16", or "auto", the fastest that the engine has.
+            engine: "torch", "openvino", "onnx", or "auto", see `loading.load_engine`; `engine.name` is the one in use.
+            report: called with one line for each engine that "auto" could not use although its files exist.
+            precision: "fp32", "bf16", or "auto", the engine's fastest.
 
         Raises:
-            InputError: if there is no such bundle, it is damaged or of a newer format, or has no such engine.
+            InputError: if there is no such bundle, if it is damaged or of a newer format, or if the engine can't run
+                it.
         """
         folder = fetch_bundle(str(bundle))
         record = load_bundle(folder)
         return cls(record, load_engine(folder, record, device, engine, report, precision))
 
     def predict(self, video: str | Path | Clip, num_snippets: int = NUM_SNIPPETS, crops: Crops = 1) -> Prediction:
-        """Label a clip: every stream looks at `num_snippets` snippets spread over it, then their scores are fused.
+        """Label a clip: each stream scores `num_snippets` snippets spread over the clip, then the scores are fused.
 
         Args:
             video: a file, or a clip whose frames are there already.
@@ -103,7 +104,7 @@ class Recognizer:
     def features(
         self, video: str | Path | Clip, num_snippets: int = NUM_SNIPPETS, crops: Crops = 1
     ) -> dict[Stream, np.ndarray]:
-        """What the classifier of each stream reads of a clip's snippets: its features, for uses of your own.
+        """Features of a clip's snippets, the vectors that each stream's classifier reads, for uses of your own.
 
         Args:
             video: a file, or a clip whose frames are there already.
@@ -111,11 +112,12 @@ class Recognizer:
             crops: of each snippet, 1 or 10; the features are the means over them.
 
         Returns:
-            Per stream (S, D) float32, in the order of time; D is 2048 for resnet101. They are of the same snippets as
-            those of `predict`: the classifier makes their logits of them.
+            Per stream (S, D) float32, in the order of time; D is 2048 for resnet101. They belong to the same snippets
+            that `predict` looks at: the classifier turns them into the logits.
 
         Raises:
-            InputError: as `predict`, or if files from before there were features run the networks.
+            InputError: for the reasons of `predict`, or if the engine runs exported files of an older version, which
+                lack features.
         """
         clip, _ = self._open(video, num_snippets)
         snippets = {stream: self._read(clip, stream, num_snippets) for stream in self.bundle.streams}
@@ -129,15 +131,15 @@ class Recognizer:
         rules: EventRules | None = None,
         engine: Engine | None = None,
     ) -> LiveRecognizer:
-        """A recogniser of one camera: frames are pushed as they come, running scores and events come back.
+        """A recogniser for one camera: push frames as they come, and get running scores and events back.
 
         Args:
-            window_seconds: the scores are those of the last so many seconds.
-            updates_per_second: at most so many; None gives one for each frame that is used.
-            rules: when an action starts and ends; None goes by the bundle's "unknown" threshold
+            window_seconds: length of the window that scores are computed over.
+            updates_per_second: the most updates per second; None gives one for each frame that is used.
+            rules: when an action starts and ends; None derives them from the bundle's "unknown" threshold
                 (`EventRules.suited_to`).
-            engine: what runs the networks: a `batching.SharedEngine` of this recogniser where there are several
-                cameras; None is this recogniser itself.
+            engine: runs the networks. For several cameras pass a `batching.SharedEngine` of this recogniser; None takes
+                this recogniser's own engine.
 
         Raises:
             InputError: if the window is too short for a stack, or updates_per_second is not above 0.
@@ -151,14 +153,14 @@ class Recognizer:
         Args:
             video: a file, or a clip whose frames are there already.
             num_snippets: S.
-            crops: of each snippet, for the prediction; the maps are those of the centre.
+            crops: crops of each snippet for the prediction; the maps are of the centre crop.
 
         Raises:
-            InputError: as `predict`, or if a network has no class activation maps (c3d, lrcn, transformers), or
-                another engine than torch runs it.
+            InputError: for the reasons of `predict`, if a network has no class activation maps (c3d, lrcn,
+                transformers), or if the engine is not torch.
         """
         if not self.engine.networks:
-            raise InputError(f"maps are not for {self.engine.name}: load the bundle with the engine torch")
+            raise InputError(f"maps can't be made by {self.engine.name}: load the bundle with the engine torch")
         clip, seconds = self._open(video, num_snippets)
         prediction = self.predict(clip, num_snippets, crops)
         began, maps, full_scale = time.perf_counter(), {}, None
@@ -177,36 +179,43 @@ class Recognizer:
 
     def timeline(
         self,
-        video: str | Path,
+        video: str | Path | ArrayClip,
         window_seconds: float = 2.0,
         step_seconds: float = 0.5,
         num_snippets: int = 5,
         crops: Crops = 1,
     ) -> Timeline:
-        """Label a long video as it goes on; the memory needed does not grow with its length.
+        """Label a long video window by window; the memory needed does not grow with the video's length.
 
         Args:
-            video: a file.
-            window_seconds: length of the window that slides over it; a shorter video is one window.
-            step_seconds: how far it moves each time, and the resolution of the segments.
+            video: a file, or a clip whose frames are all there.
+            window_seconds: length of the window that slides over the video; a shorter video is one window.
+            step_seconds: how far the window moves each time; also the resolution of the segments.
             num_snippets: S of a window.
             crops: of each snippet, 1 or 10.
 
         Raises:
-            InputError: if the video can't be read, or no window has frames enough for the stack.
+            InputError: if the video can't be read, or no window has enough frames for the stack.
         """
         if not 0 < step_seconds <= window_seconds:
             raise InputError(
                 f"step_seconds ({step_seconds}) must be above 0 and at most window_seconds ({window_seconds})"
             )
-        clip, frame_rate = FrameClip(self.bundle.preparation, name=Path(video).name), self.bundle.preparation.frame_rate
-        predictions = []
-        for window in sliding_windows(decode(Path(video), frame_rate), clip, window_seconds, step_seconds):
+        name, frames = self._shown(video)
+        clip, predictions = FrameClip(self.bundle.preparation, name=name), []
+        for window in sliding_windows(frames, clip, window_seconds, step_seconds):
             if all(spec.num_items(window.num_frames) >= spec.span for spec in self.bundle.streams.values()):
                 predictions.append(self.predict(window, num_snippets, crops))  # frames may be missing in mid-recording
         if not predictions:
             self.wanted_indices(window.num_frames, window.name)  # says what is too short, and for what
         return Timeline(merge_windows(predictions, step_seconds), predictions)
+
+    def _shown(self, video: str | Path | ArrayClip) -> tuple[str, Iterator[Frame]]:
+        """The name of a video, and its frames as they follow each other."""
+        if isinstance(video, ArrayClip):
+            times = video.pts_seconds.tolist()
+            return video.name, (Frame(pixels, at) for pixels, at in zip(video.frames, times, strict=True))
+        return Path(video).name, decode(Path(video), self.bundle.preparation.frame_rate)
 
     def _open(self, video: str | Path | Clip, num_snippets: int) -> tuple[Clip, dict[str, float]]:
         """The clip, and the seconds that each stage of reading it took, if it is a file."""
@@ -217,7 +226,7 @@ class Recognizer:
         return clip, {"decode": time.perf_counter() - began - clip.flow_seconds, "flow": clip.flow_seconds}
 
     def sample(self, video: Path, num_snippets: int) -> FrameClip:
-        """The frames and flow fields of a file that its snippets need, and no others: two passes, little memory."""
+        """Only the frames and flow fields of a file that its snippets need: two passes, little memory."""
         frame_rate = self.bundle.preparation.frame_rate
         wanted = self.wanted_indices(count_frames(video, frame_rate), video.name, num_snippets)
         frames, flow = (set(map(int, wanted.get(stream, ()))) for stream in STREAMS)
@@ -230,7 +239,7 @@ class Recognizer:
         """Which frames (rgb) and flow fields (flow) of a clip its snippets need: sorted, each once.
 
         Raises:
-            InputError: if the clip is too short for a stream's stack; `name` is named in the message.
+            InputError: if the clip is too short for a stream's stack; the message contains `name`.
         """
         wanted = {}
         for stream, spec in self.bundle.streams.items():

@@ -268,7 +268,7 @@ def test_the_hash_of_a_split_that_knows_all_classes_is_what_it_always_was():
     [
         (("run", "wafe"), "leave_out wafe is none of the 5 classes: do you mean wave?"),
         (("run",), "leave_out run must be 2 classes or more"),
-        (("run", "wave", "bend", "side"), "leaves fewer than 2 classes to tell apart: leave out fewer"),
+        (("run", "wave", "bend", "side"), "leaves fewer than 2 classes: leave out fewer"),
     ],
 )
 def test_classes_that_cannot_be_left_out_are_refused(leave_out, words):
@@ -367,7 +367,7 @@ def test_the_hash_tells_lists_apart_and_nothing_else():
 
 def test_a_split_refuses_a_clip_on_two_sides_and_unknown_classes():
     clip = SplitClip("a/1", "a", "g")
-    with pytest.raises(ValueError, match="stands in it twice"):
+    with pytest.raises(ValueError, match="contains a clip twice"):
         Split("group", 0, ("a",), (clip,), (), (clip,))
     for classes in ((), ("b",), ("b", "a"), ("a", "a")):
         with pytest.raises(ValueError, match="classes are not sorted"):
@@ -388,23 +388,23 @@ GOOD_FILE = {
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("{not json", "is not JSON"),
-        ("[1, 2]", "is not a split (no format_version)"),
-        ("{}", "is not a split (no format_version)"),
+        ("{not json", "it is not JSON"),
+        ("[1, 2]", "it ([1, 2]) must be an object"),
+        ("{}", "format_version is missing"),
         (json.dumps({"format_version": 2, "parts": 4}), "has format 2, this rgbflow reads up to 1"),
-        (json.dumps({"format_version": 1}), "is not a split (no 'train')"),
-        (json.dumps({"format_version": 1, **GOOD_FILE, "train": ["a/1"]}), "is not a sound split"),
-        (json.dumps({"format_version": 1, **GOOD_FILE, "train": [{"name": "a/1"}]}), "(no 'label')"),
+        (json.dumps({"format_version": 1}), "is not a valid split (notes (None) must be a list of text each)"),
+        (json.dumps({"format_version": 1, **GOOD_FILE, "train": ["a/1"]}), "is not a valid split"),
+        (json.dumps({"format_version": 1, **GOOD_FILE, "train": [{"name": "a/1"}]}), "train[0].label is missing"),
         (
             json.dumps({"format_version": 1, **GOOD_FILE, "val": [{"name": 1, "label": "a", "group": "g"}]}),
-            "is not text",
+            "val[0].name (1) must be text",
         ),
         (
             json.dumps({"format_version": 1, **GOOD_FILE, "val": [{"name": "b/1", "label": "b", "group": "g"}] * 2}),
             "twice",
         ),
-        (json.dumps({"format_version": 1, **GOOD_FILE, "classes": None}), "is not a sound split"),
-        (b"\xff\xfe", "is not a text file"),
+        (json.dumps({"format_version": 1, **GOOD_FILE, "classes": None}), "is not a valid split"),
+        (b"\xff\xfe", "it is not JSON"),
     ],
 )
 def test_a_file_that_is_no_split_is_refused(tmp_path, content, words):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from rgbflow.commands.flags import Flag, Positional
+from rgbflow.errors import InputError
 from rgbflow.stream import EngineName, EnginePrecision
 
 
@@ -13,6 +14,7 @@ def live(
     bundle: Annotated[str, Positional, Flag(metavar="BUNDLE")],
     source: str = "0",
     osc: Annotated[str | None, Flag(metavar="HOST:PORT")] = None,
+    osc_map: Annotated[Path | None, Flag(metavar="FILE")] = None,
     jsonl: Annotated[Path | None, Flag(metavar="FILE")] = None,
     window: float = 2.0,
     start_score: float | None = None,
@@ -25,25 +27,24 @@ def live(
 ) -> int:
     """Recognise what a camera sees, live.
 
-    Ctrl-C ends it. On a terminal it shows the likeliest classes and the time of each stage; elsewhere it prints a line
-    for each start and end of an action.
+    Ctrl-C ends the command. On a terminal it shows the likeliest classes and the time of each stage; elsewhere it
+    prints a line when an action starts and when it ends.
 
     Args:
         bundle: folder from `rgbflow train`, or a Hugging Face Hub id, owner/name.
-        source: number of a camera (or /dev/video0), a file (played at its own speed), or an address (rtsp://...,
-            http://...).
-        osc: send labels, scores and events there by OSC.
-        jsonl: file that a line of JSON is appended to for each update and event.
-        window: the scores are those of the last so many seconds.
-        start_score: an action starts when its score reaches this; if not given, the bundle's "unknown" threshold, or
-            where it has none twice an even guess, at most 0.5.
-        end_score: it ends when its score falls below this; 0.6 of --start-score if not given.
-        min_seconds: what is shorter, an action or a break in one, is not reported.
-        updates_per_second: at most so many; one for each frame if not given.
+        source: number of a camera (or /dev/video0), a file (played at its own speed), or an address (rtsp, http).
+        osc: host and port to send labels, scores and events to as OSC messages.
+        osc_map: file that maps actions to OSC addresses and values, as for VRChat; only these are then sent.
+        jsonl: file to append one line of JSON to for each update and event.
+        window: length in seconds of the window that scores are computed over.
+        start_score: an action starts when its score reaches this value; by default the bundle's "unknown" threshold,
+            or, without one, twice the score of an even guess and at most 0.5.
+        end_score: an action ends when its score falls below this value; 0.6 of --start-score if not given.
+        min_seconds: actions shorter than this, and shorter breaks within an action, are not reported.
+        updates_per_second: the most updates per second; one update per frame if not given.
         device: auto, cpu, cuda or mps.
-        engine: auto takes the fastest on a CPU of torch and of OpenVINO and ONNX Runtime, if `rgbflow export` made
-            their files and their scores are those of torch.
-        precision: what the engine computes in; auto takes the fastest it has.
+        engine: library that runs the networks; auto takes the fastest that gives the scores of torch: docs/export.md.
+        precision: number format the engine computes in; auto takes the fastest.
     """
     from rich.console import Console
 
@@ -51,12 +52,15 @@ def live(
     from rgbflow.live.dashboard import Dashboard, Lines
     from rgbflow.live.events import EventRules
     from rgbflow.live.feed import Feed
-    from rgbflow.live.outlets import JsonLines, Osc, Outlet
+    from rgbflow.live.osc import open_osc
+    from rgbflow.live.outlets import JsonLines, Outlet
     from rgbflow.live.watch import watch
     from rgbflow.recognizer import Recognizer
 
+    if osc_map and not osc:
+        raise InputError(f"--osc-map {osc_map} needs --osc HOST:PORT: 127.0.0.1:9000 is VRChat's")
     with ExitStack() as stack:
-        outlets: list[Outlet] = [Osc(osc)] if osc else []
+        outlets: list[Outlet] = [open_osc(osc, osc_map)] if osc else []
         outlets += [JsonLines(jsonl)] if jsonl else []
         for outlet in outlets:
             stack.callback(outlet.close)
@@ -66,7 +70,7 @@ def live(
         session = recognizer.live(window, updates_per_second, rules)
         if not recognizer.bundle.knows_frame_rate:
             rate = recognizer.bundle.frame_rate
-            _note(f"{bundle} does not say which frame rate it was trained at: {rate:g} frames a second are assumed")
+            _note(f"{bundle} does not record its training frame rate: {rate:g} frames per second are assumed")
         console = Console()
         may_return = is_device(source) or is_address(source)
         feed = stack.enter_context(Feed(lambda: capture(source), may_return, report=_note))
@@ -84,8 +88,8 @@ def live(
             ended = session.finish()
             for outlet in outlets:
                 outlet.send_events(ended)
-    skipped = f", {feed.skipped} because decoding takes longer than they come" if feed.skipped else ""
-    _note(f"{feed.received} frames came, {feed.dropped} of them were dropped{skipped}; engine {recognizer.engine.name}")
+    skipped = f", {feed.skipped} because decoding is slower than the source" if feed.skipped else ""
+    _note(f"{feed.received} frames received, {feed.dropped} of them dropped{skipped}; engine {recognizer.engine.name}")
     return 0
 
 

@@ -10,7 +10,7 @@ from rgbflow.commands.printing import show_prediction, show_timeline
 from rgbflow.errors import InputError
 from rgbflow.stream import NUM_SNIPPETS, Crops, EngineName, EnginePrecision
 
-WINDOW_SNIPPETS = 5  # of a window of a timeline
+WINDOW_SNIPPETS = 5  # per window of a timeline
 
 
 def predict(
@@ -23,7 +23,8 @@ def predict(
     window: float | None = None,
     step: float | None = None,
     snippets: Annotated[
-        int | None, Flag(help=f"per stream and clip ({NUM_SNIPPETS} if not given) or window ({WINDOW_SNIPPETS}).")
+        int | None,
+        Flag(help=f"snippets per stream and clip ({NUM_SNIPPETS} if not given) or per window ({WINDOW_SNIPPETS})."),
     ] = None,
     crops: Crops = 1,
     device: str = "auto",
@@ -31,37 +32,37 @@ def predict(
     precision: EnginePrecision = "auto",
     json: bool = False,
 ) -> int:
-    """Label videos.
+    """Label video files with the action they show.
 
     Args:
         bundle: folder from `rgbflow train`, or a Hugging Face Hub id, owner/name.
-        videos: files.
+        videos: video files.
         top: how many classes to print; 5 if not given.
-        overlay: video to write with the label and score bars drawn in; for one VIDEO.
-        why: show in the overlay where each stream found the answer: class activation maps over its frame and its flow.
-        timeline: slide over a long video and print segments instead of one label.
-        window: of --timeline, seconds; 2 if not given.
-        step: of --timeline, seconds; 0.5 if not given.
-        snippets: per stream and clip (NUM_SNIPPETS if not given) or window (WINDOW_SNIPPETS).
-        crops: of each snippet: the centre, or centre and corners, each also mirrored if training did so.
+        overlay: file to write a copy of the video to, with the label and score bars drawn in; for one VIDEO.
+        why: show in the overlay where each stream found the answer, as class activation maps over frame and flow.
+        timeline: slide a window over a long video and print labelled segments instead of one label.
+        window: length in seconds of the window of --timeline; 2 if not given.
+        step: seconds that the window of --timeline moves each time; 0.5 if not given.
+        snippets: snippets per stream and clip (NUM_SNIPPETS if not given) or per window (WINDOW_SNIPPETS).
+        crops: 1 takes the centre of each snippet; 10 takes centre and corners, and mirrors each if training mirrored.
         device: auto, cpu, cuda or mps.
-        engine: auto takes the fastest on a CPU of torch and of OpenVINO and ONNX Runtime, if `rgbflow export` made
-            their files and their scores are those of torch; torch if not given with --why or 10 crops, else auto.
-        precision: what the engine computes in; auto takes the fastest it has.
+        engine: library that runs the networks; auto takes the fastest that gives the scores of torch: docs/export.md.
+            Without --engine, --why and 10 crops use torch, all else auto.
+        precision: number format the engine computes in; auto takes the fastest.
         json: print the answers as JSON, one line per video.
     """
     if not videos:
         raise InputError("no VIDEO given: name at least one file")
     if overlay and len(videos) > 1:
-        raise InputError(f"--overlay {overlay} is for one video, but {len(videos)} were given: call once for each")
+        raise InputError(f"--overlay {overlay} is for one video, but {len(videos)} were given: name one at a time")
     if why and not overlay:
         raise InputError("--why draws into the overlay video: add --overlay PATH")
     if why and timeline:
-        raise InputError("--why is for one label, --timeline gives one for each segment: leave one out")
+        raise InputError("--why explains one label, but --timeline gives one for each segment: leave one of them out")
     if timeline and top:
         raise InputError(f"--top {top} is not for --timeline, which prints one label for each segment")
     if not timeline and not (window is None and step is None):
-        raise InputError("--window and --step are for --timeline: add it, or leave them out")
+        raise InputError("--window and --step are for --timeline: add --timeline, or leave them out")
     check_positive(top=top, snippets=snippets)
     window, step = 2.0 if window is None else window, 0.5 if step is None else step
     from rgbflow.overlay import write_overlay

@@ -1,4 +1,4 @@
-"""A family of networks: one record says how such a network is built, what it reads and what it is trained with."""
+"""A family of networks: one record says how its networks are built, what they read and how they are trained."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Backbone = TypeVar("Backbone", bound=nn.Module)  # the class of a family's netwo
 
 @dataclass(frozen=True)
 class FeatureMap(Generic[Backbone]):
-    """Where a network has a feature map that class activation maps are made of.
+    """The feature map of a network, from which class activation maps are made.
 
     Attributes:
         make: from a backbone and its input (N, C, H, W) to the map, (N, D, h, w) for D features. It raises
-            `no_feature_map` where this one of the family's backbones has none.
+            `no_feature_map` for a backbone without such a map.
         read: from the backbone and the map to the logits (N, K).
     """
 
@@ -45,7 +45,7 @@ def _whole(backbone: nn.Module) -> nn.Module:
 
 @dataclass(frozen=True)
 class Family(Generic[Backbone]):
-    """A kind of network for a stream. A further kind is one file with such a record, and one line in `families.py`.
+    """A kind of network for a stream. A new kind takes one file with such a record, and one line in `families.py`.
 
     Attributes:
         build: from a stream's record and the number of classes K to a backbone with random weights. The backbone maps
@@ -53,18 +53,18 @@ class Family(Generic[Backbone]):
         logits_and_features: from a backbone in evaluation and its snippets to the logits (N, K) and the features: the
             vectors (N, D) that the classifier reads.
         statistics: from a backbone's name to the mean and std that its published weights expect.
-        frames: of a snippet, in both streams; None: one frame of rgb, `stack_length` fields of flow.
-        stride: from one frame of a snippet to the next.
-        published: by the name that `--weights` takes, such as "imagenet", how published weights are had: from a
-            backbone's name to its state dict, and where that came from.
-        loaded_part: the part of a backbone that published weights, and those of a file, are for. Like a model of timm,
-            it has a dictionary `pretrained_cfg` that names its "first_conv" and its "classifier".
-        classifier: from a backbone to its last layer, which reads the features; None where no head is fitted for it.
+        frames: frames of a snippet, in both streams; None: one frame of rgb, `stack_length` fields of flow.
+        stride: distance from one frame of a snippet to the next.
+        published: how to get published weights, by the name that `--weights` takes, such as "imagenet": from a
+            backbone's name to its state dict and the origin of the weights.
+        loaded_part: the part of a backbone that published weights and weights of a file belong to. Like a model of
+            timm, it has a dictionary `pretrained_cfg` that names its "first_conv" and its "classifier".
+        classifier: from a backbone to its last layer, which reads the features; None for a family without fitted heads.
         feature_map: None where the network has none.
         memory_format: the layout in which its convolutions are fastest.
-        val_snippets: of a clip that are looked at after each epoch.
-        defaults: settings of training that differ from those of any base, such as `{"dropout": 0.5}`.
-        title: how tables show a backbone of this family.
+        val_snippets: snippets per clip in the validation after each epoch.
+        defaults: training settings that replace those of any base, such as `{"dropout": 0.5}`.
+        title: name of a backbone of this family in tables.
     """
 
     build: Callable[[StreamSpec, int], Backbone]
@@ -83,5 +83,5 @@ class Family(Generic[Backbone]):
 
     @property
     def images(self) -> int:
-        """How many images the network computes for a snippet: each of its frames, or one stack. Plans count them."""
+        """Images that the network computes for a snippet: each of its frames, or one stack. Plans count them."""
         return self.frames or 1
