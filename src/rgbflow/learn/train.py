@@ -39,7 +39,7 @@ from rgbflow.learn.callbacks import (
 from rgbflow.learn.config import RESULT_NEUTRAL, TrainConfig
 from rgbflow.learn.curve import Curve
 from rgbflow.learn.probe import SNIPPETS, Probe, fit_probe, is_fitted, load_probe, refit_head
-from rgbflow.learn.spec import make_spec
+from rgbflow.learn.spec import make_spec, names_a_side
 from rgbflow.learn.stream_training import StreamTraining
 from rgbflow.networks.families import family_of
 from rgbflow.networks.stream_net import StreamNet, check_input
@@ -187,7 +187,7 @@ def _make_module(
     torch.manual_seed(config.seed)
     network = StreamNet(spec, len(split.classes))
     progress.report(f"{config.backbone}, {initialise(network, spec, config.weights)}")
-    if config.flip and (sided := [name for name in split.classes if _names_a_side(name)]):
+    if config.flip and (sided := [name for name in split.classes if names_a_side(name)]):
         progress.report(
             f"note: {', '.join(sided)} name a side, but a mirrored clip shows the other side: consider --no-flip"
         )
@@ -383,11 +383,6 @@ def _find_checkpoint(
     if found[0] != last:
         progress.report(f"{last.name} is damaged or missing: going on from {found[0].name}, the one before it")
     return found[0], len(found[1]["callbacks"][CurveKeeper.__qualname__]["rows"])
-
-
-def _names_a_side(label: str) -> bool:
-    words = "".join(letter if letter.isalnum() else " " for letter in label).lower().split()
-    return "left" in words or "right" in words
 
 
 # Lightning warns of what is deliberate here: few workers, a folder that a resumed run writes to, and so on.
