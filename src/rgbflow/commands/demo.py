@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rgbflow.commands.printing import print_evaluation, show
 from rgbflow.commands.terminal import track
+from rgbflow.shown import say
 
 
 def demo(out: Path = Path("demo"), workers: int = 0, seed: int = 0, json: bool = False) -> int:
@@ -21,11 +22,12 @@ def demo(out: Path = Path("demo"), workers: int = 0, seed: int = 0, json: bool =
 
     plan = choose_plan()
     if plan.note:
-        print(f"rgbflow: {plan.note}", file=sys.stderr)
+        say(f"rgbflow: {plan.note}", file=sys.stderr)
     result = run_demo(out, workers or usable_cores(), seed, plan, track)
     if json:
         show(result.as_dict(), True)
     else:
         print_evaluation(result.evaluation)
-        print(result.summary())
+        for line in result.summary().splitlines():
+            say(line)
     return 0
