@@ -351,8 +351,8 @@ def _measured_lines(bundle: Bundle) -> str:
         leak = f"{measured['leak_percent']:.1f} % of them share a group with a training clip"
         engine, protocol = (markdown_text(measured.get(name, f"{name} not noted")) for name in ("engine", "protocol"))
         lines.append(
-            f"Measured on the {markdown_text(part)} part ({measured['clips']} clips, {measured['snippets']} snippets of "
-            f"each, protocol {protocol}; {leak}; {engine}):\n"
+            f"Measured on the {markdown_text(part)} part ({measured['clips']} clips, {measured['snippets']} snippets "
+            f"of each, protocol {protocol}; {leak}; {engine}):\n"
         )
         lines.append("| stream | top-1 % | 95 % interval | top-5 % |\n|---|---|---|---|")
         for name, figures in measured["figures"].items():
