@@ -291,7 +291,7 @@ def records(world: Any, work: Path, share: float) -> dict:
         "list.txt": (work / "list.txt", made, lambda folder: read_listed([folder / "list.txt"]), mutated),
         "list.csv": (work / "list.csv", made, lambda folder: read_listed([folder / "list.csv"]), mutated),
         MANIFEST: (world.store / MANIFEST, store, lambda folder: Store(folder).rows, mutated),
-        "scores.npz": (scores, made, lambda folder: read_scores(folder / "scores.npz"), mutated),
+        "scores.npz": (scores, made, lambda folder: read_scores([folder / "scores.npz"]), mutated),
     }
     results, faults, number = {}, [], max(1, round(1000 * share))
     made.mkdir(exist_ok=True)
