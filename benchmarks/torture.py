@@ -49,6 +49,8 @@ SAME, REFUSED, OTHER, TRACEBACK, CRASH, HANG, SLOW = "same", "one line", "other"
 FAULTS = (TRACEBACK, CRASH, HANG, SLOW)
 
 
+PIPES: dict[int, int] = {}  # what each running command says
+
 # How attempts are made
 
 
@@ -113,34 +115,41 @@ def _fork(work: Callable[[], object]) -> int:
 
 def _end(child: int) -> int:
     """Kill a child; its exit code, or minus the signal that ended it."""
+    if child in PIPES:
+        os.close(PIPES.pop(child))
     with contextlib.suppress(ProcessLookupError):
         os.kill(child, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def command(arguments: Sequence[str | Path], log: Path, full_at: int | None = None, out: str = os.devnull) -> int:
-    """Start `rgbflow` with these arguments in a fork; its errors go to a file."""
+def command(arguments: Sequence[str | Path], full_at: int | None = None, out: str = os.devnull) -> int:
+    """Start `rgbflow` with these arguments in a fork; what it says goes into a pipe, which no full disk stops."""
+    reading, writing = os.pipe()
 
     def work() -> int:
         from rgbflow.cli import main
 
-        errors = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(errors, 2)
+        os.dup2(writing, 2)
         os.dup2(os.open(out, os.O_WRONLY), 1)
         if full_at is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (full_at, full_at))
         return main(list(map(str, arguments)))
 
-    return _fork(work)
+    child = _fork(work)
+    os.close(writing)
+    PIPES[child] = reading
+    return child
 
 
 def finish(child: int, log: Path, seconds: float = 600.0) -> str:
-    """Wait for a command; what it came to."""
+    """Wait for a command; what it came to. What it has said is in the log then."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
-            code, said = os.waitstatus_to_exitcode(status), log.read_text(errors="replace")
+            with open(PIPES.pop(child), errors="replace") as pipe:
+                code, said = os.waitstatus_to_exitcode(status), pipe.read()
+            log.write_text(said)
             if code < 0:
                 return f"{CRASH}: signal {-code}"
             if "Traceback" in said or code == 70:
@@ -346,7 +355,7 @@ def kills_of_prepare(world: Any, work: Path, share: float) -> dict:
     """`prepare` killed at any moment, then run to its end: the same bytes as without a kill."""
     options = ["prepare", world.videos, "--short-side", "64", "--bound", "8", "--workers", "1", "--out"]
     began = time.monotonic()
-    assert finish(command([*options, work / "whole"], work / "log"), work / "log") == SAME
+    assert finish(command([*options, work / "whole"]), work / "log") == SAME
     seconds, right = time.monotonic() - began, hashes(work / "whole")
     return _kills(
         work, max(1, round(50 * share)), seconds, lambda out: [*options, out], lambda out: hashes(out) == right
@@ -358,7 +367,7 @@ def kills_of_train(world: Any, work: Path, share: float) -> dict:
     options = ["train", world.store, "--split", world.split, "--stream", "rgb", "--config", world.config]
     options += ["--epochs", "6", "--save-minutes", "0.00001", "--out"]
     began = time.monotonic()
-    assert finish(command([*options, work / "whole"], work / "log"), work / "log") == SAME
+    assert finish(command([*options, work / "whole"]), work / "log") == SAME
     seconds, right = time.monotonic() - began, (work / "whole" / "rgb.safetensors").read_bytes()
 
     def is_right(out: Path) -> bool:
@@ -377,7 +386,7 @@ def kills_of_table2(world: Any, work: Path, share: float) -> dict:
         return [{name: value for name, value in row.items() if name != "hours"} for row in rows]
 
     began = time.monotonic()
-    came = finish(command([*options, work / "whole"], work / "log"), work / "log", 1200)
+    came = finish(command([*options, work / "whole"]), work / "log", 1200)
     if came != SAME:
         return {"tried": 0, "counts": {}, "faults": [f"{came}: {(work / 'log').read_text()[-200:]}"]}
     seconds, right = time.monotonic() - began, figures(work / "whole")
@@ -392,10 +401,10 @@ def _kills(
     counts, faults, draw = Counter(), [], random.Random(0)
     for kill in range(number):
         out, log = work / f"killed{kill}", work / "log"
-        child = command(options(out), log)
+        child = command(options(out))
         time.sleep(draw.uniform(0, seconds))
         ended_by_itself = _end(child) == 0
-        came = finish(command(options(out), log), log, 1200)
+        came = finish(command(options(out)), log, 1200)
         if came in (SAME, REFUSED) and ended_by_itself:  # a finished training refuses a second one
             counts["was done before the kill"] += 1
         elif came == SAME and is_right(out):
@@ -418,7 +427,7 @@ def writing_commands(world: Any, work: Path, name: str) -> dict[str, list]:
     scores = work / "scores.npz"
     if not scores.exists():
         made = ["evaluate", world.bundle, world.store, "--split", world.split, "--snippets", "2", "--scores", scores]
-        assert finish(command(made, work / "log"), work / "log") == SAME
+        assert finish(command(made), work / "log") == SAME
     usual = [world.store, "--split", world.split]
     kept = ["--scores", out / "s.npz", "--report", out / "r.html"]
     return {
@@ -430,7 +439,6 @@ def writing_commands(world: Any, work: Path, name: str) -> dict[str, list]:
         "fuse": ["fuse", scores, "--out", out / "fused.npz"],
         "export": ["export", bundle, "--to", "onnx"],
         "predict": ["predict", bundle, clip, "--overlay", out / "overlay.mp4"],
-        "ablate": ["ablate", *usual, "--config", world.config, "--epochs", "1", "--out", out / "ablation"],
     }
 
 
@@ -441,11 +449,11 @@ def full_disk(world: Any, work: Path, share: float) -> dict:
         counts = Counter()
         for full_at in FULL_AT[: max(1, round(len(FULL_AT) * share))]:
             arguments = writing_commands(world, work, "full")[name]
-            came = finish(command(arguments, work / "log", full_at), work / "log")
+            came = finish(command(arguments, full_at), work / "log")
             counts[came.partition(":")[0]] += 1
             if came.partition(":")[0] in FAULTS:
                 faults.append(f"{name}, full at {full_at}: {came}")
-        came = finish(command(writing_commands(world, work, "full")[name], work / "log", out="/dev/full"), work / "log")
+        came = finish(command(writing_commands(world, work, "full")[name], out="/dev/full"), work / "log")
         counts[f"full output: {came.partition(':')[0]}"] += 1
         if came.partition(":")[0] in FAULTS:
             faults.append(f"{name}, full output: {came}")
@@ -458,7 +466,7 @@ def two_at_once(world: Any, work: Path, share: float) -> dict:
     results, faults = {}, []
     for name, arguments in writing_commands(world, work, "two").items():
         logs = [work / f"log{number}" for number in range(2)]
-        children = [command(arguments, log) for log in logs]
+        children = [command(arguments) for _ in logs]
         counts = Counter(finish(child, log).partition(":")[0] for child, log in zip(children, logs, strict=True))
         results[name] = dict(counts)
         if set(counts) & set(FAULTS) or not counts[SAME]:
