@@ -40,6 +40,7 @@ from rgbflow.origin import describe_origin
 ROOT = Path(__file__).parents[1]
 COUNTS = ROOT / "docs" / "results" / "torture.json"
 PAGE = COUNTS.with_suffix(".md")
+RELIABILITY = ROOT / "docs" / "reliability.md"
 HANG_SECONDS = 60.0  # of the clock, on a machine that others use too
 SLOW_SECONDS = 10.0  # of the processor
 FULL_AT = (0, 1000, 100_000)  # bytes after which a disk is full
@@ -568,8 +569,20 @@ def write_results(counts: dict) -> None:
             lines.append(f"- {kind}: " + ", ".join(f"{word} {count}" for word, count in sorted(got.items())))
         lines += [f"- fault: `{fault}`" for fault in part["faults"][:20]]
         lines.append("")
+    _write_summary(counts)
     machines = sorted({part["machine"] for part in counts.values()})
     write_page(PAGE, "\n".join([*lines, f"Machine: {'; '.join(machines)}. Other programs ran beside it."]))
+
+
+def _write_summary(counts: dict) -> None:
+    """The figures on the page of the promises, between two marks."""
+    text = RELIABILITY.read_text(encoding="utf-8")
+    before, rest = text.split("<!-- torture -->\n")
+    lines = [f"| {name} | {part['tried']:,} | {len(part['faults'])} |" for name, part in counts.items()]
+    table = "\n".join(["| part | tried | faults |", "|---|---|---|", *lines])
+    about = "`make torture` wrote these figures; [results/torture.md](results/torture.md) says what was tried."
+    after = rest[rest.index("<!-- /torture -->") :]
+    RELIABILITY.write_text(f"{before}<!-- torture -->\n{about}\n\n{table}\n{after}", encoding="utf-8")
 
 
 def main() -> None:
@@ -579,7 +592,11 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS))
     parser.add_argument("--live-minutes", type=float, default=30.0)
     parser.add_argument("--again", action="store_true")
+    parser.add_argument("--pages", action="store_true", help="only write the pages again, from torture.json")
     given = parser.parse_args()
+    if given.pages:
+        write_results(json.loads(COUNTS.read_text(encoding="utf-8")))
+        return
     import lightning  # noqa: F401  # once, for all forks
 
     import rgbflow.learn.train  # noqa: F401
