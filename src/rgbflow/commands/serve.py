@@ -25,26 +25,26 @@ def serve(
     engine: EngineName = "auto",
     precision: EnginePrecision = "auto",
 ) -> int:
-    """Recognise for other programs and for a page, over a socket and HTTP.
+    """Run a service that recognises actions for web pages and other programs, over a WebSocket and HTTP.
 
     Ctrl-C ends it. docs/serve.md describes the page and the paths, docs/protocol.md the socket.
 
     Args:
         bundle: folder from `rgbflow train` or `rgbflow teach`, or a Hugging Face Hub id, owner/name. The default is
             demo/bundle if `rgbflow demo` made it; otherwise nothing is recognised until actions are taught.
-        host: address to listen at; any but this machine's own needs --token-file.
-        port: to listen at; 0 takes a free one.
-        takes: folder that keeps the takes of taught actions; those in it are taught at the start. The default is a
-            folder that is removed at the end.
-        token_file: file whose only line is the token that every client must give.
-        origin: of pages from elsewhere that may use the service, such as https://game.example.
-        max_sessions: live sessions at the same time.
+        host: address to listen at; an address that other machines can reach needs --token-file.
+        port: port to listen at; 0 takes a free one.
+        takes: folder that keeps the takes of taught actions; takes that are in it are taught at the start. The default
+            is a folder that is removed at the end.
+        token_file: file with one line, the token that every client must send.
+        origin: origins of other web pages that may use the service, such as https://game.example.
+        max_sessions: the most live sessions at the same time.
         osc: host and port to send labels, scores and events to as OSC messages: those of one session at a time.
         osc_map: file that says which action sets which OSC address to what, for VRChat say; only that is then sent.
         device: auto, cpu, cuda or mps.
-        engine: auto takes the fastest on a CPU of torch and of OpenVINO and ONNX Runtime, if `rgbflow export` made
-            their files and their scores are those of torch.
-        precision: what the engine computes in; auto takes the fastest it has.
+        engine: library that runs the networks. On a CPU, auto takes the fastest of torch and those exported files
+            (OpenVINO, ONNX Runtime) that give the scores of torch.
+        precision: number format the engine computes in; auto takes the fastest.
     """
     try:
         import fastapi  # noqa: F401

@@ -1,4 +1,4 @@
-"""The networks at work for many clients: shared by all sessions, and replaced while clients are connected."""
+"""The networks of the service: shared by all sessions, and replaceable while clients are connected."""
 
 import asyncio
 import os
@@ -36,8 +36,8 @@ class Networks:
     """A recogniser and the engine that all sessions share.
 
     Attributes:
-        recognizer: loaded.
-        name: of its bundle, as clients are told.
+        recognizer: the loaded recogniser.
+        name: name of its bundle for clients.
         source: where the bundle came from: given by name, the demo's, or no training at all.
     """
 
@@ -51,7 +51,7 @@ class Networks:
 
     @property
     def known(self) -> tuple[int, float | None]:
-        """How many classes there are, and the threshold of "unknown": what the usual event rules depend on."""
+        """The number of classes and the threshold of "unknown", from which the usual event rules follow."""
         bundle = self.recognizer.bundle
         return len(bundle.classes), bundle.fusion.threshold
 
@@ -125,11 +125,11 @@ class Service:
         return self.networks is not None
 
     async def see(self, function: Callable[..., Result], *arguments: object) -> Result:
-        """Run what computes on a frame: as many at once as there are cores."""
+        """Run a computation on a frame; as many at once as there are cores."""
         return await asyncio.get_running_loop().run_in_executor(self._seeing, function, *arguments)
 
     async def ask(self, function: Callable[..., Result], *arguments: object) -> Result:
-        """Run what waits for the networks."""
+        """Run a call that waits for the networks."""
         return await asyncio.get_running_loop().run_in_executor(self._asking, function, *arguments)
 
     async def work(self, function: Callable[..., Result], *arguments: object) -> Result:
@@ -153,7 +153,7 @@ class Service:
             self._uploads -= 1
 
     async def replace(self, networks: Networks) -> None:
-        """Let other networks answer from now on; open sessions are told."""
+        """Replace the networks; open sessions are notified."""
         before, self.networks = self.networks, networks
         replaced, self._replaced = self._replaced, asyncio.Event()
         replaced.set()
@@ -161,12 +161,12 @@ class Service:
             await asyncio.to_thread(before.engine.close)
 
     async def replacement(self, networks: Networks | None) -> None:
-        """Wait until others answer than these."""
+        """Wait until these networks are replaced."""
         while self.networks is networks:
             await self._replaced.wait()
 
     def about(self, networks: Networks | None) -> About:
-        """What clients are told of the networks that answer them."""
+        """The description of the networks for clients."""
         if networks is None:
             nothing = BundleInfo(name="imagenet", source="imagenet", streams=[], frame_rate=None, engine=None)
             return About(classes=[], bundle=nothing, fusion=None)
@@ -182,7 +182,7 @@ class Service:
         return About(classes=list(bundle.classes), bundle=info, fusion=how)
 
     def close(self) -> None:
-        """Stop the threads; what waits for the networks is answered first."""
+        """Stop the threads; waiting calls are answered first."""
         for pool in (self._seeing, self._asking, self._working):
             pool.shutdown(cancel_futures=True)
         if self.networks is not None:
