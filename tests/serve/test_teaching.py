@@ -101,21 +101,22 @@ def test_changes_are_made_and_taken_back_in_order(school, films):
 def test_what_can_not_be_taught_is_named_and_changes_nothing(school, films, tmp_path):
     add(school, "right", films["right", 0])
     before = actions(school)
-    answers = {
-        add(school, "right", b"no video").status_code: 422,
-        add(school, "right", b"").status_code: 400,
-        add(school, "..", films["right", 0]).status_code: 404,  # another path, for any HTTP client
-        add(school, "%2e%2e%2fetc", films["right", 0]).status_code: 404,
-        add(school, ".hidden", films["right", 0]).status_code: 422,
-        school.request("DELETE", "/teach/actions/nobody").status_code: 404,
-        school.request("DELETE", "/teach/actions/right/takes/..%2f..%2fx").status_code: 404,
-        school.request("DELETE", "/teach/actions/right/takes/other.mp4").status_code: 404,
-        school.request("PATCH", "/teach/actions/right", json={"name": "../up"}).status_code: 422,
-        school.request("PATCH", "/teach/actions/right", json={"nome": "up"}).status_code: 422,
-        school.request("POST", "/teach/fit").status_code: 422,  # one action
-        school.get("/teach/bundle").status_code: 404,
-    }
-    assert all(status == wanted for status, wanted in answers.items())
+    answers = [
+        (add(school, "right", b"no video"), 422),
+        (add(school, "right", b""), 400),
+        (add(school, "..", films["right", 0]), 405),  # another path, for any HTTP client
+        (add(school, "%2e%2e%2fetc", films["right", 0]), 405),
+        (add(school, ".hidden", films["right", 0]), 422),
+        (school.request("DELETE", "/teach/actions/nobody"), 404),
+        (school.request("DELETE", "/teach/actions/right/takes/..%2f..%2fx"), 405),
+        (school.request("DELETE", "/teach/actions/right/takes/other.mp4"), 404),
+        (school.request("PATCH", "/teach/actions/right", json={"name": "../up"}), 422),
+        (school.request("PATCH", "/teach/actions/right", json={"nome": "up"}), 422),
+        (school.request("POST", "/teach/fit"), 422),  # one action
+        (school.get("/teach/bundle"), 404),
+    ]
+    for answer, wanted in answers:
+        assert answer.status_code == wanted, answer.text
     assert actions(school) == before
     assert {path.name for path in tmp_path.iterdir()} == {"takes"}
 
@@ -134,6 +135,16 @@ def test_teaching_needs_the_token_where_there_is_one(serving, base, tmp_path):
     with serving(service, Access("a-token-of-enough-letters"), teaching=teaching) as running:
         for method, path in [("GET", ""), ("POST", "/fit"), ("POST", "/actions/a/takes"), ("DELETE", "/actions/a")]:
             assert running.request(method, f"/teach{path}").status_code == 401
+
+
+def test_takes_that_are_there_are_taught_at_the_start(serving, base, films, tmp_path, wait_until):
+    for (name, seed), video in films.items():
+        (tmp_path / "takes" / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "takes" / name / f"{seed}.mp4").write_bytes(video)
+    service = Service(None)
+    with serving(service, teaching=Teaching(service, str(base), "given", tmp_path / "takes")) as running:
+        wait_until(lambda: running.get("/ready").status_code == 200)
+        assert running.get("/classes").json()["classes"] == ["down", "right"]
 
 
 def test_takes_without_a_folder_of_their_own_go_with_the_service(serving, base, films):

@@ -1,5 +1,7 @@
 """The service as a web application: its paths and their answers. docs/serve.md."""
 
+import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -50,7 +52,10 @@ def create_app(service: Service, access: Access | None = None, teaching: Teachin
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        beginning = None if teaching is None else asyncio.create_task(teaching.begin(_note))
         yield
+        if beginning is not None:
+            beginning.cancel()
         service.close()
         if teaching is not None:
             teaching.close()
@@ -70,6 +75,10 @@ def create_app(service: Service, access: Access | None = None, teaching: Teachin
     )
     app.add_middleware(Door, access=access, limits=service.limits)
     return app
+
+
+def _note(line: str) -> None:
+    logging.getLogger("uvicorn.error").warning(line)
 
 
 class Door:

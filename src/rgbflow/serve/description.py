@@ -1,4 +1,4 @@
-"""The page `/docs`: the paths of the service, from its OpenAPI description, without a script and without another host."""
+"""The page `/docs`: the paths of the service, made from its OpenAPI description, without scripts or other hosts."""
 
 from collections.abc import Iterator
 from html import escape

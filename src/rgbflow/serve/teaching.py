@@ -14,7 +14,8 @@ from rgbflow.guard import decode_guarded
 from rgbflow.learn.takes import Take, read_takes
 from rgbflow.learn.teach import Teacher, save_taught
 from rgbflow.recognizer import Recognizer
-from rgbflow.serve.service import BusyError, Networks, Service, Source
+from rgbflow.serve.protocol import Source
+from rgbflow.serve.service import BusyError, Networks, Service
 
 MOST_TAKES = 1000
 MOST_UNDOS = 100
@@ -93,6 +94,14 @@ class Teaching:
             NothingError: if there is none.
         """
         return await self._change(self._undo)
+
+    async def begin(self, report: Callable[[str], None]) -> None:
+        """Teach the takes that are there at the start, if there are any; a line to `report` where they are too few."""
+        try:
+            if await asyncio.to_thread(read_takes, self._folder):
+                await self.fit()
+        except InputError as error:
+            report(f"the takes are not taught: {error}")
 
     async def fit(self) -> dict[str, Any]:
         """Teach what is there; the service goes on with the networks that come of it.
