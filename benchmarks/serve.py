@@ -36,6 +36,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "results" / "serve.md"
 RATE, WIDTH = 10.0, 320  # frames per second of a client; pixels
 ALONE_RATE = 25.0  # of the one client alone: that of its networks
 ALONE_SECONDS, COMPANY_SECONDS, WARM_SECONDS = 30.0, 30.0, 5.0
+SETTLE_SECONDS = 15.0  # after which what is gone is forgotten
 STEADY = 4  # clients that are measured beside others
 CLASSES = tuple(f"class {number}" for number in range(10))
 
@@ -318,7 +319,7 @@ async def measure(server: Server, pictures: list[bytes], arguments: argparse.Nam
     for name in COMPANY:
         company[name] = await beside(server, pictures, name)
         print(name, percentiles(all_lags(company[name][0]), 50, 95), company[name][1], file=sys.stderr)
-    await asyncio.sleep(15)
+    await asyncio.sleep(SETTLE_SECONDS)
     return Measured(alone, many, seconds, memory, *cores, company, (files, server.open_files), server.memory)
 
 
@@ -340,8 +341,9 @@ def page(arguments: argparse.Namespace, found: Measured, load: float) -> str:
     origin = describe_origin()
     return f"""# The service under load
 
-`rgbflow serve` with both streams of preset `lite` (random weights, OpenVINO) and its clients on one machine. A client sends
-{WIDTH} pixels wide JPEG pictures. The lag is from sending a frame to its update, on the client's clock.
+`rgbflow serve` with both streams of preset `lite` (random weights, OpenVINO) and its clients on one machine. A client
+sends JPEG pictures that are {WIDTH} pixels wide: {ALONE_RATE:.0f} a second where it is alone, else {RATE:.0f}. The lag
+is from sending a frame to its update, on the client's clock.
 
 | figure | one session, {ALONE_RATE:.0f} frames a second | {arguments.clients} sessions, {
         RATE:.0f} frames a second each |
@@ -366,7 +368,7 @@ def page(arguments: argparse.Namespace, found: Measured, load: float) -> str:
 |---|---|---|---|---|
 {company}
 
-15 seconds after all this the service had {found.files[1]} open files ({found.files[0]} at the start) and
+{SETTLE_SECONDS:.0f} seconds after all this the service had {found.files[1]} open files ({found.files[0]} at the start) and
 {found.memory_at_end:.0f} MiB.
 
 ## How it was made
