@@ -122,7 +122,7 @@ class Recognizer:
         clip, _ = self._open(video, num_snippets)
         snippets = {stream: self._read(clip, stream, num_snippets) for stream in self.bundle.streams}
         answers = self.engine.answers(snippets, crops, with_features=True)
-        return {stream: _features_of(answer) for stream, answer in answers.items()}
+        return {stream: features_in(answer) for stream, answer in answers.items()}
 
     def live(
         self,
@@ -258,7 +258,8 @@ class Recognizer:
         return segment_starts(spec.num_items(num_frames), num_snippets, spec.span)
 
 
-def _features_of(answer: StreamAnswer) -> np.ndarray:
+def features_in(answer: StreamAnswer) -> np.ndarray:
+    """The features of an answer that was asked for with them: (N, D) float32."""
     if answer.features is None:
         raise RuntimeError("the engine was asked for features and gave none")
     return answer.features

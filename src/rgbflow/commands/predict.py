@@ -47,9 +47,8 @@ def predict(
         snippets: snippets per stream and clip (NUM_SNIPPETS if not given) or per window (WINDOW_SNIPPETS).
         crops: 1 takes the centre of each snippet; 10 takes centre and corners, and mirrors each if training mirrored.
         device: auto, cpu, cuda or mps.
-        engine: library that runs the networks. On a CPU, auto takes the fastest of torch and those exported files
-            (OpenVINO, ONNX Runtime) that give the scores of torch. The default is torch with --why or 10 crops, else
-            auto.
+        engine: library that runs the networks; auto takes the fastest that gives the scores of torch: docs/export.md.
+            Without --engine, --why and 10 crops use torch, all else auto.
         precision: number format the engine computes in; auto takes the fastest.
         json: print the answers as JSON, one line per video.
     """

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rgbflow.learn.comparison import Compared
     from rgbflow.learn.evaluate import Evaluation
     from rgbflow.learn.fusing import FusedClips
+    from rgbflow.learn.lesson import TeachReport
     from rgbflow.learn.metrics import Figures, UnknownFigures
     from rgbflow.paper.fig4 import Figure4
     from rgbflow.paper.plan import Plan
@@ -35,6 +36,17 @@ def show(result: dict, as_json: bool, line: str = "") -> None:
         print(json_line(result, sys.stdout.encoding), flush=True)
     else:
         say(line.format(**result))
+
+
+def print_taught(report: TeachReport | None, out: Path, as_json: bool) -> None:
+    """Print the report of a taught bundle."""
+    if report is None:
+        return
+    if as_json:
+        show({"bundle": str(out), **report.as_dict()}, True)
+    else:
+        for line in [*report.lines(), f"bundle: {out}"]:
+            say(line)
 
 
 def show_prediction(video: str | Path, prediction: Prediction, top: int, engine: str, as_json: bool) -> None:

@@ -25,23 +25,22 @@ def serve(
     engine: EngineName = "auto",
     precision: EnginePrecision = "auto",
 ) -> int:
-    """Recognise for other programs and for a page, over a socket and HTTP.
+    """Run a service that recognises actions for web pages and other programs, over a WebSocket and HTTP.
 
     Ctrl-C ends it. docs/serve.md describes the page and the paths, docs/protocol.md the socket.
 
     Args:
         bundle: folder from `rgbflow train`, or a Hugging Face Hub id, owner/name; demo/bundle if not given.
-        host: address to listen at; any but this machine's own needs --token-file.
-        port: to listen at; 0 takes a free one.
-        token_file: file whose only line is the token that every client must give.
-        origin: of pages from elsewhere that may use the service, such as https://game.example.
-        max_sessions: live sessions at the same time.
+        host: address to listen at; an address that other machines can reach needs --token-file.
+        port: port to listen at; 0 takes a free one.
+        token_file: file with one line, the token that every client must send.
+        origin: origins of other web pages that may use the service, such as https://game.example.
+        max_sessions: the most live sessions at the same time.
         osc: host and port to send labels, scores and events to as OSC messages: those of one session at a time.
         osc_map: file that says which action sets which OSC address to what, for VRChat say; only that is then sent.
         device: auto, cpu, cuda or mps.
-        engine: auto takes the fastest on a CPU of torch and of OpenVINO and ONNX Runtime, if `rgbflow export` made
-            their files and their scores are those of torch.
-        precision: what the engine computes in; auto takes the fastest it has.
+        engine: library that runs the networks; auto takes the fastest that gives the scores of torch: docs/export.md.
+        precision: number format the engine computes in; auto takes the fastest.
     """
     try:
         import fastapi  # noqa: F401
@@ -66,7 +65,9 @@ def serve(
         raise InputError(f"--osc-map {osc_map} needs --osc HOST:PORT: 127.0.0.1:9000 is VRChat's")
     with listen(host, port) as listener:
         if bundle is None and not DEMO_BUNDLE.exists():
-            raise InputError(f"no BUNDLE given and {DEMO_BUNDLE} is not there: name one, or run `rgbflow demo` first")
+            raise InputError(
+                f"no BUNDLE given and {DEMO_BUNDLE} is missing: name a bundle, or run `rgbflow demo` first"
+            )
         path = bundle or str(DEMO_BUNDLE)
         recognizer = Recognizer.load(path, device, engine, _note, precision)
         outlets = [open_osc(osc, osc_map)] if osc else []

@@ -1,4 +1,4 @@
-"""The service as a web application: what is answered under which path. docs/serve.md."""
+"""The service as a web application: its paths and their answers. docs/serve.md."""
 
 from collections import OrderedDict
 from collections.abc import AsyncIterator
@@ -39,8 +39,8 @@ def create_app(service: Service, access: Access | None = None) -> FastAPI:
     """The application of a service; any ASGI server runs it.
 
     Args:
-        service: whose networks answer; it is closed with the application.
-        access: who may use it; None is this machine alone, without a token.
+        service: the service; it is closed with the application.
+        access: the clients that may use it; None allows only this machine, without a token.
     """
     access = access or Access()
 
@@ -65,7 +65,7 @@ def create_app(service: Service, access: Access | None = None) -> FastAPI:
 
 
 class Door:
-    """Turns away what is not meant for this service before anything of it is read: foreign pages, names, floods."""
+    """Refuses requests of foreign pages, for foreign host names, or in floods, before anything of them is read."""
 
     def __init__(self, app: ASGIApp, access: Access, limits: Limits):
         self._app, self._access, self._limits = app, access, limits
@@ -85,7 +85,7 @@ class Door:
         headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin")
         if not self._access.answers_to(host):
-            return refused(403, f"this service is not {host}: call it localhost, or start it with a token")
+            return refused(403, f"the service has no name {host}: use localhost, or start it with a token")
         if origin is not None and not self._access.trusts(origin, host):
             return refused(403, f"pages of {origin} may not use this service: start it with --origin {origin}")
         if not self._bucket_of(scope).takes():
@@ -113,7 +113,7 @@ def _with_safe_headers(send: Send) -> Send:
 
 
 def refused(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    """An answer that says what is wrong, in the form of all errors of the service."""
+    """An error answer, in the common form of the service."""
     return JSONResponse({"detail": message}, status, headers)
 
 
@@ -132,7 +132,7 @@ def service_of(connection: HTTPConnection) -> Service:
 
 
 def is_admitted(connection: HTTPConnection) -> bool:
-    """Whether the client gave the right token."""
+    """Whether the client sent the right token."""
     subprotocols = connection.scope.get("subprotocols", ())
     return connection.app.state.access.admits(given_token(connection.headers.get("authorization", ""), subprotocols))
 
@@ -168,14 +168,14 @@ async def ready(request: Request, response: Response) -> dict[str, bool]:
 
 @api.get("/classes")
 async def classes(request: Request) -> About:
-    """What is recognised, and by what."""
+    """The classes, the bundle and the fusion."""
     service = service_of(request)
     return service.about(service.networks)
 
 
 @api.get("/metrics")
 async def metrics(request: Request) -> Response:
-    """What the service counts, for Prometheus."""
+    """The counters of the service, for Prometheus."""
     return Response(service_of(request).metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
@@ -209,7 +209,7 @@ async def description(request: Request) -> dict[str, Any]:
 
 
 async def live(socket: WebSocket) -> None:
-    """A client's frames, and what is seen in them; refused before it is accepted where it may not come in."""
+    """A client's frames and the answers to them; a client without access is refused before the socket is accepted."""
     service = service_of(socket)
     offered = socket.scope["subprotocols"]
     if not is_admitted(socket):

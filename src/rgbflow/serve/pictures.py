@@ -19,7 +19,7 @@ def decode_picture(data: bytes, limits: Limits) -> np.ndarray:
 
     Args:
         data: the file.
-        limits: of its pixels; those that its header claims are checked before anything is decoded.
+        limits: limits on its pixels; its header is checked before anything is decoded.
 
     Returns:
         (H, W, 3) uint8 RGB, upright.
@@ -55,7 +55,7 @@ def _claimed_size(data: bytes) -> tuple[int, int]:
 
 
 class FlowPainter:
-    """Flow as pictures in colour whose scale follows the motion, so that they do not flicker."""
+    """Flow as colour pictures; their scale follows the motion slowly, so that they do not flicker."""
 
     def __init__(self) -> None:
         self._full_scale = 1.0

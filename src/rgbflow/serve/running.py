@@ -1,4 +1,4 @@
-"""The service on a web server of its own: which address, how long it waits for clients, what ends it."""
+"""The web server of the service: its address, its time limits, its end."""
 
 import asyncio
 import socket
@@ -29,10 +29,10 @@ class _Connection(WebSocketsSansIOProtocol):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens there; port 0 takes a free one.
+    """A listening socket; port 0 takes a free one.
 
     Raises:
-        InputError: if it can't.
+        InputError: if the address can't be used.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
