@@ -215,8 +215,7 @@ It recognises {len(bundle.classes)} actions: {", ".join(bundle.classes)}.
 
 {_measured_lines(bundle)}
 
-Trained on a split of protocol `{bundle.split["protocol"]}`, seed {bundle.split["seed"]}, sha256
-{bundle.split["sha256"]}. Licence of the weights: {bundle.licence}.
+{_origin_line(bundle)}. Licence of the weights: {bundle.licence}.
 
 ```python
 from rgbflow import Recognizer
@@ -225,6 +224,13 @@ recognizer = Recognizer.load("path/to/this/folder")
 print(recognizer.predict("clip.mp4").top(5))
 ```
 """
+
+
+def _origin_line(bundle: Bundle) -> str:
+    split = bundle.split
+    if split["seed"] is None:  # of a published network
+        return f"Trained by its makers on {split['protocol']}; weights from {split['sha256']}"
+    return f"Trained on a split of protocol `{split['protocol']}`, seed {split['seed']}, sha256\n{split['sha256']}"
 
 
 def _fusion_line(bundle: Bundle) -> str:

@@ -1,7 +1,7 @@
 """A stream is data: one record says how its input is made and which network reads it. No heavy import."""
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal, get_args
 
 from rgbflow.errors import InputError
@@ -17,10 +17,12 @@ OWN_REDUCTION = {"dis ultrafast": 4, "dis fast": 4, "dis medium": 2, "farneback"
 SMALLEST_FIELD = 48  # pixels of the shorter side; a smaller field is not reduced so far
 EngineName = Literal["auto", "torch", "openvino", "onnx"]  # what runs a network
 EnginePrecision = Literal["auto", "fp32", "bf16"]  # what it computes in; auto: bf16 where the hardware is made for it
-Crops = Literal[1, 10]  # of each snippet at test time
+Crops = Literal[1, 3, 10]  # of each snippet at test time
 NUM_SNIPPETS = 25  # of a clip at test time (Simonyan and Zisserman 2014, section 6)
+WINDOW_SNIPPETS = 5  # of a window of a timeline
 UnfittedFusion = Literal["average", "product"]  # needs no fitted numbers
 FusionMethod = Literal[UnfittedFusion, "weighted", "tempered", "stacking", "reliability"]
+Resize = Literal["area", "bilinear"]  # means of areas; or torch's bilinear scaling, which smooths nothing before
 DEFAULT_FUSION: UnfittedFusion = "average"  # of a new bundle; what is fitted replaces it where that is clearly better
 STACK_LENGTH = 10  # L of flow, unless a training says otherwise (Simonyan and Zisserman 2014, section 4.1)
 
@@ -57,12 +59,23 @@ class Preparation:
     jpeg_quality: int | None = 96  # of what is kept of frames and flow; None: nothing is lost
     frame_rate: float | None = None  # frames per second that a video is resampled to; None: as it is
     square: bool = False  # frames are squeezed to short_side × short_side: crops then see what is at the sides
+    width: int | None = None  # frames are squeezed to short_side × width, where a network was trained so
+    resize: Resize = "area"  # how a frame is made smaller; larger ones are bilinear
 
     def __post_init__(self):
         if self.jpeg_quality is not None and not 1 <= self.jpeg_quality <= 100:
             raise InputError(f"jpeg_quality ({self.jpeg_quality}) must be in 1…100, or None for lossless: 96 is usual")
         if self.frame_rate is not None and not (math.isfinite(self.frame_rate) and self.frame_rate > 0):
             raise InputError(f"frame_rate ({self.frame_rate}) must be above 0 frames per second: 25 is usual")
+        if self.resize not in get_args(Resize):
+            raise InputError(f"resize {self.resize!r} is unknown: use one of {', '.join(get_args(Resize))}")
+        if self.width is not None and self.width < self.short_side:
+            raise InputError(f"width ({self.width}) must be at least short_side ({self.short_side}), or None")
+
+    @property
+    def aspect(self) -> float | None:
+        """Width over height of what all frames are squeezed to; None where each keeps its own."""
+        return 1.0 if self.square else self.width / self.short_side if self.width else None
 
     @property
     def flow_reduction(self) -> int:
@@ -77,9 +90,10 @@ class Preparation:
         return self.short_side // (self.flow_reduction if stream == "flow" else 1)
 
     def as_dict(self) -> dict:
-        values = asdict(self)
-        if not self.square:  # as older stores say it: these are to stay valid
-            del values["square"]
+        values, usual = asdict(self), Preparation()
+        for name in ("square", "width", "resize"):  # as older stores say it: these are to stay valid
+            if values[name] == getattr(usual, name):
+                del values[name]
         return values
 
     @classmethod
@@ -104,7 +118,8 @@ class StreamSpec:
     subtract_mean_flow: bool = False  # from each field its mean, which a moving camera makes
     algorithm: str = "two-stream"  # the family of its network, see `networks.families`
     mirrored: bool = True  # half of the training's snippets were mirrored, so a test may mirror too
-    stride: int = 1  # from one frame or field of a snippet to the next
+    stride: float = 1  # from one frame or field of a snippet to the next; whole where there is no frame_rate
+    frame_rate: float | None = None  # frames per second of a snippet: its stride is then that of each clip, see `paced`
 
     def __post_init__(self):
         planes = PLANES[self.stream]
@@ -114,8 +129,10 @@ class StreamSpec:
             raise InputError(f"input_size ({self.input_size}) must be at least 16 pixels: 224 is usual")
         if self.stack_length < 1:
             raise InputError(f"stack_length ({self.stack_length}) must be at least 1: the paper's pair (u,v) is 1")
-        if self.stride < 1:
+        if self.stride < 1 and self.frame_rate is None:
             raise InputError(f"stride ({self.stride}) must be at least 1, which leaves out no frame")
+        if self.frame_rate is not None and not (math.isfinite(self.frame_rate) and self.frame_rate > 0):
+            raise InputError(f"frame_rate ({self.frame_rate}) of {self.stream} must be above 0 frames per second")
         if not len(self.mean) == len(self.std) == planes:
             raise InputError(f"mean and std of {self.stream} need {planes} values each, got {self.mean}, {self.std}")
 
@@ -127,21 +144,31 @@ class StreamSpec:
     @property
     def span(self) -> int:
         """Frames or fields from the first of a snippet to its last, both counted: L where the stride is 1."""
-        return (self.stack_length - 1) * self.stride + 1
+        return round((self.stack_length - 1) * self.stride) + 1
 
-    @property
-    def middle(self) -> int:
-        """From the first frame or field of a snippet to its middle one, which is one of those that are read."""
-        return self.stack_length // 2 * self.stride
+    def paced(self, frames_per_second: float) -> "StreamSpec":
+        """The stream as it reads clips of this rate: with `frame_rate`, a snippet covers as many seconds of each."""
+        if self.frame_rate is None:
+            return self
+        return replace(self, stride=round(frames_per_second / self.frame_rate, 3))
 
     def num_items(self, num_frames: int) -> int:
         """How many frames (rgb) or flow fields (flow) a clip of `num_frames` frames has."""
         return num_frames if self.stream == "rgb" else num_frames - 1
 
+    @property
+    def shortest(self) -> int:
+        """Frames or fields that a clip must have: `span`; with `frame_rate` one, which stands in for the rest."""
+        return self.span if self.frame_rate is None else 1
+
     def require_frames(self, num_frames: int, name: str) -> None:
         """Raise InputError if a clip is too short for one snippet."""
-        needed = self.span + (self.stream == "flow")
+        needed = self.shortest + (self.stream == "flow")
         if num_frames < needed:
+            if self.frame_rate is not None:
+                raise InputError(
+                    f"{self.stream} needs {needed} frames, but {name} has {num_frames}: use a longer video"
+                )
             stride = "" if self.stride == 1 else f" with stride {self.stride}"
             raise InputError(
                 f"stack_length ({self.stack_length}){stride} needs {needed} frames, but {name} has {num_frames}: "

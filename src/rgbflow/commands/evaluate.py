@@ -42,21 +42,23 @@ def evaluate(
         scores: file to write the scores of every clip to, .npz.
         report: file to write the HTML report to.
         snippets: per clip and stream.
-        crops: of each snippet: the centre, or centre and corners, each also mirrored if training did so.
+        crops: of each snippet: 1, the centre; 3, also both ends of the longer side; 10, centre and corners, each also
+            mirrored if training did so.
         device: auto, cpu, cuda or mps.
         engine: what runs the networks; only torch's figures are recorded in a bundle that has weights.
         precision: what it computes in; auto takes the fastest it has, fp32 gives the same on every machine, nearly.
         json: print the figures as JSON.
     """
-    from rgbflow.bundle import RECORD, fetch_bundle, weights_file
+    from rgbflow.bundle import RECORD, weights_file
     from rgbflow.data.jpegs import open_store
     from rgbflow.data.splits import load_split
     from rgbflow.learn.evaluate import evaluate_recognizer, make_report, record_figures
     from rgbflow.learn.report import write_report
+    from rgbflow.networks.ready_made import find_bundle
     from rgbflow.recognizer import Recognizer
 
     check_positive(snippets=snippets)
-    folder = fetch_bundle(bundle)
+    folder = find_bundle(bundle)
     recognizer = Recognizer.load(folder, device, engine, partial(print, file=sys.stderr), precision)
     data, parts = open_store(store), load_split(split)
     print(f"engine: {recognizer.engine.name}", file=sys.stderr)
@@ -106,7 +108,8 @@ def calibrate(
         fusion: method; auto takes the default unless another is clearly better on val: docs/fusion.md.
         false_alarm_rate: share of clips of unseen classes that may get a name, such as 0.05; needs split --leave-out.
         snippets: per clip and stream.
-        crops: of each snippet: the centre, or centre and corners, each also mirrored if training did so.
+        crops: of each snippet: 1, the centre; 3, also both ends of the longer side; 10, centre and corners, each also
+            mirrored if training did so.
         device: auto, cpu, cuda or mps.
         precision: what torch computes in; auto takes the fastest it has; as `evaluate` and `predict` will.
         json: print what was fitted as JSON.

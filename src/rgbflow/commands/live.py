@@ -14,7 +14,7 @@ def live(
     source: str = "0",
     osc: Annotated[str | None, Flag(metavar="HOST:PORT")] = None,
     jsonl: Annotated[Path | None, Flag(metavar="FILE")] = None,
-    window: float = 2.0,
+    window: float | None = None,
     start_score: float | None = None,
     end_score: float | None = None,
     min_seconds: float = 0.5,
@@ -34,7 +34,7 @@ def live(
             http://...).
         osc: send labels, scores and events there by OSC.
         jsonl: file that a line of JSON is appended to for each update and event.
-        window: the scores are those of the last so many seconds.
+        window: the scores are those of the last so many seconds; if not given 2, or as long as a snippet is.
         start_score: an action starts when its score reaches this; if not given, the bundle's "unknown" threshold, or
             where it has none twice an even guess, at most 0.5.
         end_score: it ends when its score falls below this; 0.6 of --start-score if not given.

@@ -8,9 +8,7 @@ from typing import Annotated
 from rgbflow.commands.flags import Flag, Positional, check_positive, exit_code
 from rgbflow.commands.printing import show_prediction, show_timeline
 from rgbflow.errors import InputError
-from rgbflow.stream import NUM_SNIPPETS, Crops, EngineName, EnginePrecision
-
-WINDOW_SNIPPETS = 5  # of a window of a timeline
+from rgbflow.stream import NUM_SNIPPETS, WINDOW_SNIPPETS, Crops, EngineName, EnginePrecision
 
 
 def predict(
@@ -23,7 +21,11 @@ def predict(
     window: float | None = None,
     step: float | None = None,
     snippets: Annotated[
-        int | None, Flag(help=f"per stream and clip ({NUM_SNIPPETS} if not given) or window ({WINDOW_SNIPPETS}).")
+        int | None,
+        Flag(
+            help=f"per stream and clip ({NUM_SNIPPETS} if not given, of video networks 5) or window "
+            f"({WINDOW_SNIPPETS}, of video networks 1)."
+        ),
     ] = None,
     crops: Crops = 1,
     device: str = "auto",
@@ -34,7 +36,7 @@ def predict(
     """Label videos.
 
     Args:
-        bundle: folder from `rgbflow train`, or a Hugging Face Hub id, owner/name.
+        bundle: folder from `rgbflow train`, a Hugging Face Hub id, owner/name, or kinetics:s3d and its like.
         videos: files.
         top: how many classes to print; 5 if not given.
         overlay: video to write with the label and score bars drawn in; for one VIDEO.
@@ -42,11 +44,12 @@ def predict(
         timeline: slide over a long video and print segments instead of one label.
         window: of --timeline, seconds; 2 if not given.
         step: of --timeline, seconds; 0.5 if not given.
-        snippets: per stream and clip (NUM_SNIPPETS if not given) or window (WINDOW_SNIPPETS).
-        crops: of each snippet: the centre, or centre and corners, each also mirrored if training did so.
+        snippets: per stream and clip, or window.
+        crops: of each snippet: 1, the centre; 3, also both ends of the longer side; 10, centre and corners, each also
+            mirrored if training did so.
         device: auto, cpu, cuda or mps.
         engine: auto takes the fastest on a CPU of torch and of OpenVINO and ONNX Runtime, if `rgbflow export` made
-            their files and their scores are those of torch; torch if not given with --why or 10 crops, else auto.
+            their files and their scores are those of torch; torch if not given with --why or more crops, else auto.
         precision: what the engine computes in; auto takes the fastest it has.
         json: print the answers as JSON, one line per video.
     """
@@ -68,21 +71,21 @@ def predict(
     from rgbflow.recognizer import Recognizer
     from rgbflow.why import write_why
 
-    chosen = engine or ("torch" if why or crops == 10 else "auto")
+    chosen = engine or ("torch" if why or crops != 1 else "auto")
     recognizer = Recognizer.load(bundle, device, chosen, partial(print, file=sys.stderr), precision)
     failed = 0
     for video in videos:
         try:
             if timeline:
-                line = recognizer.timeline(video, window, step, snippets or WINDOW_SNIPPETS, crops)
+                line = recognizer.timeline(video, window, step, snippets, crops)
                 draw = partial(write_overlay, video, line.windows)
                 show_timeline(video, line, json)
             elif why:
-                explanation = recognizer.explain(video, snippets or NUM_SNIPPETS, crops)
+                explanation = recognizer.explain(video, snippets, crops)
                 draw = partial(write_why, video, explanation, recognizer.bundle.preparation)
                 show_prediction(video, explanation.prediction, top or 5, recognizer.engine.name, json)
             else:
-                prediction = recognizer.predict(video, snippets or NUM_SNIPPETS, crops)
+                prediction = recognizer.predict(video, snippets, crops)
                 draw = partial(write_overlay, video, [prediction])
                 show_prediction(video, prediction, top or 5, recognizer.engine.name, json)
             if overlay:

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rgbflow.atomic import remove_leftovers, replacing
-from rgbflow.clip import Clip, Preparer, as_stored
+from rgbflow.clip import Clip, Preparer, as_stored, mean_rate
 from rgbflow.data.layouts import SourceClip, file_sha256
 from rgbflow.errors import InputError, first_line
 from rgbflow.flow import from_pictures, to_picture
@@ -75,6 +75,10 @@ class StoredClip:
     start_seconds: float
     end_seconds: float
 
+    @property
+    def frames_per_second(self) -> float:
+        return mean_rate(self.num_frames, self.end_seconds - self.start_seconds)
+
     def read(self, stream: Stream, indices: np.ndarray) -> np.ndarray:
         with IntraReader(self.files[stream]) as reader:
             pictures = reader.read(indices)
@@ -92,6 +96,10 @@ class ClipAhead:
     start_seconds: float
     end_seconds: float
     held: Mapping[Stream, Mapping[int, np.ndarray]] = field(repr=False)
+
+    @property
+    def frames_per_second(self) -> float:
+        return mean_rate(self.num_frames, self.end_seconds - self.start_seconds)
 
     def read(self, stream: Stream, indices: np.ndarray) -> np.ndarray:
         return np.stack([self.held[stream][int(index)] for index in indices])

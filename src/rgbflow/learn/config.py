@@ -22,18 +22,24 @@ class TrainConfig:
     """How one stream is trained."""
 
     algorithm: str = "two-stream"
-    """The family of the network: two-stream (the paper's: an image classifier), or one that the paper compares with:
-    c3d, or lrcn (an LSTM). These two read 16 frames in a row; c3d has a backbone, a size and a dropout of its own."""
+    """The family of the network: two-stream (the paper's: an image classifier), one that the paper compares with (c3d,
+    or lrcn, an LSTM), or a video network: s3d, r3d_18, mc3_18, r2plus1d_18, mvit_v1_b, mvit_v2_s, swin3d_t, swin3d_s,
+    swin3d_b. All but two-stream bring a backbone, a size and more of their own."""
     backbone: str = "resnet101"
-    """An image classifier of timm; for c3d: c3d, c3d_half or c3d_quarter."""
+    """An image classifier of timm; for c3d: c3d, c3d_half or c3d_quarter; of a video network its own name."""
     weights: str = "imagenet"
-    """Starting weights: none, imagenet, or a .safetensors or .pth file."""
+    """Starting weights: none, imagenet, for video networks kinetics, or a .safetensors or .pth file."""
     input_size: int = 224
     """Pixels; the network sees input_size × input_size."""
     crop_fraction: float = 0.875
     """Side of the centre square that is shown outside training, as a share of the short side."""
     stack_length: int = STACK_LENGTH
-    """Flow fields in a snippet (L); the paper's single pair (u,v) is 1. Not used by rgb, c3d and lrcn."""
+    """Flow fields in a snippet (L); the paper's single pair (u,v) is 1. Not used by rgb and by networks that read
+    several frames."""
+    frames: int = 0
+    """Frames, or flow fields, in a snippet of a video network; 0 is what its family is published with."""
+    frame_rate: float = 0.0
+    """Frames per second of such a snippet, whatever the rate of a clip; 0 is what its family is published with."""
     num_segments: int = 1
     """Snippets of a clip per training step (S); their consensus is trained."""
     epochs: int = 50
@@ -115,7 +121,16 @@ class TrainConfig:
         ):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} ({getattr(self, name)}) must be above 0: the default is {_default(name)}")
-        may_be_zero = ("warmup_epochs", "momentum", "weight_decay", "average_epochs", "patience", "gradient_clip")
+        may_be_zero = (
+            "frames",
+            "frame_rate",
+            "warmup_epochs",
+            "momentum",
+            "weight_decay",
+            "average_epochs",
+            "patience",
+            "gradient_clip",
+        )
         for name in (*may_be_zero, "workers", "save_minutes", "seed"):
             if getattr(self, name) < 0:
                 raise InputError(

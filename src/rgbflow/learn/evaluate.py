@@ -207,7 +207,7 @@ def label_clips(
 
     def read(clip: SplitClip) -> Clip:
         stored = store.clip(clip.name)
-        return read_ahead(stored, recognizer.wanted_indices(stored.num_frames, clip.name, num_snippets))
+        return read_ahead(stored, recognizer.wanted_indices(stored, num_snippets))
 
     ready = counted(_ahead(read, clips), len(clips), progress)
     return [recognizer.predict(clip, num_snippets, crops) for clip in ready]

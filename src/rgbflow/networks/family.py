@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rgbflow.errors import InputError
-from rgbflow.stream import StreamSpec
+from rgbflow.stream import NUM_SNIPPETS, Preparation, StreamSpec
 
 Weights = dict[str, Tensor]  # a state dict
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std of RGB values in 0…1, three numbers each
@@ -22,13 +22,32 @@ class FeatureMap(Generic[Backbone]):
     """Where a network has a feature map that class activation maps are made of.
 
     Attributes:
-        make: from a backbone and its input (N, C, H, W) to the map, (N, D, h, w) for D features. It raises
-            `no_feature_map` where this one of the family's backbones has none.
+        make: from a backbone and its input (N, C, H, W) to the map, (N, D, h, w) for D features, or (N, D, t, h, w) of
+            a 3D network. It raises `no_feature_map` where this one of the family's backbones has none.
         read: from the backbone and the map to the logits (N, K).
     """
 
     make: Callable[[Backbone, Tensor], Tensor]
     read: Callable[[Backbone, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class ReadyMade:
+    """A published network as it was trained: what a bundle of it says.
+
+    Attributes:
+        classes: K names.
+        preparation: of its test.
+        spec: of its rgb stream.
+        source: where its weights are from, their hash included.
+        head: the linear layer of its classifier, as the published state dict names it.
+    """
+
+    classes: tuple[str, ...]
+    preparation: Preparation
+    spec: StreamSpec
+    source: str
+    head: str
 
 
 def no_feature_map(backbone: nn.Module) -> InputError:
@@ -55,14 +74,19 @@ class Family(Generic[Backbone]):
         statistics: from a backbone's name to the mean and std that its published weights expect.
         frames: of a snippet, in both streams; None: one frame of rgb, `stack_length` fields of flow.
         stride: from one frame of a snippet to the next.
+        frame_rate: frames per second of a snippet, whatever the rate of a clip, as its published weights know them.
+            Such a family reads videos: `frames` and `frame_rate` are what a training takes that says no other.
         published: by the name that `--weights` takes, such as "imagenet", how published weights are had: from a
             backbone's name to its state dict, and where that came from.
+        licences: by the same names, what the card of a bundle that starts from them says.
+        ready_made: from a backbone's name to its weights for Kinetics-400 as a bundle; None where nobody published any.
         loaded_part: the part of a backbone that published weights, and those of a file, are for. Like a model of timm,
             it has a dictionary `pretrained_cfg` that names its "first_conv" and its "classifier".
         classifier: from a backbone to its last layer, which reads the features; None where no head is fitted for it.
         feature_map: None where the network has none.
         memory_format: the layout in which its convolutions are fastest.
         val_snippets: of a clip that are looked at after each epoch.
+        test_snippets: of a clip and stream when it is labelled, unless somebody asks for another number.
         defaults: settings of training that differ from those of any base, such as `{"dropout": 0.5}`.
         title: how tables show a backbone of this family.
     """
@@ -72,16 +96,21 @@ class Family(Generic[Backbone]):
     statistics: Callable[[str], Statistics]
     frames: int | None = None
     stride: int = 1
+    frame_rate: float | None = None
     published: Mapping[str, Callable[[str], tuple[Weights, str]]] = field(default_factory=dict)
+    licences: Mapping[str, str] = field(default_factory=dict)
+    ready_made: Callable[[str], ReadyMade] | None = None
     loaded_part: Callable[[Backbone], nn.Module] = _whole
     classifier: Callable[[Backbone], nn.Module] | None = None
     feature_map: FeatureMap[Backbone] | None = None
     memory_format: torch.memory_format = torch.channels_last
     val_snippets: int = 3
+    test_snippets: int = NUM_SNIPPETS
     defaults: Mapping[str, object] = field(default_factory=dict)
     title: str = "{}"
 
     @property
     def images(self) -> int:
-        """How many images the network computes for a snippet: each of its frames, or one stack. Plans count them."""
+        """How many images the network computes for a snippet, where a training names no other number of frames: each of
+        them, or one stack. Plans count them."""
         return self.frames or 1

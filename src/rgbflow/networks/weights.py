@@ -58,6 +58,32 @@ def initialise(network: StreamNet, spec: StreamSpec, weights: str) -> str:
     return f"weights from {origin}"
 
 
+def load_published(network: StreamNet, spec: StreamSpec, weights: str, head: str) -> None:
+    """Give a network published weights and the classifier that came with them.
+
+    Args:
+        network: changed in place; of as many classes as the weights.
+        spec: its stream.
+        weights: a name that the stream's family has published weights under.
+        head: the linear layer of the published classifier.
+
+    Raises:
+        InputError: as `initialise`.
+    """
+    family = family_of(spec.algorithm)
+    state, origin = family.published[weights](spec.backbone)
+    _load_weights(family.loaded_part(network.backbone), state, origin)
+    if family.classifier is None:
+        raise InputError(f"{spec.algorithm} has no classifier to load: use one of the video networks")
+    layer = family.classifier(network.backbone)
+    layer.load_state_dict(
+        {
+            name: state[f"{head}.{name}"].flatten(1) if name == "weight" else state[f"{head}.{name}"]
+            for name in ("weight", "bias")
+        }
+    )
+
+
 def _read_weights(file: str, algorithm: str) -> Weights:
     path, names = Path(file), ", ".join(["none", *family_of(algorithm).published])
     if not path.is_file():
