@@ -8,7 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from rgbflow import InputError, Recognizer
-from rgbflow.bundle import load_bundle
+from rgbflow.bundle import Bundle, load_bundle, save_stream
 from rgbflow.clip import FrameClip
 from rgbflow.data.splits import load_split
 from rgbflow.data.store import Store
@@ -19,7 +19,7 @@ from rgbflow.networks.families import family_of
 from rgbflow.networks.stream_net import StreamNet
 from rgbflow.networks.video import NETWORKS, VideoNetwork, kinetics_bundle, published_weights
 from rgbflow.networks.weights import initialise
-from rgbflow.stream import StreamSpec
+from rgbflow.stream import Preparation, StreamSpec
 from rgbflow.transforms import read_snippets
 from rgbflow.video.reading import decode
 from rgbflow.video.writing import write_video
@@ -109,27 +109,42 @@ def small_bundle(world, tmp_path_factory):
     return folder
 
 
-def test_it_trains_predicts_is_exported_explained_and_watches(small_bundle, world):
+def test_it_trains_predicts_explains_and_watches(small_bundle, world):
     record = load_bundle(small_bundle)
     assert [(spec.stack_length, spec.frame_rate) for spec in record.streams.values()] == [(8, 15.0)] * 2
     recognizer = Recognizer.load(small_bundle, engine="torch", precision="fp32")
     video = world.videos / "red" / "0.mp4"  # 12 frames at 25 a second: a snippet lasts longer
-    prediction = recognizer.predict(video, num_snippets=2)
-    for name in ("onnx", "openvino"):
-        export_bundle(small_bundle, record, small_bundle, name)
-        scores = Recognizer.load(small_bundle, engine=name, precision="fp32").predict(video, num_snippets=2).scores
-        np.testing.assert_allclose(scores, prediction.scores, atol=1e-4)
+    assert recognizer.predict(video, num_snippets=2).label in record.classes
     maps = recognizer.explain(video, num_snippets=2).maps["rgb"]
     assert len(maps.values) == len(maps.places) == 2  # eight frames end as one step of time
     live = recognizer.live()
     frames = [frame.pixels for frame in decode(video)] * 3
     updates = [update for place, one in enumerate(frames) if (update := live.push(one, place / 25))]
-    assert len(updates) == len(frames) - 12  # all but until the first snippet is full: (8 - 1) · 25 / 15 frames on
+    needed = round(7 * 25 / 15) + 1  # steps of 25 a second that eight frames at 15 a second span, and both ends
+    assert len(updates) == len(frames) - needed  # flow needs a frame more
+
+
+EXPORTED = [("mc3_18", 4, 32), *(pytest.param(name, 16, 224, marks=pytest.mark.long) for name in ("s3d", "mvit_v2_s"))]
+
+
+@pytest.mark.parametrize(("backbone", "frames", "size"), EXPORTED)
+def test_exported_files_give_the_same_scores(backbone, frames, size, tmp_path):
+    spec = StreamSpec(
+        "rgb", backbone, size, frames, (0.45,) * 3, (0.225,) * 3, algorithm=backbone, frame_rate=15.0, crop_fraction=1.0
+    )
+    torch.manual_seed(0)
+    split = {"protocol": "group", "seed": 0, "sha256": "0" * 64}
+    bundle = Bundle(tuple("abcde"), Preparation(size), {"rgb": spec}, split)
+    save_stream(tmp_path, bundle, "rgb", StreamNet(spec, 5).state_dict())
+    for name in ("onnx", "openvino"):
+        export_bundle(tmp_path, bundle, tmp_path, name)
+        recognizer = Recognizer.load(tmp_path, engine=name, precision="fp32")  # refuses scores that differ by 1e-4
+        assert recognizer.engine.name == f"{name} fp32"
 
 
 def test_live_sees_the_snippet_of_the_file(small_bundle, world, moving_square, tmp_path):
     recognizer = Recognizer.load(small_bundle, engine="torch", precision="fp32")
-    frames = moving_square(1, 1, 13, (64, 64))
+    frames = moving_square(1, 1, 14, (64, 64))  # one snippet of flow
     write_video(tmp_path / "clip.mp4", frames, 25)
     live, last = recognizer.live(), None
     for frame in decode(tmp_path / "clip.mp4"):

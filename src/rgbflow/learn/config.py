@@ -22,11 +22,12 @@ class TrainConfig:
     """How one stream is trained."""
 
     algorithm: str = "two-stream"
-    """The family of the network: two-stream (the paper's: an image classifier), one that the paper compares with (c3d,
-    or lrcn, an LSTM), or a video network: s3d, r3d_18, mc3_18, r2plus1d_18, mvit_v1_b, mvit_v2_s, swin3d_t, swin3d_s,
-    swin3d_b. All but two-stream bring a backbone, a size and more of their own."""
+    """The family of the network: two-stream (the paper's: an image classifier); c3d or lrcn (an LSTM), that the paper
+    compares with; or a video network: i3d (one of timm, inflated), s3d, r3d_18, mc3_18, r2plus1d_18, mvit_v1_b,
+    mvit_v2_s, swin3d_t, swin3d_s, swin3d_b. All but two-stream bring a backbone, a size and more of their own."""
     backbone: str = "resnet101"
-    """An image classifier of timm; for c3d: c3d, c3d_half or c3d_quarter; of a video network its own name."""
+    """An image classifier of timm; for c3d: c3d, c3d_half or c3d_quarter; of a video network but i3d its
+    own name."""
     weights: str = "imagenet"
     """Starting weights: none, imagenet, for video networks kinetics, or a .safetensors or .pth file."""
     input_size: int = 224

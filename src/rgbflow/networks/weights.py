@@ -107,6 +107,7 @@ def _load_weights(backbone: nn.Module, state: Weights, origin: str) -> None:
     classifiers = tuple(f"{name}." for name in _names(backbone, "classifier"))
     wanted = {name: value for name, value in backbone.state_dict().items() if not name.startswith(classifiers)}
     state = {name: value for name, value in state.items() if not name.startswith(classifiers)}
+    state = {name: _inflated(value, wanted[name]) if name in wanted else value for name, value in state.items()}
     for name in _names(backbone, "first_conv"):
         first = f"{name}.weight"
         if first in state and first in wanted:
@@ -125,6 +126,14 @@ def _load_weights(backbone: nn.Module, state: Weights, origin: str) -> None:
         if isinstance(layer, nn.Linear):  # timm's own start of some classifiers is so large that it shakes the rest
             nn.init.normal_(layer.weight, std=CLASSIFIER_STD)
             nn.init.zeros_(layer.bias)
+
+
+def _inflated(weight: Tensor, wanted: Tensor) -> Tensor:
+    """The filter of an image network for the same one inflated: repeated over time, and divided by how often."""
+    if weight.ndim != 4 or wanted.ndim != 5:
+        return weight
+    depth = wanted.shape[2]
+    return weight[:, :, None].repeat(1, 1, depth, 1, 1) / depth
 
 
 def _names(backbone: nn.Module, what: str) -> tuple[str, ...]:
