@@ -13,7 +13,7 @@ from pathlib import Path
 from pages import rgbflow, write_page
 
 from rgbflow.data.layouts import read_class_folders
-from rgbflow.data.store import MANIFEST
+from rgbflow.data.manifest import MANIFEST
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "ablation.md"
 PREPARE = "--short-side 144 --square --flow farneback"  # as strong.py

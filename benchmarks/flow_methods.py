@@ -21,8 +21,8 @@ from pages import rgbflow, write_page
 from rgbflow.clip import to_working_size
 from rgbflow.commands.terminal import track
 from rgbflow.data.layouts import read_class_folders
+from rgbflow.data.manifest import MANIFEST
 from rgbflow.data.splits import load_split
-from rgbflow.data.store import MANIFEST
 from rgbflow.flow import make_estimator
 from rgbflow.learn.metrics import group_interval, wilson_interval
 from rgbflow.learn.page import PALETTES

@@ -17,7 +17,7 @@ from pages import rgbflow, write_page
 
 from rgbflow.bundle import RECORD, load_bundle
 from rgbflow.data.layouts import read_class_folders
-from rgbflow.data.store import MANIFEST
+from rgbflow.data.manifest import MANIFEST
 from rgbflow.origin import describe_origin
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "paper-small.md"

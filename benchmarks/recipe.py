@@ -23,8 +23,9 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from rgbflow.bundle import load_bundle
 from rgbflow.data.layouts import SourceClip, read_class_folders
+from rgbflow.data.manifest import MANIFEST
 from rgbflow.data.splits import Split, SplitClip, load_split
-from rgbflow.data.store import MANIFEST, Store
+from rgbflow.data.store import Store
 from rgbflow.fusion import log_scores
 from rgbflow.learn.metrics import wilson_interval
 from rgbflow.learn.presets import LITE

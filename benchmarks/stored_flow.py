@@ -14,7 +14,8 @@ from pages import rgbflow, write_page
 
 from rgbflow.bundle import RECORD, load_bundle
 from rgbflow.data.layouts import read_class_folders
-from rgbflow.data.store import MANIFEST, Store
+from rgbflow.data.manifest import MANIFEST
+from rgbflow.data.store import Store
 from rgbflow.learn.metrics import group_interval
 from rgbflow.learn.runs import clip_hits, mean_by_clip, percent
 from rgbflow.origin import describe_origin

@@ -20,8 +20,8 @@ from rgbflow import fusion
 from rgbflow.bundle import load_bundle
 from rgbflow.commands.terminal import track
 from rgbflow.data.layouts import read_class_folders
+from rgbflow.data.manifest import MANIFEST
 from rgbflow.data.splits import load_split
-from rgbflow.data.store import MANIFEST
 from rgbflow.learn.metrics import group_interval, wilson_interval
 from rgbflow.learn.presets import LITE
 from rgbflow.learn.runs import clip_hits, percent

@@ -18,7 +18,7 @@ from pages import rgbflow, settings_of, write_page
 
 from rgbflow.commands.terminal import track
 from rgbflow.data.layouts import read_class_folders
-from rgbflow.data.store import MANIFEST
+from rgbflow.data.manifest import MANIFEST
 from rgbflow.learn.config import TrainConfig
 from rgbflow.learn.metrics import wilson_interval
 from rgbflow.learn.presets import LITE

@@ -13,16 +13,16 @@ PACKAGE = Path(__file__).parents[1] / "src" / "rgbflow"
 # floors below its own.
 FLOORS = (
     ("errors", "origin", "threads"),
-    ("atomic", "device", "processes", "sampling", "stream"),
+    ("atomic", "device", "limits", "processes", "sampling", "stream"),
     ("decision", "flow", "fusion", "progress", "video"),
     ("bundle", "clip"),
-    ("prediction", "transforms"),
+    ("guard", "prediction", "transforms"),
     ("data", "networks", "overlay", "timeline"),
     ("cam", "live"),
     ("recognizer",),
     ("__init__", "why"),  # __init__: what `import rgbflow` offers
     ("learn",),
-    ("demo", "paper"),
+    ("demo", "paper", "serve"),
     ("commands",),
     ("cli",),
     ("__main__",),
@@ -103,7 +103,9 @@ def test_only_one_folder_imports_the_decoder():
 
 @pytest.mark.parametrize("statement", ["import rgbflow", "import rgbflow.cli"])
 def test_importing_the_package_or_the_command_line_is_light(statement):
-    heavy = "{'torch', 'cv2', 'av', 'lightning', 'torchmetrics', 'sklearn', 'scipy', 'matplotlib', 'pyarrow'}"
+    heavy = (
+        "{'torch', 'cv2', 'av', 'lightning', 'torchmetrics', 'sklearn', 'scipy', 'matplotlib', 'pyarrow', 'fastapi'}"
+    )
     code = f"import sys; {statement}; print(sorted({heavy} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

@@ -178,7 +178,7 @@ def test_a_threshold_that_was_set_by_hand_promises_nothing_on_the_card(tmp_path,
 )
 def test_a_fusion_for_other_streams_or_classes_is_damage(tmp_path, bundle):
     save_bundle(tmp_path, dataclasses.replace(bundle, fusion=FITTED))
-    with pytest.raises(InputError, match="its fusion is for other streams or classes"):
+    with pytest.raises(InputError, match="its fusion belongs to other streams or classes"):
         load_bundle(tmp_path)
 
 
@@ -211,7 +211,7 @@ def test_damaged_weights_are_named(tmp_path):
 
 
 def test_a_folder_without_a_bundle_says_what_makes_one(tmp_path):
-    with pytest.raises(InputError, match=r"is no bundle: it has no recognizer\.json; `rgbflow train` makes one"):
+    with pytest.raises(InputError, match=r"is not a bundle: it has no recognizer\.json; make one with `rgbflow train`"):
         load_bundle(tmp_path)
 
 

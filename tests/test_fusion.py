@@ -27,7 +27,7 @@ def test_large_logits_do_not_overflow():
 
 
 def test_logits_are_refused():
-    with pytest.raises(InputError, match="scores of flow are no probabilities"):
+    with pytest.raises(InputError, match="scores of flow are not probabilities"):
         average({"flow": np.array([[3.0, 1.0]])})
 
 
@@ -104,7 +104,7 @@ def test_probabilities_of_0_stay_finite_in_a_product(weight):
 
 
 def test_logits_are_refused_by_the_product_too():
-    with pytest.raises(InputError, match="scores of flow are no probabilities"):
+    with pytest.raises(InputError, match="scores of flow are not probabilities"):
         product({"flow": np.array([[3.0, 1.0]])})
 
 

@@ -30,7 +30,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    """Import the public names when they are used: torch takes seconds, `rgbflow --help` must not wait for it."""
+    """Import public names on first use: torch takes seconds to import, and `rgbflow --help` must not wait for it."""
     module = _HOMES.get(name)
     if module is None:
         raise AttributeError(f"module 'rgbflow' has no attribute {name!r}")

@@ -1,6 +1,7 @@
-"""Files that are there whole or not at all: written under a temporary name, then renamed."""
+"""Files that appear complete or not at all: written under a temporary name, then renamed."""
 
-import glob
+import hashlib
+import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,26 +9,33 @@ from pathlib import Path
 
 from rgbflow.errors import InputError
 
+LONGEST_ENDING = 16  # letters of an ending that a temporary name keeps, since some writers go by it
+
 
 def remove_leftovers(path: Path) -> None:
-    """Remove temporary files that killed runs left beside `path`; nobody else may be writing it."""
-    pattern = f".{glob.escape(path.stem)}.????????{glob.escape(path.suffix)}"
-    for leftover in path.parent.glob(pattern):
+    """Remove temporary files that killed runs left beside `path`; no other process may be writing to it."""
+    for leftover in path.parent.glob(_temporary_name(path, "????????")):
         leftover.unlink(missing_ok=True)
+
+
+def _temporary_name(path: Path, token: str) -> str:
+    """A name short enough for every file system, however long the file's own is, and the same for each run."""
+    digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]
+    return f".{digest}.{token}{path.suffix if len(path.suffix) <= LONGEST_ENDING else ''}"
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path in the same folder; rename it to `path` when the block ends, remove it when it fails.
+    """Yield a temporary path in the same folder; rename it to `path` when the block ends, remove it if the block fails.
 
-    The temporary name begins with a dot and ends with the ending of `path`. Missing folders are made.
+    The temporary name begins with a dot and keeps the extension of `path`. Missing folders are made.
 
     Raises:
         InputError: if the folder can't be written or the disk is full.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+        temporary = path.with_name(_temporary_name(path, secrets.token_hex(4)))
         temporary.touch(exist_ok=False)
         try:
             yield temporary

@@ -24,19 +24,19 @@ ASSUMED_RATE = 25.0  # frames per second of the training clips of a bundle that 
 
 @dataclass(frozen=True)
 class Bundle:
-    """What `recognizer.json` says.
+    """The content of `recognizer.json`.
 
     Attributes:
         classes: names in the order of the logits.
         preparation: working size and flow settings, shared by the streams.
-        streams: the streams that are there, one or two.
+        streams: the one or two streams of the bundle.
         split: protocol, seed, leak_percent and sha256 of the split it was trained on.
-        fusion: how the streams' scores become one; average (the paper's) or product until `calibrate` fits one.
-        calibration: what `calibrate` compared and measured on val, see `rgbflow.learn.calibrate`; empty before.
+        fusion: how the streams' scores become one; average (the paper's) or product until `calibrate` fits another.
+        calibration: what `calibrate` compared and measured on val, see `rgbflow.learn.calibrate`; empty before it ran.
         measured: per part, protocol, leak and figures, written by `evaluate`.
         origin: per stream, what made it: command, commit, machine, date, epoch, starting weights.
-        licence: of the weights, as their maker states it.
-        frames_per_second: median over the training clips; None in bundles from before it was kept.
+        licence: licence of the weights, as their author states it.
+        frames_per_second: median over the training clips; None in bundles of older versions, which did not record it.
     """
 
     classes: tuple[str, ...]
@@ -52,12 +52,12 @@ class Bundle:
 
     @property
     def frame_rate(self) -> float:
-        """Frames per second whose steps the flow network knows; ASSUMED_RATE where the bundle doesn't say."""
+        """The frame rate that the flow network was trained at; ASSUMED_RATE where the bundle doesn't record it."""
         return self.preparation.frame_rate or self.frames_per_second or ASSUMED_RATE
 
     @property
     def knows_frame_rate(self) -> bool:
-        """Whether `frame_rate` is known, not assumed."""
+        """Whether the bundle records `frame_rate`; else it is assumed."""
         return (self.preparation.frame_rate or self.frames_per_second) is not None
 
 
@@ -69,11 +69,11 @@ def load_bundle(folder: Path) -> Bundle:
     """Read `recognizer.json`.
 
     Raises:
-        InputError: if the folder holds no bundle, a damaged one, or one of a newer format.
+        InputError: if the folder holds no bundle, or a bundle that is damaged or of a newer format.
     """
     path = folder / RECORD
     if not path.is_file():
-        raise InputError(f"{folder} is no bundle: it has no {RECORD}; `rgbflow train` makes one")
+        raise InputError(f"{folder} is not a bundle: it has no {RECORD}; make one with `rgbflow train`")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         found = int(record["format_version"])
@@ -97,9 +97,9 @@ def _bundle_from_record(record: dict) -> Bundle:
     }
     values["fusion"] = Fusion.from_dict(record["fusion"])
     if not values["fusion"].fits(values["streams"].keys(), len(values["classes"])):
-        raise ValueError("its fusion is for other streams or classes")
+        raise ValueError("its fusion belongs to other streams or classes")
     if "frames_per_second" in record and not 0 < float(record["frames_per_second"]) < math.inf:
-        raise ValueError("its frames_per_second is no rate")
+        raise ValueError("its frames_per_second is not a positive number")
     return Bundle(**values)
 
 
@@ -121,9 +121,9 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
 
 
 def save_stream(folder: Path, addition: Bundle, stream: Stream, weights: dict[str, Tensor]) -> None:
-    """Put a trained stream into the bundle at `folder`: its weights first, then the record that names it.
+    """Put a trained stream into the bundle at `folder`: first its weights, then the record that names them.
 
-    The record is read again under a lock, so that two trainings into one bundle, side by side, both end up in it.
+    The record is read again under a lock, so that two simultaneous trainings into one bundle both end up in it.
     """
     lock = folder / "training" / ".lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
@@ -146,12 +146,12 @@ def load_weights(folder: Path, stream: Stream) -> dict[str, Tensor]:
 
 
 def with_stream(existing: Bundle | None, addition: Bundle) -> Bundle:
-    """The existing bundle with the streams of `addition` put in or replaced.
+    """The existing bundle with the streams of `addition` added or replaced.
 
-    Its figures and its fitted fusion are no longer true and are forgotten.
+    The measured figures and the fitted fusion are dropped, since they no longer hold.
 
     Raises:
-        InputError: if the two were trained on other classes, another split or another working size.
+        InputError: if the two were trained on different classes, splits or working sizes.
     """
     if existing is None or existing.streams.keys() <= addition.streams.keys():
         return addition
@@ -167,17 +167,17 @@ def with_stream(existing: Bundle | None, addition: Bundle) -> Bundle:
 
 
 def fetch_bundle(name: str) -> Path:
-    """The folder of a bundle: `name` itself if there is such a folder, else a download from the Hugging Face Hub.
+    """The folder of a bundle: `name` itself if that folder exists, else a download from the Hugging Face Hub.
 
     Raises:
-        InputError: if neither is there.
+        InputError: if there is neither such a folder nor such a repository.
     """
     folder = Path(name)
     owner, _, repository = name.partition("/")
     is_hub_id = owner and repository and "/" not in repository and owner not in (".", "..", "~")
     if folder.exists() or Path(owner).exists() or not is_hub_id:
         if not folder.is_dir():
-            raise InputError(f"bundle {name} is not a folder: pass the folder that `rgbflow train --out` made")
+            raise InputError(f"bundle {name} is not a folder: pass the folder given to `rgbflow train --out`")
         return folder
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError

@@ -1,4 +1,4 @@
-"""Class activation maps: where in its input a stream found a class, and the picture of it."""
+"""Class activation maps: where in its input a stream found a class, and how to draw that."""
 
 from dataclasses import dataclass
 
@@ -20,12 +20,12 @@ class ActivationMaps:
     """Where one stream found a class in a clip.
 
     Attributes:
-        values: (M, h, w) float32, one map for each snippet, or for each step of time that a 3D network keeps of it, 0…1
-            on one scale: 1 is the strongest point of the clip. All are 0 if nothing in it speaks for the class.
+        values: (M, h, w) float32, one map for each snippet, or for each step of time that a 3D network keeps, 0…1 on
+            a common scale: 1 is the strongest point of the clip. All are 0 if nothing in the clip speaks for the class.
         places: (M,) int64, sorted: index of the middle frame (rgb) or flow field (flow) of each.
-        crop_fraction: the maps cover what the network saw: the centre square whose side is this share of the frame's
-            shorter side.
-        aspect: width over height that frames are squeezed to first; None where they aren't. See
+        crop_fraction: side of the centre square that the network saw, as a share of the frame's shorter side; the maps
+            cover this square.
+        aspect: width over height that frames are squeezed to first, None if they keep theirs; see
             `transforms.centre_crop`.
     """
 
@@ -36,17 +36,17 @@ class ActivationMaps:
 
     @property
     def strongest_place(self) -> int:
-        """The place of the snippet that holds the strongest point."""
+        """The place of the snippet with the strongest point."""
         return int(self.places[self.values.max(axis=(1, 2)).argmax()])
 
     def on_frame(self, place: float, height: int, width: int) -> np.ndarray:
-        """The map of a frame, laid over it: (height, width) float32, 0…1; 0 where the network saw nothing.
+        """The map of a frame at the frame's size: (height, width) float32, 0…1; 0 outside the network's crop.
 
         Args:
             place: index of a frame (rgb) or flow field (flow) of the clip. Between two snippets their maps are mixed;
-                before the first and after the last theirs hold.
-            height: of the frame, at any size, in its own pixels.
-            width: likewise.
+                before the first snippet and after the last, its map is used.
+            height: height of the frame in pixels, at any scale.
+            width: width of the frame in pixels.
         """
         crop = centre_crop(height, width, self.crop_fraction, self.aspect)
         enlarged = cv2.resize(self._at(place), (crop.width, crop.height), interpolation=cv2.INTER_CUBIC)
@@ -63,7 +63,7 @@ class ActivationMaps:
 
 
 class _Head(nn.Module):
-    """A network from its feature map on; the map is the output of a layer, as captum wants it."""
+    """A network from its feature map on. Captum needs the map as the output of a layer."""
 
     def __init__(self, backbone: nn.Module, feature_map: FeatureMap):
         super().__init__()
@@ -77,9 +77,9 @@ class _Head(nn.Module):
 def class_activation_maps(network: StreamNet, snippets: Tensor, answer: int) -> np.ndarray:
     """Grad-CAM of a class (Selvaraju et al. 2017, section 3), by captum.
 
-    The feature map is the one that the network's family names: the last before the pooling. Each channel is weighted
-    by the mean of its gradient, and their sum is cut off at 0. Only what follows the map is differentiated, so the
-    memory is that of prediction.
+    The network's family names the feature map: the last one before the pooling. Each channel is weighted by the mean of
+    its gradient, and the sum of the channels is clipped at 0. Only the layers after the map are differentiated, so
+    prediction needs as much memory.
 
     Args:
         network: in evaluation mode.
@@ -91,7 +91,7 @@ def class_activation_maps(network: StreamNet, snippets: Tensor, answer: int) -> 
         network keeps t steps of a snippet's time, for any other t is 1.
 
     Raises:
-        InputError: if the network has no such map, as c3d, lrcn and transformers.
+        InputError: if the network has no such map; c3d, lrcn and transformers have none.
     """
     from captum.attr import LayerGradCam
 
@@ -132,7 +132,7 @@ def in_order(values: np.ndarray, places: np.ndarray, crop_fraction: float, aspec
 
 
 def spotlight(picture: np.ndarray, light: np.ndarray, colour: tuple[int, ...]) -> np.ndarray:
-    """A picture lit where a map is high, with a line around what is above half: hues stay what they are.
+    """A picture lit where a map is high, with a line around the parts above half; its hues do not change.
 
     Args:
         picture: (H, W, 3) uint8 RGB.

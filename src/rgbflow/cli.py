@@ -1,4 +1,4 @@
-"""The command line: a table from command to function. What takes long to import is imported inside the functions."""
+"""The command line: a table from command to function. Functions import slow libraries themselves, when called."""
 
 import os
 import sys
@@ -14,10 +14,11 @@ from rgbflow.commands.flags import EXIT_FAILED
 from rgbflow.commands.live import live
 from rgbflow.commands.paper import paper
 from rgbflow.commands.predict import predict
+from rgbflow.commands.serve import serve
 from rgbflow.commands.train import ablate, train
 from rgbflow.errors import InputError
 
-RESUMING = ("fetch", "prepare", "train", "ablate", "paper", "demo")  # commands that go on where they were stopped
+RESUMING = ("fetch", "prepare", "train", "ablate", "paper", "demo")  # commands that resume where they were stopped
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "fetch": fetch,
@@ -28,6 +29,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "evaluate": evaluate,
     "predict": predict,
     "live": live,
+    "serve": serve,
     "export": export,
     "fuse": fuse,
     "check": check,
@@ -38,7 +40,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns its exit code: 0 done, 1 the input can't be used, 2 wrong usage, 3 some files failed."""
+    """Run one command and return its exit code: 0 done, 1 unusable input, 2 wrong usage, 3 some files failed."""
     arguments = sys.argv[1:] if arguments is None else arguments
     name = arguments[0] if arguments else ""
     try:
@@ -57,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"rgbflow: {error.filename or name}: {error.strerror or error}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
-        goes_on = "; the same command goes on" if name in RESUMING else ""
+        goes_on = "; the same command resumes" if name in RESUMING else ""
         print(f"rgbflow: stopped{goes_on}", file=sys.stderr)
         return 130
     finally:
@@ -65,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def end_output() -> None:
-    """Write what `print` still holds, or forget it where the reader has gone: later it would be a traceback."""
+    """Flush standard output; if its reader has gone, drop the rest, which would cause a traceback at exit."""
     try:
         if sys.stdout:
             sys.stdout.flush()
@@ -78,7 +80,7 @@ def _summary(command: Callable[..., int]) -> str:
 
 
 def print_usage(arguments: list[str]) -> int:
-    """Print the table of commands; the exit code is 0 if it was asked for, 2 for an unknown command."""
+    """Print the table of commands; returns 0 if the user asked for it, 2 for an unknown command."""
     if arguments == ["--version"]:
         from importlib.metadata import version
 

@@ -1,7 +1,7 @@
 """A clip at its working size: frames and 8-bit flow that any stream takes its snippets from."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from rgbflow.errors import InputError
 from rgbflow.flow import from_pictures, make_estimator, quantise, to_picture
+from rgbflow.limits import PIXELS
 from rgbflow.stream import Preparation, Resize, Stream
 from rgbflow.video import jpeg
 
@@ -21,7 +22,7 @@ class Extent(Protocol):
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """The clip's name in messages."""
         ...
 
     @property
@@ -47,12 +48,12 @@ class Clip(Extent, Protocol):
 
     @property
     def start_seconds(self) -> float:
-        """When its first frame is shown."""
+        """The time at which its first frame is shown."""
         ...
 
     @property
     def end_seconds(self) -> float:
-        """When its last frame has been shown."""
+        """The time at which its last frame has been shown."""
         ...
 
     def read(self, stream: Stream, indices: np.ndarray) -> np.ndarray:
@@ -69,7 +70,7 @@ def mean_rate(num_frames: int, seconds: float) -> float:
 
 
 class Preparer:
-    """Turns frames into working frames and 8-bit flow, one at a time: the only place where this is done.
+    """Turns frames into working frames and 8-bit flow, one at a time. No other code does this.
 
     Args:
         preparation: working size and flow settings.
@@ -98,13 +99,13 @@ class Preparer:
         Args:
             pixels: (H, W, 3) uint8 RGB, any size.
             want_flow: False skips the flow from the previous frame to this one.
-            scale: what displacements are multiplied with before they become 8 bits: the frame step that the networks
-                know over the one that passed, where a camera has another rate.
+            scale: factor for displacements before they become 8 bits. For a camera with another frame rate it is the
+                frame step that the networks know, divided by the step that passed.
 
         Returns:
             The frame at the working size, (H, W, 3) uint8, and the flow that leads to it from the previous frame,
-            (2, H // r, W // r) uint8 with r = `preparation.flow_reduction`, or None for the first frame and where it
-            was not wanted.
+            (2, H // r, W // r) uint8 with r = `preparation.flow_reduction`, or None for the first frame and without
+            `want_flow`.
         """
         frame = to_working_size(pixels, self.preparation)
         if frame is pixels:
@@ -128,8 +129,8 @@ class FrameClip:
         preparation: working size and flow settings.
         frames: indices of the frames to keep; None keeps all.
         flow: indices of the flow fields to compute and keep; None keeps all.
-        name: for messages.
-        frames_per_second: of the source, where it is known; None goes by the times of the frames.
+        name: name of the clip in messages.
+        frames_per_second: rate of the source, where it is known; None takes it from the times of the frames.
     """
 
     def __init__(
@@ -184,16 +185,65 @@ class FrameClip:
         return wanted is None or index in wanted
 
     def _keep_time(self, pts_seconds: float) -> None:
-        """A frame is shown until the next one comes; the last as long as the one before it."""
+        """A frame is shown until the next one comes; the last is shown as long as the one before it."""
         if self.num_frames == 0:
             self.start_seconds, self._last_shown = pts_seconds, pts_seconds
         self.end_seconds = 2 * pts_seconds - self._last_shown
         self._last_shown = pts_seconds
 
 
+@dataclass(frozen=True, eq=False)
+class ArrayClip:
+    """A clip whose frames are all there, in memory or in a mapped file; a flow field is computed where it is read.
+
+    Attributes:
+        frames: (T, H, W, 3) uint8 RGB, at the working size or any other.
+        pts_seconds: (T,) float64, when each is shown.
+        preparation: working size and flow settings.
+        name: name of the clip in messages.
+    """
+
+    frames: np.ndarray
+    pts_seconds: np.ndarray
+    preparation: Preparation
+    name: str = "the clip"
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.frames)
+
+    @property
+    def start_seconds(self) -> float:
+        return float(self.pts_seconds[0])
+
+    @property
+    def end_seconds(self) -> float:
+        """A frame is shown until the next one comes; the last is shown as long as the one before it."""
+        return float(2 * self.pts_seconds[-1] - self.pts_seconds[max(0, self.num_frames - 2)])
+
+    def read(self, stream: Stream, indices: np.ndarray) -> np.ndarray:
+        wanted = np.unique(indices).tolist()
+        held = dict(self._frames(wanted) if stream == "rgb" else self._fields(wanted))
+        return np.stack([held[int(index)] for index in indices])
+
+    def _frames(self, wanted: list[int]) -> Iterator[tuple[int, np.ndarray]]:
+        for index in wanted:
+            frame = to_working_size(self.frames[index], self.preparation)
+            yield index, stored_frame(frame, self.preparation.jpeg_quality)
+
+    def _fields(self, wanted: list[int]) -> Iterator[tuple[int, np.ndarray]]:
+        preparer, last = Preparer(self.preparation), -1
+        for index in wanted:
+            if index != last:
+                preparer.step(self.frames[index], want_flow=False)
+            last = index + 1
+            if (flow := preparer.step(self.frames[last])[1]) is not None:  # as it always is after a first frame
+                yield index, stored_flow(flow, self.preparation.jpeg_quality)
+
+
 @dataclass(frozen=True)
 class ClipWindow:
-    """A stretch of a clip, itself a clip: frames first … first + num_frames - 1."""
+    """A part of a clip, itself a clip: frames first … first + num_frames - 1."""
 
     clip: Clip
     first: int
@@ -214,25 +264,25 @@ class ClipWindow:
 
 
 def as_stored(picture: np.ndarray, jpeg_quality: int | None) -> np.ndarray:
-    """A working frame (H, W, 3) or flow picture (2h, w), uint8, as a store gives it back: what JPEG leaves of it."""
+    """A working frame (H, W, 3) or flow picture (2h, w), uint8, with the loss of the store's JPEG."""
     return picture if jpeg_quality is None else jpeg.decode(jpeg.encode(picture, jpeg_quality))
 
 
 def stored_frame(frame: np.ndarray, jpeg_quality: int | None) -> np.ndarray:
-    """A working frame (H, W, 3) as a snippet holds it: (3, H, W), with what the store loses lost."""
+    """A working frame (H, W, 3) as a snippet holds it: (3, H, W), with the loss of the store's JPEG."""
     return as_stored(frame, jpeg_quality).transpose(2, 0, 1)
 
 
 def stored_flow(flow: np.ndarray, jpeg_quality: int | None) -> np.ndarray:
-    """An 8-bit field (2, h, w) as a snippet holds it, with what the store loses lost."""
+    """An 8-bit field (2, h, w) as a snippet holds it, with the loss of the store's JPEG."""
     return from_pictures(as_stored(to_picture(flow), jpeg_quality)[None])[0]
 
 
 def to_working_size(pixels: np.ndarray, preparation: Preparation) -> np.ndarray:
     """Scale a frame so that its shorter side has `preparation.short_side` pixels.
 
-    The aspect ratio stays, unless `preparation.square` or its `width` says what all frames are squeezed to. Of an odd
-    width the first column is left out: the centre of the rest is where torchvision rounds the centre of the whole to.
+    The aspect ratio is kept, unless `preparation.square` or `preparation.width` gives the size of all frames. Of an
+    odd width the first column is left out: torchvision rounds the centre of the whole to the centre of the rest.
 
     Args:
         pixels: (H, W, 3) uint8.
@@ -245,6 +295,7 @@ def to_working_size(pixels: np.ndarray, preparation: Preparation) -> np.ndarray:
     if preparation.square or preparation.width:
         size = (preparation.width or side, side)
     if size != (width, height):
+        PIXELS.check(size[0] * size[1], f"a frame of {width}×{height} at the short side {side}")
         pixels = _resize(pixels, size, scale < 1, preparation.resize)
     return pixels[:, preparation.width % 2 :] if preparation.width else pixels
 

@@ -1,4 +1,4 @@
-"""Which stream an answer comes from and how sure each was, without knowing the truth."""
+"""Which stream an answer comes from and how sure each stream was; the true class is not needed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +17,7 @@ class Voice:
         label: its own likeliest class.
         score: the probability that it gives this class.
         answer_score: the probability that it gives the answer of all streams.
-        margin: `answer_score` less its probability of the best other class; below 0 where it says something else.
+        margin: `answer_score` minus its probability of the best other class; below 0 where its own answer differs.
     """
 
     label: str
@@ -32,8 +32,8 @@ class Decision:
 
     Attributes:
         answer: the likeliest class after fusion.
-        by: "both" if each stream alone says so too, "rgb" or "flow" if only that one does (or there is no other),
-            "fusion" if neither does.
+        by: "both" if each stream alone gives this answer too, "rgb" or "flow" if only that stream does (or it is the
+            only one), "fusion" if neither does.
         voices: what each stream alone says.
     """
 

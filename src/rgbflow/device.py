@@ -6,10 +6,10 @@ from rgbflow.errors import InputError, first_line
 
 
 def choose_device(device: str = "auto") -> torch.device:
-    """The device a name stands for; "auto" is the first of CUDA, MPS and CPU that is there.
+    """The device of a name; "auto" is the first of CUDA, MPS and CPU that the machine has.
 
     Raises:
-        InputError: if there is no such device here.
+        InputError: if the machine has no such device.
     """
     if device == "auto":
         if torch.cuda.is_available():
@@ -24,7 +24,7 @@ def choose_device(device: str = "auto") -> torch.device:
 
 
 def has_fast_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 arithmetic is done by the hardware and so pays off."""
+    """Whether the hardware computes in bfloat16, which is then worth using."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()

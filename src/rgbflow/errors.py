@@ -1,11 +1,11 @@
-"""The one error of the program's edge: something the user gave cannot be used."""
+"""The one error for wrong input: something the user gave cannot be used."""
 
 
 class InputError(ValueError):
     """A file, an argument or a setting cannot be used.
 
-    The message is one line: the argument, its value, the rule and the remedy. The command line prints it and exits
-    with 1; nothing inside the program raises it for a mistake of its own.
+    The message is one line: the argument, its value, the rule and the remedy. The command line prints it and exits with
+    1. It is never raised for a bug of the program itself.
     """
 
 

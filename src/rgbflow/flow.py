@@ -1,8 +1,8 @@
 """Optical flow: displacement between two frames, its 8-bit form and its picture.
 
 The flow (u, v) obeys brightness constancy, I_x u + I_y v + I_t = 0 (the paper, section on the motion stream). It is
-always in pixels per frame step at the working size of the frames it was computed from, also where the field itself is
-smaller than these; u points right, v down.
+always in pixels per frame step at the working size of its frames, even where the field itself is smaller; u points
+right, v down.
 """
 
 from collections.abc import Callable
@@ -24,8 +24,8 @@ def make_estimator(settings: FlowSettings, reduction: int = 1) -> Estimator:
 
     Returns:
         A function of two (H, W) uint8 frames that gives (2, H // reduction, W // reduction) float32, u then v, in
-        pixels of the frames, not of the field, per frame step. It keeps no memory of earlier pairs, so pairs may come
-        in any order.
+        pixels of the frames, not of the field, per frame step. The result does not depend on earlier pairs, so pairs
+        may come in any order.
     """
     tvl1 = cv2.optflow.createOptFlow_DualTVL1() if settings.method == "tvl1" else None
 
@@ -49,7 +49,7 @@ def _dis(previous: np.ndarray, current: np.ndarray, preset: DisPreset, reduction
     """The flow of DIS, (H // reduction, W // reduction, 2).
 
     OpenCV's DIS scales the frames down to 1/4 (fast, ultrafast) or 1/2 (medium), works there and scales its result up
-    bilinearly. Given frames of that size and told so, it gives the same numbers without the scaling up.
+    bilinearly. Given frames already scaled down, it gives the same numbers without the scaling up.
     """
     # A DIS object adapts its scales to the pictures it has seen: used twice, it answers differently.
     level = getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset.upper()}")
@@ -61,7 +61,7 @@ def _dis(previous: np.ndarray, current: np.ndarray, preset: DisPreset, reduction
 
 
 def _reduced(picture: np.ndarray, reduction: int) -> np.ndarray:
-    """The mean over squares of `reduction` pixels."""
+    """The mean over squares of `reduction` × `reduction` pixels."""
     if reduction == 1:
         return picture
     height, width = picture.shape[:2]
@@ -103,17 +103,17 @@ def usual_speed(flow: np.ndarray) -> float:
         flow: (N, 2, H, W) float32, pixels per frame step.
 
     Returns:
-        At least 1, so that the noise of a clip that stands still stays pale.
+        At least 1, so that noise in a motionless clip stays pale.
     """
     return max(1.0, float(np.percentile(np.abs(flow), 99)))
 
 
 def flow_picture(flow: np.ndarray, full_scale: float) -> np.ndarray:
-    """Show a flow field in colour: the hue is the direction, the saturation the speed; standing still is white.
+    """Show a flow field in colour: the hue is the direction, the saturation the speed; no motion is white.
 
     Args:
         flow: (2, H, W) float32, pixels per frame step.
-        full_scale: the speed in pixels per frame step that gets the full colour; faster shows the same.
+        full_scale: the speed in pixels per frame step that gets the full colour; higher speeds look the same.
 
     Returns:
         (H, W, 3) uint8 RGB. Right is red, down yellow-green, left cyan, up violet.

@@ -20,27 +20,27 @@ SMALLEST = np.finfo(np.float64).tiny  # a softmax may give 0, which has no logar
 
 @dataclass(frozen=True)
 class Fusion:
-    """How the streams' scores become one probability per class, and when none of the classes is believed.
+    """How the streams' scores become one probability per class, and when the answer is "unknown".
 
-    `Fusion()` is the paper's: the plain average, as it is. `Fusion("product")` needs no numbers either. All numbers are
+    `Fusion()` is the paper's plain average. `Fusion("product")` needs no fitted numbers either. All other numbers are
     fitted on validation clips (`rgbflow.learn.calibrate`).
 
     Attributes:
         method: "average": the mean of the streams' probabilities.
             "product": softmax of the weighted sum of their logarithms, log-linear pooling (`weights`: 1 number each, or
-            none, then 1 each): each stream an expert that may rule a class out (Hinton 2002).
-            "weighted": their mean with one weight for each stream (`weights`: 1 number each, together 1).
-            "tempered": their mean after each stream's logits are multiplied by a number of its own (`weights`: 1 number
-            each), one over its temperature: streams that are each too sure become honest before they are mixed.
-            "reliability": their mean with a weight for each stream and class (`weights`: K numbers each, in 0 to 1).
-            "stacking": softmax of bias + the weighted sum of their logarithms (`weights`: K numbers each), which is
-            logistic regression whose logit of a class sees what the streams say of that class (Seewald 2002).
-        weights: of each stream; empty for "average", and for "product" where nothing was fitted.
+            none, then 1 each): each stream is an expert that can rule a class out (Hinton 2002). "weighted": their mean
+            with one weight for each stream (`weights`: 1 number each, together 1). "tempered": their mean, after each
+            stream's logits are divided by the stream's own temperature (`weights`: 1 number each, one over the
+            temperature): overconfident streams are calibrated before they are mixed. "reliability": their mean with a
+            weight for each stream and class (`weights`: K numbers each, in 0 to 1). "stacking": softmax of bias + the
+            weighted sum of their logarithms (`weights`: K numbers each), logistic regression in which the logit of a
+            class depends only on what the streams say of that class (Seewald 2002).
+        weights: numbers of each stream; empty for "average", and for "product" where nothing was fitted.
         bias: K numbers for "stacking", else empty.
-        temperature: the fused logits are divided by it (Guo et al. 2017); 1 leaves them alone.
-        threshold: a clip whose highest probability is not above it is "unknown"; None names every clip.
-        false_alarm_rate: the share of clips of unseen classes, 0 to 1, that are given a name: what was promised when
-            the threshold was fitted; None for a threshold that somebody chose.
+        temperature: divides the fused logits (Guo et al. 2017); 1 leaves them as they are.
+        threshold: a clip is "unknown" if no probability is above it; None gives every clip a class.
+        false_alarm_rate: the share of clips of unseen classes, 0 to 1, that may get a known name, as promised when the
+            threshold was fitted; None for a threshold set by hand.
 
     Raises:
         InputError: if the numbers don't fit the method.
@@ -70,7 +70,7 @@ class Fusion:
             raise InputError(f"the numbers of fusion {self.method!r} are damaged: run `rgbflow calibrate` again")
 
     def as_dict(self) -> dict:
-        """A form for JSON, without what is as in the plain average."""
+        """The values for JSON, without those that equal the plain average's."""
         return {"method": self.method, **{k: v for k, v in asdict(self).items() if v != getattr(Fusion(), k)}}
 
     @classmethod
@@ -87,17 +87,17 @@ class Fusion:
 
     @property
     def is_fitted(self) -> bool:
-        """Whether it holds a number that was fitted."""
+        """Whether any of its numbers was fitted."""
         return self != Fusion(self.method if self.method in UNFITTED else "average")
 
     def fits(self, streams: Set[str], num_classes: int) -> bool:
-        """Whether it is for these streams and this number of classes."""
+        """Whether it fits these streams and this number of classes."""
         length = num_classes if self.method in ("reliability", "stacking") else 1
         lengths = {*map(len, self.weights.values())} or {length}
         return self.weights.keys() in (set(), streams) and lengths == {length} and len(self.bias) in (0, num_classes)
 
     def fuse(self, scores: Mapping[Name, np.ndarray]) -> np.ndarray:
-        """One probability per class from those of the streams.
+        """One probability per class from the probabilities of the streams.
 
         Args:
             scores: per stream (..., K) probabilities, each row summing to 1.
@@ -136,7 +136,7 @@ def average(scores: Mapping[Name, np.ndarray]) -> np.ndarray:
         (..., K) probabilities.
 
     Raises:
-        InputError: if a row does not sum to 1: logits or sums of frames must be normalised first, once.
+        InputError: if a row does not sum to 1. Normalise logits or sums over frames first, and only once.
 
     >>> average({"rgb": np.array([0.5, 0.5, 0.0]), "flow": np.array([0.5, 0.0, 0.5])})
     array([0.5 , 0.25, 0.25])
@@ -171,7 +171,7 @@ def product(scores: Mapping[Name, np.ndarray], weights: Mapping[Name, float] | N
 def _check_probabilities(scores: Mapping[Name, np.ndarray]) -> None:
     for stream, rows in scores.items():
         if not np.allclose(rows.sum(axis=-1), 1, atol=1e-3):
-            raise InputError(f"the scores of {stream} are no probabilities: turn logits into scores by softmax first")
+            raise InputError(f"the scores of {stream} are not probabilities: turn logits into scores by softmax first")
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
@@ -180,10 +180,10 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
 
 
 def sharpened(scores: np.ndarray, factor: float | np.ndarray) -> np.ndarray:
-    """The probabilities whose logits are those of `scores`, (..., K), times a factor: 1 / temperature."""
+    """(..., K) probabilities after the logits of `scores` are multiplied by a factor, 1 / temperature."""
     return softmax(factor * log_scores(scores), axis=-1)
 
 
 def log_scores(scores: np.ndarray) -> np.ndarray:
-    """Logarithms of (..., K) probabilities, finite also where one is 0: logits, but for a constant of each row."""
+    """Logarithms of (..., K) probabilities, finite even where one is 0: logits up to a constant per row."""
     return np.log(np.maximum(scores, SMALLEST))

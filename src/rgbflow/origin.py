@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def describe_origin() -> dict[str, str]:
-    """What a reader needs to make a result again; every value is one line of text."""
+    """What a reader needs to reproduce a result; every value is one line of text."""
     program = Path(sys.argv[0]).name
     return {
         "command": shlex.join(["rgbflow" if program == "__main__.py" else program, *sys.argv[1:]]),
@@ -47,7 +47,7 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    """The commit of the checkout this package runs from, marked when files differ from it; "released" elsewhere."""
+    """The commit of the checkout that this package runs from, marked when files differ; "released" without one."""
     folder = Path(__file__).parent
     if not (folder.parents[1] / ".git").exists():
         return "released"

@@ -1,4 +1,4 @@
-"""A video with what the recogniser says drawn in: the label, the best scores, a strip of the time line."""
+"""A copy of a video with the answer drawn in: the label, the best scores, a strip with the timeline."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ LABEL_COLOURS = [
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things stand in a frame of `width` by `height` pixels; all lengths are pixels.
+    """Positions in a frame of `width` by `height` pixels; all lengths are in pixels.
 
     The panel is in the lower left corner, the strip along the bottom. A bar begins at `bar_left` in a panel,
     and a score of 1 is `bar_width` long.
@@ -50,7 +50,7 @@ class Layout:
 
     @property
     def unit(self) -> int:
-        """Font size of a row, the measure of everything else; it grows more slowly than the frame."""
+        """Font size of a row, the unit of all other lengths; it grows more slowly than the frame."""
         return max(10, round(min(3.5 + 0.028 * self.height, self.width / 22)))
 
     @property
@@ -83,17 +83,16 @@ class Layout:
 
 
 def write_overlay(video_path: str | Path, predictions: Sequence[Prediction], out: str | Path) -> int:
-    """Write a copy of a video with its predictions drawn into the frames they speak of.
+    """Write a copy of a video with each prediction drawn into the frames that it covers.
 
-    The copy has the frames of the source, at its mean rate; small videos are enlarged (`enlarged`). Where
-    predictions overlap, like the windows that slide over a long video, a frame shows the one whose middle is
-    nearest. With several predictions a strip along the bottom shows their labels over the whole video and the
-    place of the frame.
+    The copy has the frames of the source, at its mean rate; small videos are enlarged (`enlarged`). Where predictions
+    overlap, as windows that slide over a long video do, a frame shows the prediction with the nearest middle. With
+    several predictions, a strip along the bottom shows their labels over the whole video and marks the current frame.
 
     Args:
         video_path: the source.
         predictions: one of the whole video, or several of its parts.
-        out: the MP4 to write; it appears when it is complete.
+        out: the MP4 to write; it appears only when complete.
 
     Returns:
         The number of frames written.
@@ -102,7 +101,7 @@ def write_overlay(video_path: str | Path, predictions: Sequence[Prediction], out
         InputError: if there are no predictions, `out` is the source, or a file cannot be read or written.
     """
     if not predictions:
-        raise InputError("predictions (none) must hold at least one: predict the video first")
+        raise InputError("predictions (none) must be at least one: predict the video first")
     check_out(video_path, out)
     rate = probe(video_path).frames_per_second
     return write_video(out, _drawn_frames(video_path, predictions, 1 / rate), rate)
@@ -111,7 +110,7 @@ def write_overlay(video_path: str | Path, predictions: Sequence[Prediction], out
 def check_out(video_path: str | Path, out: str | Path) -> None:
     """Raise InputError if the copy would be written over its source."""
     if Path(out).resolve() == Path(video_path).resolve():
-        raise InputError(f"out ({out}) is the video itself: give another name")
+        raise InputError(f"out ({out}) is the video itself: choose another name")
 
 
 def enlarged(pixels: np.ndarray, least: float = 1.0) -> np.ndarray:
@@ -156,7 +155,7 @@ def _drawn_frames(
 
 
 def nearest_span(spans: np.ndarray, seconds: float) -> int | None:
-    """Of the (P, 2) spans, start and end in seconds, that hold a moment: the one with the nearest middle.
+    """Index of the span that contains a moment, of (P, 2) start and end in seconds; of several, the nearest middle.
 
     >>> nearest_span(np.array([[0.0, 2.0], [1.0, 3.0]]), 1.9)
     1
@@ -170,7 +169,7 @@ def nearest_span(spans: np.ndarray, seconds: float) -> int | None:
 
 
 def label_colours(predictions: Sequence[Prediction]) -> dict[str, Colour]:
-    """A colour for each label, in the order they come; after the last colour the first comes again."""
+    """A colour for each label, in order of appearance; after the last colour, the first is used again."""
     labels = dict.fromkeys(prediction.label for prediction in predictions)
     return {label: LABEL_COLOURS[place % len(LABEL_COLOURS)] for place, label in enumerate(labels)}
 
@@ -187,7 +186,7 @@ def draw_strip(predictions: Sequence[Prediction], spans: np.ndarray, layout: Lay
 
 
 def _draw_place(pixels: np.ndarray, layout: Layout, top: int, share: float) -> None:
-    """Mark the place of the frame on the strip: a white line with a dark edge, seen on every colour."""
+    """Mark the place of the frame on the strip with a white line and a dark edge, visible on every colour."""
     thickness = max(2, layout.unit // 6)
     left = layout.unit + round(min(max(share, 0.0), 1.0) * (layout.width - 2 * layout.unit - thickness))
     reach = slice(top - thickness, top + layout.strip_height + thickness)
@@ -198,13 +197,13 @@ def _draw_place(pixels: np.ndarray, layout: Layout, top: int, share: float) -> N
 def draw_panel(prediction: Prediction, layout: Layout, swatch: Colour | None = None) -> np.ndarray:
     """The panel of a prediction: (height, panel_width, 4) uint8 RGBA.
 
-    Its head is the label with its probability, or "unknown" without one; below are the best `NUM_BARS` classes, each
-    with a bar of its fused score and, if there are two streams, a mark at the score of each.
+    The first line is the label with its probability, or "unknown" without one. Below are the best `NUM_BARS` classes,
+    each with a bar for its fused score and, with two streams, a mark at the score of each stream.
 
     Args:
         prediction: what to show.
         layout: where.
-        swatch: the colour of the label on the strip, if there is one.
+        swatch: colour of the label on the strip, if there is a strip.
     """
     best = prediction.top(NUM_BARS)
     streams = list(prediction.stream_scores) if len(prediction.stream_scores) > 1 else []
@@ -298,7 +297,7 @@ def shortened(text: str, width: float, size: int, bold: bool = False) -> str:
 
 @lru_cache
 def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """The font that comes with matplotlib: Latin, Greek and Cyrillic letters on every machine."""
+    """The font that matplotlib brings along: Latin, Greek and Cyrillic letters on every machine."""
     import matplotlib
 
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"

@@ -1,4 +1,4 @@
-"""What a recogniser says of a clip: a probability for each class, of each stream and of both."""
+"""The answer for a clip: a probability for each class, from each stream and from both together."""
 
 import time
 from dataclasses import dataclass
@@ -23,15 +23,15 @@ class Answer:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a recogniser says about a clip.
+    """The answer of a recogniser for a clip.
 
     Attributes:
         classes: K names.
         scores: (K,) float64, probabilities after fusion.
         stream_scores: per stream (K,) float64, probabilities of that stream alone.
-        start_seconds, end_seconds: the part of the video that was looked at.
+        start_seconds, end_seconds: the part of the video that the answer is for.
         seconds: time spent per stage: decode (with resizing) and flow where a file was read, each network, fusion.
-        threshold: the clip is none of the classes if no score is above it; None where the bundle has none.
+        threshold: the clip is "unknown" if no score is above it; None where the bundle has no threshold.
     """
 
     classes: tuple[str, ...]
@@ -49,12 +49,12 @@ class Prediction:
 
     @property
     def is_known(self) -> bool:
-        """Whether it is one of the classes; asks the score, so a class may be named "unknown"."""
+        """Whether the answer is one of the classes, by its score: a class may itself be called "unknown"."""
         return self.threshold is None or self.score > self.threshold
 
     @property
     def label(self) -> str:
-        """The likeliest class, or "unknown" if it is not likely enough; `top` shows the classes all the same."""
+        """The likeliest class, or "unknown" if it is not likely enough; `top` returns the classes in any case."""
         return self.top(1)[0].label if self.is_known else UNKNOWN
 
     @property
@@ -72,7 +72,7 @@ class Prediction:
 
     @property
     def decision(self) -> Decision:
-        """Which stream the answer comes from, and how sure each was."""
+        """Which stream the answer comes from, and how sure each stream was."""
         return decide(self.classes, self.scores, self.stream_scores)
 
     def as_dict(self, count: int = 5) -> dict:
@@ -109,10 +109,10 @@ def conclude(
     """Fuse what the streams say of a clip.
 
     Args:
-        bundle: whose classes, fusion and "unknown" threshold.
+        bundle: gives the classes, the fusion and the "unknown" threshold.
         logits: per stream (K,) float32, the consensus of its snippets.
-        start_seconds: of the part that was looked at.
-        end_seconds: of it.
+        start_seconds: start of the part of the video that the answer is for.
+        end_seconds: end of that part.
         seconds: time spent per stage so far.
     """
     began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Work shared out among processes of this machine or of a cluster, results in order; and who is the first of many."""
+"""Work shared among processes of this machine or of a cluster, with results in order."""
 
 import logging
 import multiprocessing
@@ -18,50 +18,80 @@ Result = TypeVar("Result")
 
 
 def is_first_process() -> bool:
-    """Whether this process is the first, or only one, of those that torchrun, SLURM or Lightning have started.
+    """Whether this process is the first, or the only one, of those that torchrun, SLURM or Lightning started.
 
-    The first one prints and writes; the others compute.
+    The first process prints and writes; the others only compute.
     """
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: fewer than the machine has in many containers."""
+    """Number of cores that this process may use; in many containers fewer than the machine has."""
     from joblib import cpu_count
 
     return cpu_count()
 
 
-def map_in_processes(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """`map`, in this process for one worker, else in a pool of them.
+def map_in_processes(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    workers: int,
+    instead: Callable[[Item], Result] | None = None,
+) -> Iterator[Result]:
+    """`map` in this process for one worker, else in a pool of worker processes.
+
+    Args:
+        function: importable.
+        items: any number of items.
+        workers: number of processes.
+        instead: gives the result for an item that killed its process when it was alone in it; None gives up.
 
     Raises:
-        InputError: if a process dies, for lack of memory, say.
+        InputError: if a process dies, for example for lack of memory, and `instead` is None.
     """
     if workers == 1:
         yield from map(function, items)
         return
+    left = deque(items)
+    while left:
+        try:
+            for result in _in_pool(function, list(left), workers):
+                left.popleft()
+                yield result
+        except BrokenProcessPool as error:
+            if instead is None:
+                raise InputError(
+                    "a worker process died, perhaps for lack of memory: run it again with fewer --workers to resume"
+                ) from error
+            yield _alone(function, left.popleft(), instead)  # one of the first that are left has done it
+
+
+def _in_pool(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
     # Spawned, not forked: a fork of a process with running threads (torch, OpenCV) may hang.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
             yield from pool.map(function, items)
-        except BrokenProcessPool as error:
-            raise InputError(
-                "a worker process died, perhaps for lack of memory: the same command with fewer --workers goes on"
-            ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def map_on_cluster(function: Callable[[Item], Result], items: Iterable[Item], address: str) -> Iterator[Result]:
-    """`map` by a Ray cluster, a task and a core for each item; a task whose node dies is done again elsewhere.
+def _alone(function: Callable[[Item], Result], item: Item, instead: Callable[[Item], Result]) -> Result:
+    try:
+        (result,) = _in_pool(function, [item], workers=1)
+        return result
+    except BrokenProcessPool:
+        return instead(item)
 
-    The cluster is reached at once, the work begins when the first result is asked for.
+
+def map_on_cluster(function: Callable[[Item], Result], items: Iterable[Item], address: str) -> Iterator[Result]:
+    """`map` on a Ray cluster, with one task and one core per item; if a node dies, its tasks run again elsewhere.
+
+    The call connects to the cluster at once; the work begins with the request for the first result.
 
     Args:
-        function: importable on every node; what it does may be done twice.
-        items: of any number.
-        address: of the cluster as `ray.init` takes it: "auto" on one of its machines, "host:6379" or "ray://host:10001".
+        function: importable on every node; it may run twice for an item.
+        items: any number of items.
+        address: as `ray.init` takes it: "auto" on one of the cluster's machines, "host:6379" or "ray://host:10001".
 
     Raises:
         InputError: if Ray isn't installed, the cluster can't be reached, or a task's nodes die again and again.
@@ -89,7 +119,9 @@ def _map_by_ray(function: Callable[[Item], Result], items: Iterable[Item], addre
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error
     except ray.exceptions.RayError as error:
-        raise InputError(f"--cluster {address} failed ({first_line(error)}): the same command goes on") from error
+        raise InputError(
+            f"--cluster {address} failed ({first_line(error)}): run the command again to resume"
+        ) from error
     finally:
         ray.shutdown()
 

@@ -1,4 +1,4 @@
-"""How far a long function is: the one way in which all of them report it, and the one that shows nothing."""
+"""Progress of long functions: the protocol that all of them report to, and the progress that shows nothing."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -9,25 +9,25 @@ Item = TypeVar("Item")
 
 
 class Progress(Protocol):
-    """What a long function reports to while it works; two methods of any object will do."""
+    """What a long function reports its progress to: any object with these two methods."""
 
     def update(self, done: int, total: int, note: str = "") -> None:
-        """So many steps of so many are done.
+        """Report how many of all steps are done.
 
         Args:
-            done: 0 … total.
-            total: all steps of this piece of work.
-            note: how it goes at the moment, such as a rate; the next one takes its place.
+            done: steps done, 0 … total.
+            total: number of all steps of this task.
+            note: the current state, such as a rate; the next note replaces it.
         """
         ...
 
     def report(self, line: str) -> None:
-        """Something that is worth a line of its own and stays true, such as the figures of an epoch."""
+        """Report a line that stays, such as the figures of an epoch."""
         ...
 
 
 class Silent:
-    """A progress that nobody sees: the default everywhere."""
+    """A progress that shows nothing: the default everywhere."""
 
     def update(self, done: int, total: int, note: str = "") -> None:
         pass
@@ -47,7 +47,7 @@ def untracked(what: str, unit: str) -> AbstractContextManager[Progress]:
 
 
 def counted(items: Iterable[Item], total: int, progress: Progress) -> Iterator[Item]:
-    """The items as they are; each is reported as a step when the next one is asked for."""
+    """Yield the items unchanged; each counts as a step when the next one is requested."""
     progress.update(0, total)
     for done, item in enumerate(items, start=1):
         yield item
@@ -61,7 +61,7 @@ class Pace:
         self._began, self._clips, self._frames, self._failed = time.monotonic(), 0, 0, 0
 
     def note(self, frames: int, failed: bool) -> str:
-        """Count a clip of so many frames; the note on all clips so far."""
+        """Count a clip and its frames; returns the note on all clips so far."""
         self._clips, self._frames, self._failed = self._clips + 1, self._frames + frames, self._failed + failed
         seconds = max(time.monotonic() - self._began, 1e-9)
         return f"{self._clips / seconds:.3g} clips/s, {self._frames / seconds:.0f} frames/s, {self._failed} failed"

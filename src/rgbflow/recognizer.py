@@ -1,4 +1,4 @@
-"""The public face of a bundle: label a video, follow a long one, watch a camera, explain an answer."""
+"""The public class for a bundle: label a video, segment a long one, watch a camera, explain an answer."""
 
 import time
 from collections.abc import Callable
@@ -31,8 +31,8 @@ class Explanation:
 
     Attributes:
         prediction: as `Recognizer.predict` gives it; its `decision` says which stream the answer comes from.
-        maps: per stream, for the likeliest class after fusion, whatever the stream alone would have said.
-        full_scale: speed in pixels per frame step that few places of the clip exceed, for its flow's picture; None
+        maps: one per stream, for the likeliest class after fusion, even where the stream alone gives another answer.
+        full_scale: speed in pixels per frame step that few places of the clip exceed, for drawing its flow; None
             without a flow stream.
     """
 
@@ -45,8 +45,8 @@ class Recognizer:
     """The trained networks of a bundle, ready to label videos.
 
     Args:
-        bundle: what `recognizer.json` says.
-        engine: what runs the networks.
+        bundle: the content of `recognizer.json`.
+        engine: runs the networks.
     """
 
     def __init__(self, bundle: Bundle, engine: Engine):
@@ -68,12 +68,13 @@ class Recognizer:
             bundle: a folder, the id of a Hugging Face Hub repository ("owner/name"), or a network published for
                 Kinetics-400, such as "kinetics:s3d".
             device: "auto", or a torch device name.
-            engine: "torch", "openvino", "onnx", or "auto", see `loading.load_engine`; `engine.name` says which it is.
-            report: gets a line for each engine that "auto" could not use though its files are there.
-            precision: "fp32", "bf16", or "auto", the fastest that the engine has.
+            engine: "torch", "openvino", "onnx", or "auto", see `loading.load_engine`; `engine.name` is the one in use.
+            report: called with one line for each engine that "auto" could not use although its files exist.
+            precision: "fp32", "bf16", or "auto", the engine's fastest.
 
         Raises:
-            InputError: if there is no such bundle, it is damaged or of a newer format, or has no such engine.
+            InputError: if there is no such bundle, if it is damaged or of a newer format, or if the engine can't run
+                it.
         """
         folder = find_bundle(str(bundle))
         record = load_bundle(folder)
@@ -85,7 +86,7 @@ class Recognizer:
         return min(family_of(spec.algorithm).test_snippets for spec in self.bundle.streams.values())
 
     def predict(self, video: str | Path | Clip, num_snippets: int | None = None, crops: Crops = 1) -> Prediction:
-        """Label a clip: every stream looks at `num_snippets` snippets spread over it, then their scores are fused.
+        """Label a clip: each stream scores `num_snippets` snippets spread over the clip, then the scores are fused.
 
         Args:
             video: a file, or a clip whose frames are there already.
@@ -111,7 +112,7 @@ class Recognizer:
     def features(
         self, video: str | Path | Clip, num_snippets: int | None = None, crops: Crops = 1
     ) -> dict[Stream, np.ndarray]:
-        """What the classifier of each stream reads of a clip's snippets: its features, for uses of your own.
+        """Features of a clip's snippets, the vectors that each stream's classifier reads, for uses of your own.
 
         Args:
             video: a file, or a clip whose frames are there already.
@@ -119,11 +120,12 @@ class Recognizer:
             crops: of each snippet, 1, 3 or 10; the features are the means over them.
 
         Returns:
-            Per stream (S, D) float32, in the order of time; D is 2048 for resnet101. They are of the same snippets as
-            those of `predict`: the classifier makes their logits of them.
+            Per stream (S, D) float32, in the order of time; D is 2048 for resnet101. They belong to the same snippets
+            that `predict` looks at: the classifier turns them into the logits.
 
         Raises:
-            InputError: as `predict`, or if files from before there were features run the networks.
+            InputError: for the reasons of `predict`, or if the engine runs exported files of an older version, which
+                lack features.
         """
         num_snippets = num_snippets or self.usual_snippets
         clip, _ = self._open(video, num_snippets)
@@ -138,15 +140,16 @@ class Recognizer:
         rules: EventRules | None = None,
         engine: Engine | None = None,
     ) -> LiveRecognizer:
-        """A recogniser of one camera: frames are pushed as they come, running scores and events come back.
+        """A recogniser for one camera: push frames as they come, and get running scores and events back.
 
         Args:
-            window_seconds: the scores are those of the last so many seconds; None: 2, or as long as a snippet is.
-            updates_per_second: at most so many; None gives one for each frame that is used.
-            rules: when an action starts and ends; None goes by the bundle's "unknown" threshold
+            window_seconds: length of the window that scores are computed over; None: 2, or the length of a snippet if
+                that is longer.
+            updates_per_second: the most updates per second; None gives one for each frame that is used.
+            rules: when an action starts and ends; None derives them from the bundle's "unknown" threshold
                 (`EventRules.suited_to`).
-            engine: what runs the networks: a `batching.SharedEngine` of this recogniser where there are several
-                cameras; None is this recogniser itself.
+            engine: runs the networks. For several cameras pass a `batching.SharedEngine` of this recogniser; None takes
+                this recogniser's own engine.
 
         Raises:
             InputError: if the window is too short for a stack, or updates_per_second is not above 0.
@@ -160,15 +163,15 @@ class Recognizer:
 
         Args:
             video: a file, or a clip whose frames are there already.
-            num_snippets: S; None: as many as the networks are usually tested with, 25 or of video networks 5.
-            crops: of each snippet, for the prediction; the maps are those of the centre.
+            num_snippets: S; None: the usual number of the networks, 25 or for video networks 5.
+            crops: crops of each snippet for the prediction; the maps are of the centre crop.
 
         Raises:
-            InputError: as `predict`, or if a network has no class activation maps (c3d, lrcn, transformers), or
-                another engine than torch runs it.
+            InputError: for the reasons of `predict`, if a network has no class activation maps (c3d, lrcn,
+                transformers), or if the engine is not torch.
         """
         if not self.engine.networks:
-            raise InputError(f"maps are not for {self.engine.name}: load the bundle with the engine torch")
+            raise InputError(f"maps can't be made by {self.engine.name}: load the bundle with the engine torch")
         num_snippets = num_snippets or self.usual_snippets
         clip, seconds = self._open(video, num_snippets)
         prediction = self.predict(clip, num_snippets, crops)
@@ -194,17 +197,17 @@ class Recognizer:
         num_snippets: int | None = None,
         crops: Crops = 1,
     ) -> Timeline:
-        """Label a long video as it goes on; the memory needed does not grow with its length.
+        """Label a long video window by window; the memory needed does not grow with the video's length.
 
         Args:
             video: a file.
-            window_seconds: length of the window that slides over it; a shorter video is one window.
-            step_seconds: how far it moves each time, and the resolution of the segments.
-            num_snippets: S of a window; None: 5, or 1 of video networks, whose snippet is as long as a window.
+            window_seconds: length of the window that slides over the video; a shorter video is one window.
+            step_seconds: how far the window moves each time; also the resolution of the segments.
+            num_snippets: S of a window; None: 5, or 1 for video networks, whose snippet is as long as a window.
             crops: of each snippet, 1, 3 or 10.
 
         Raises:
-            InputError: if the video can't be read, or no window has frames enough for the stack.
+            InputError: if the video can't be read, or no window has enough frames for the stack.
         """
         if not 0 < step_seconds <= window_seconds:
             raise InputError(
@@ -234,7 +237,7 @@ class Recognizer:
         return clip, {"decode": time.perf_counter() - began - clip.flow_seconds, "flow": clip.flow_seconds}
 
     def sample(self, video: Path, num_snippets: int) -> FrameClip:
-        """The frames and flow fields of a file that its snippets need, and no others: two passes, little memory."""
+        """Only the frames and flow fields of a file that its snippets need: two passes, little memory."""
         frame_rate = self.bundle.preparation.frame_rate
         asks_rate = any(spec.frame_rate for spec in self.bundle.streams.values())
         rate = frame_rate or (probe(video).frames_per_second if asks_rate else ASSUMED_RATE)

@@ -14,11 +14,11 @@ def segment_starts(
         num_items: frames (rgb) or flow fields (flow) of the clip.
         num_segments: S.
         snippet_length: items from the first of a snippet to its last, `StreamSpec.span`.
-        offsets: (S,) float in [0, 1), the place inside each part; None takes the middle, as every test does.
+        offsets: (S,) float in [0, 1), the place inside each part; None takes the middle, as all evaluation does.
 
     Returns:
-        (S,) int64, sorted; every start + snippet_length is at most num_items. A clip with fewer places than
-        segments repeats some.
+        (S,) int64, sorted; every start + snippet_length is at most num_items. A clip with fewer places than segments
+        repeats some of them.
 
     Raises:
         InputError: if the clip is shorter than one snippet.

@@ -29,7 +29,7 @@ STACK_LENGTH = 10  # L of flow, unless a training says otherwise (Simonyan and Z
 
 @dataclass(frozen=True)
 class FlowSettings:
-    """How flow is computed and stored; carried by the store and by the bundle."""
+    """How flow is computed and stored; recorded in the store and in the bundle."""
 
     method: FlowMethod = "dis"
     preset: DisPreset = "fast"  # of DIS; the other methods have none
@@ -47,12 +47,12 @@ class FlowSettings:
             name = f"dis {self.preset}" if self.method == "dis" else self.method
             object.__setattr__(self, "reduction", OWN_REDUCTION[name])
         if self.reduction not in (1, 2, 4):
-            raise InputError(f"flow reduction ({self.reduction}) must be 1, 2 or 4: 1 keeps fields of full size")
+            raise InputError(f"flow reduction ({self.reduction}) must be 1, 2 or 4: 1 stores fields at full size")
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """What is done to every frame before any stream sees it; shared by both streams, the store and the bundle."""
+    """How every frame is prepared before any stream reads it; shared by both streams, the store and the bundle."""
 
     short_side: int = 256  # pixels of the shorter side of the working size
     flow: FlowSettings = field(default_factory=FlowSettings)
@@ -86,7 +86,7 @@ class Preparation:
         return reduction
 
     def side_of(self, stream: Stream) -> int:
-        """Pixels of the shorter side of what is kept of a stream: of a frame, or of a flow field."""
+        """Shorter side in pixels of what a store keeps for a stream: of a frame, or of a flow field."""
         return self.short_side // (self.flow_reduction if stream == "flow" else 1)
 
     def as_dict(self) -> dict:
@@ -98,7 +98,7 @@ class Preparation:
 
     @classmethod
     def from_dict(cls, values: dict) -> "Preparation":
-        """Read what `as_dict` gave; what older stores and bundles don't say is how these were made."""
+        """Read what `as_dict` returned; a missing value means the setting that older versions always used."""
         flow = FlowSettings(**{"reduction": 1, **values["flow"]})
         return cls(**{"jpeg_quality": None, "frame_rate": None, **values, "flow": flow})
 
@@ -124,13 +124,13 @@ class StreamSpec:
     def __post_init__(self):
         planes = PLANES[self.stream]
         if self.subtract_mean_flow and self.stream == "rgb":
-            raise InputError("subtract_mean_flow is for flow: frames have no displacement")
+            raise InputError("subtract_mean_flow is for the flow stream: leave it out for rgb")
         if self.input_size < 16:
             raise InputError(f"input_size ({self.input_size}) must be at least 16 pixels: 224 is usual")
         if self.stack_length < 1:
-            raise InputError(f"stack_length ({self.stack_length}) must be at least 1: the paper's pair (u,v) is 1")
+            raise InputError(f"stack_length ({self.stack_length}) must be at least 1: 1 is the paper's pair (u,v)")
         if self.stride < 1 and self.frame_rate is None:
-            raise InputError(f"stride ({self.stride}) must be at least 1, which leaves out no frame")
+            raise InputError(f"stride ({self.stride}) must be at least 1: 1 leaves out no frame")
         if self.frame_rate is not None and not (math.isfinite(self.frame_rate) and self.frame_rate > 0):
             raise InputError(f"frame_rate ({self.frame_rate}) of {self.stream} must be above 0 frames per second")
         if not len(self.mean) == len(self.std) == planes:

@@ -1,4 +1,4 @@
-"""How the threads of torch wait for each other: asleep, so that other processes can use the cores meanwhile."""
+"""How torch's threads wait for each other: asleep, so that other processes can use the cores meanwhile."""
 
 import os
 from collections.abc import MutableMapping
@@ -8,10 +8,10 @@ USERS_CHOICE = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRA
 
 
 def sleep_at_barriers(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Let OpenMP's threads sleep at barriers instead of spinning, unless the environment says how they wait.
+    """Let OpenMP's threads sleep at barriers instead of spinning, unless the environment already sets this.
 
-    OpenMP reads its settings once, when torch loads it, so this has to come before `import torch`. Worker processes
-    inherit the setting. Spinning threads keep cores busy that other processes need: see docs/results/busy.md.
+    OpenMP reads its settings once, when torch loads it, so call this before `import torch`. Worker processes inherit
+    the setting. Spinning threads take cores away from other processes: docs/results/busy.md.
     """
     if not any(name in environment for name in USERS_CHOICE):
         environment["OMP_WAIT_POLICY"] = "PASSIVE"

@@ -1,4 +1,4 @@
-"""A long video as it goes on: windows that slide over it, and the segments that they add up to."""
+"""A long video: windows that slide over it, and the labelled segments that the windows add up to."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
@@ -28,7 +28,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Timeline:
-    """What a recogniser says about a long video, as it goes on: its windows and the segments they add up to."""
+    """The answer for a long video: the predictions of its windows, and the segments that they add up to."""
 
     segments: list[Segment]
     windows: list[Prediction]
@@ -45,10 +45,10 @@ class Timeline:
 def sliding_windows(
     frames: Iterable[Frame], clip: FrameClip, window_seconds: float, step_seconds: float
 ) -> Iterator[ClipWindow]:
-    """Push frames into a clip and give a window of it every `step_seconds`; frames behind the windows are forgotten.
+    """Push frames into a clip and yield a window of it every `step_seconds`; frames before the window are dropped.
 
     The last window ends with the last frame and is as long as the others; a video shorter than a window gives one.
-    Steps in which no frame came give none. Each window is to be read before the next is asked for.
+    A step without a new frame gives no window. Read each window before asking for the next.
     """
     times: list[float] = []  # of all frames: 8 bytes each
     start, given = 0.0, 0  # of the next window, from the first frame on; frames there were when the last was given
@@ -71,8 +71,7 @@ def sliding_windows(
 def merge_windows(windows: list[Prediction], step_seconds: float) -> list[Segment]:
     """Average overlapping windows over steps of the video and join neighbouring steps with the same label.
 
-    The windows begin, and end, one after the other.
-    Where no window was, because the recording has a gap, there is no segment.
+    The windows are in order of their starts and ends. A gap in the recording has no window and no segment.
     """
     if not windows:
         return []

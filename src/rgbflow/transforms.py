@@ -18,7 +18,7 @@ TRAIN_SCALES = (1.0, 0.875, 0.75, 0.66)  # crop sides as shares of the short sid
 
 @dataclass(frozen=True)
 class Crop:
-    """A rectangle in pixels of the frames or fields it is cut from, shown mirrored or not, in other colours or not."""
+    """A rectangle in pixels of the frames or fields it is cut from, perhaps mirrored, perhaps in changed colours."""
 
     top: int
     left: int
@@ -30,16 +30,16 @@ class Crop:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What training varies of a clip.
+    """The random variation of clips in training.
 
     Attributes:
         flip: half of the clips are mirrored.
         multi_scale: crops of random size, height and width at most one step of TRAIN_SCALES apart, so that the aspect
-            ratio varies a little too; False takes squares of the size that every test sees.
+            ratio varies a little too; False takes squares of the size used in evaluation.
         corner_crops: crops lie in a corner or in the centre; False puts them anywhere, which shows the borders less
             often (Wang et al. 2015, section 3).
         colour: brightness, contrast and saturation of frames vary by up to this share (as in Krizhevsky et al. 2012 and
-            its followers): a network can't learn a place by its light. Flow has no colours.
+            its followers): a network then can't recognise a place by its light. Flow has no colours.
     """
 
     flip: bool = True
@@ -49,10 +49,10 @@ class Augmentation:
 
 
 def centre_crop(height: int, width: int, fraction: float, aspect: float | None = None) -> Crop:
-    """The centre square whose side is `fraction` of the shorter side: what every test sees.
+    """The centre crop used in evaluation: a square with a side of `fraction` of the shorter side.
 
-    With `aspect`, what a network sees of a frame of this size that was squeezed to that width over height before: of
-    the height `fraction`, of the width as much of it as is left.
+    With `aspect`, for a frame that was squeezed to this width over height before: `fraction` of the height, and of
+    the width the part that a square of the squeezed frame covers.
     """
     whole = (height, width / aspect) if aspect else (min(height, width),) * 2
     high, wide = (round(side * fraction) for side in whole)
@@ -60,11 +60,11 @@ def centre_crop(height: int, width: int, fraction: float, aspect: float | None =
 
 
 def evaluation_crops(height: int, width: int, fraction: float, crops: Crops, mirrored: bool = True) -> list[Crop]:
-    """Where a test looks: the centre square alone, or that and the four corners, each as it is and mirrored.
+    """The crops used in evaluation: the centre square alone, or centre and four corners, each as it is and mirrored.
 
-    Three crops are the centre and both ends of the longer side, as video networks are tested. Ten are those of
-    Simonyan and Zisserman (2014), section 6. Without the mirrored ones, which are wrong for classes that differ in left
-    and right, they are five.
+    Three crops are the centre and both ends of the longer side, usual for video networks. Ten crops are those of
+    Simonyan and Zisserman (2014), section 6. They are five without the mirrored ones, which are wrong where classes
+    differ in left and right.
     """
     centre = centre_crop(height, width, fraction)
     if crops == 1:
@@ -84,14 +84,14 @@ def evaluation_crops(height: int, width: int, fraction: float, crops: Crops, mir
 
 
 def random_crop(height: int, width: int, fraction: float, augmentation: Augmentation, rng: np.random.Generator) -> Crop:
-    """A rectangle as a training step sees it (Wang et al. 2016, section 4.1).
+    """A random crop for a training step (Wang et al. 2016, section 4.1).
 
     Args:
-        height: of what it is cut from.
-        width: of what it is cut from.
-        fraction: side of the square without `multi_scale`, as a share of the short side.
-        augmentation: what is drawn.
-        rng: what it is drawn by.
+        height: height of the frames or fields, pixels.
+        width: width of the frames or fields, pixels.
+        fraction: side of the square without `multi_scale`, as a share of the shorter side.
+        augmentation: what varies.
+        rng: source of the random numbers.
     """
     sides = (fraction, fraction)
     if augmentation.multi_scale:
@@ -160,13 +160,14 @@ def to_input(snippets: torch.Tensor, crop: Crop, spec: StreamSpec) -> torch.Tens
 
     Args:
         snippets: (S, C, H, W) uint8, from `read_snippets`.
-        crop: the part to show; the same for all snippets of a clip.
+        crop: the part to cut out; the same for all snippets of a clip.
         spec: the stream; its mean and std are repeated for each frame or flow field of a snippet.
 
     Returns:
-        (S, C, input_size, input_size) float32, channels last in memory, on the device of the snippets. A mirrored
-        flow has its u negated: what moved right now moves left. Where the spec says so, the mean displacement of each
-        whole field is subtracted first (Simonyan and Zisserman 2014, section 3.1, "mean flow subtraction").
+        (S, C, input_size, input_size) float32, channels last in memory, on the device of the snippets. In mirrored
+        flow, u is negated: motion to the right becomes motion to the left. Where the spec says so, the mean
+        displacement of each whole field is subtracted first (Simonyan and Zisserman 2014, section 3.1, "mean flow
+        subtraction").
     """
     values = snippets[..., crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
     if spec.subtract_mean_flow:
@@ -192,7 +193,7 @@ def to_input(snippets: torch.Tensor, crop: Crop, spec: StreamSpec) -> torch.Tens
 
 
 def recoloured(frames: torch.Tensor, factors: Factors) -> torch.Tensor:
-    """Frames with other brightness, contrast and saturation, in this order: (S, 3L, H, W) uint8 to the same.
+    """Change brightness, contrast and saturation of frames, in this order: (S, 3L, H, W) uint8 to the same.
 
     Args:
         frames: the planes of one or more frames.
@@ -215,8 +216,8 @@ def mean_of_fields(snippets: torch.Tensor) -> torch.Tensor:
 def _enlarge(values: torch.Tensor, size: int) -> torch.Tensor:
     """Bilinear scaling of many channels, (S, C, H, W) to (S, C, size, size), both channels last in memory.
 
-    First along the rows and then along the columns, when a whole row counts as channels that lie side by side: that
-    takes two thirds of the time that both at once take.
+    It scales first along the rows and then along the columns, where a whole row counts as adjacent channels. This takes
+    two thirds of the time of scaling both at once.
     """
     snippets, channels, height, width = values.shape
     rows = values.permute(0, 2, 3, 1).reshape(snippets * height, 1, width, channels)
@@ -228,7 +229,7 @@ def _enlarge(values: torch.Tensor, size: int) -> torch.Tensor:
 
 @cache
 def _normalisation(spec: StreamSpec, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """What 8-bit channels are multiplied with, second, and what is added then, first: each (C, 1, 1) float32."""
+    """Offset and factor that normalise 8-bit channels, value · factor + offset: each (C, 1, 1) float32."""
     with torch.inference_mode(False):  # kept, it must serve training too
         mean, std = (
             torch.tensor(value, device=device).repeat(spec.stack_length)[:, None, None]
@@ -240,7 +241,7 @@ def _normalisation(spec: StreamSpec, device: torch.device) -> tuple[torch.Tensor
 def evaluation_input(
     clip: Clip, spec: StreamSpec, starts: np.ndarray, device: torch.device | str = "cpu", crops: Crops = 1
 ) -> torch.Tensor:
-    """What the network sees of a clip outside training: the given snippets, as `snippets_to_input` makes them.
+    """The network's input for a clip outside training: the given snippets, as `snippets_to_input` prepares them.
 
     Returns:
         (S · crops, C, input_size, input_size) float32, made on the device: the snippets travel there in 8 bits.
@@ -249,8 +250,8 @@ def evaluation_input(
 
 
 def snippets_to_input(snippets: torch.Tensor, spec: StreamSpec, crops: Crops = 1) -> torch.Tensor:
-    """The centre of each snippet, or three or ten crops (five, if not `spec.mirrored`), as the network sees it outside
-    training.
+    """The network's input outside training: the centre of each snippet, three crops or ten (five, if not
+    `spec.mirrored`).
 
     Args:
         snippets: (N, C, H, W) uint8, from `read_snippets`.
@@ -258,7 +259,8 @@ def snippets_to_input(snippets: torch.Tensor, spec: StreamSpec, crops: Crops = 1
         crops: 1, 3 or 10, see `evaluation_crops`.
 
     Returns:
-        (N · looks, C, input_size, input_size) float32, all snippets of a look in a row; there are 1, 3, 10 or 5 looks.
+        (N · crops, C, input_size, input_size) float32 with 1, 3, 10 or 5 crops: all snippets of the first crop, then of
+        the next.
     """
     height, width = snippets.shape[-2:]
     places = evaluation_crops(height, width, spec.crop_fraction, crops, spec.mirrored)

@@ -1,4 +1,4 @@
-"""The overlay video with what each stream looked at beside it: frame and flow, lit where it found the answer."""
+"""The overlay video with a panel for each stream beside it: frame or flow, lit where the stream found the answer."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -36,14 +36,15 @@ def write_why(video: str | Path, explanation: Explanation, preparation: Preparat
     """Write an overlay video with a panel for each stream at the right of the frame.
 
     The panels show what the streams read: the frame, and the flow from it to the next frame in colour. Both are lit
-    where the stream found the answer. Above each stands what the stream alone says, filled with the stream's colour if
-    that is the answer. The frames are those the networks could read: at the bundle's frame rate, if it has one.
+    where the stream found the answer. Above each panel stands the stream's own answer, filled with the stream's colour
+    if it is the final answer. The video has the frames that the networks could read: at the bundle's frame rate, if it
+    has one.
 
     Args:
         video: the source.
         explanation: of the source.
         preparation: the bundle's.
-        out: the MP4 to write; it appears when it is complete.
+        out: the MP4 to write; it appears only when complete.
 
     Returns:
         The number of frames written.
@@ -62,7 +63,7 @@ def write_why(video: str | Path, explanation: Explanation, preparation: Preparat
 
 
 def _with_flow(frames: Iterable[Frame], preparation: Preparation) -> Iterator[dict[Stream, np.ndarray]]:
-    """Each frame with the flow to the next one, in pixels per frame step; the last with the flow that led to it."""
+    """Each frame with the flow to the next frame, in pixels per frame step; the last with the flow that led to it."""
     preparer = Preparer(preparation)
     view: dict[Stream, np.ndarray] = {}
     for frame in frames:
@@ -75,7 +76,7 @@ def _with_flow(frames: Iterable[Frame], preparation: Preparation) -> Iterator[di
 
 
 def _drawn_frames(views: Iterable[dict[Stream, np.ndarray]], explanation: Explanation) -> Iterator[np.ndarray]:
-    """The overlay's frame at the left; at its right a column of captions and pictures that is as high."""
+    """The overlay's frame on the left, and on its right a column of captions and pictures of the same height."""
     streams = list(explanation.maps)
     panel: np.ndarray | None = None
     captions: dict[Stream, np.ndarray] = {}
@@ -99,11 +100,11 @@ def _drawn_frames(views: Iterable[dict[Stream, np.ndarray]], explanation: Explan
 def stream_picture(
     explanation: Explanation, stream: Stream, read: np.ndarray, place: int, size: tuple[int, int]
 ) -> np.ndarray:
-    """What a stream read, lit where it found the answer.
+    """A frame or flow field that a stream read, lit where the stream found the answer.
 
     Args:
-        explanation: of the clip.
-        stream: which.
+        explanation: explanation of the clip.
+        stream: the stream.
         read: a frame (H, W, 3) uint8, or a flow field (2, h, w) float32 in pixels per frame step.
         place: its index in the clip.
         size: height and width of the picture.
@@ -123,13 +124,13 @@ def stream_picture(
 
 
 def draw_caption(explanation: Explanation, stream: Stream, width: int, unit: int) -> np.ndarray:
-    """What a stream alone says: (2 * unit, width, 3) uint8 RGB, filled with its colour if that is the answer.
+    """The caption with a stream's own answer: (2 * unit, width, 3) uint8 RGB, filled if it is the final answer.
 
     Args:
-        explanation: of the clip.
-        stream: which.
-        width: pixels.
-        unit: font size in pixels.
+        explanation: explanation of the clip.
+        stream: the stream.
+        width: width of the caption, pixels.
+        unit: font size, pixels.
     """
     decision = explanation.prediction.decision
     voice, gap, agrees = decision.voices[stream], unit // 2, decision.voices[stream].label == decision.answer

@@ -67,7 +67,7 @@ def test_missing_videos_are_named_and_the_rest_is_prepared(rgbflow_command, film
         file.write("gone.mp4\twave\tperson7\n")
     code, out, error = rgbflow_command("prepare", films / "train.txt", "--out", tmp_path / "store", *SIZES, "--json")
     assert (code, json.loads(out)["clips"], json.loads(out)["missing"]) == (EXIT_SOME_FAILED, 4, ["gone.mp4"])
-    assert "note: 1 videos of the lists are not there, such as gone.mp4." in error
+    assert "note: 1 of the listed videos do not exist, such as gone.mp4." in error
     arguments = ["--protocol", "lists", "--lists", films, "--out", tmp_path / "split.json"]
     code, _, error = rgbflow_command("split", tmp_path / "store", *arguments)
     assert code == 1
@@ -81,9 +81,9 @@ def test_missing_videos_are_named_and_the_rest_is_prepared(rgbflow_command, film
         (["prepare", "none.txt", "--out", "store"], "list none.txt cannot be read (No such file or directory)"),
         (
             ["prepare", "a.txt", "films", "--out", "store"],
-            "films is no list (.txt, .csv, .tsv, .json): give one folder",
+            "films is not a list (.txt, .csv, .tsv, .json): give one folder",
         ),
-        (["prepare", "films", "--root", "x", "--out", "store"], "--root x is for lists of videos, films is none"),
+        (["prepare", "films", "--root", "x", "--out", "store"], "--root x is for lists of videos, but films is not"),
     ],
 )
 def test_wrong_arguments_get_one_line(rgbflow_command, tmp_path, monkeypatch, arguments, words):

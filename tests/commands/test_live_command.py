@@ -63,8 +63,8 @@ def test_a_file_is_played_told_and_written_down(bundle, film, tmp_path, capsys):
     assert first[0] == "start"
     assert first[1] in ("sit", "wave")
     assert last[0] == "end"
-    assert "does not say which frame rate it was trained at: 25 frames a second are assumed" in told.err
-    assert "40 frames came" in told.err
+    assert "does not record its training frame rate: 25 frames per second are assumed" in told.err
+    assert "40 frames received" in told.err
     assert "engine torch fp32" in told.err
     lines = [json.loads(line) for line in (tmp_path / "live.jsonl").read_text().splitlines()]
     updates = [line for line in lines if line["type"] == "update"]
@@ -92,7 +92,7 @@ def test_a_camera_that_goes_away_is_waited_for_and_taken_up_again(bundle, capsys
     told = capsys.readouterr().err.splitlines()
     gone, back = "rgbflow: camera 3 is gone: plug it in again; waiting for it", "rgbflow: the source is back"
     assert told[-5:-1] == [gone, back] * 2
-    assert told[-1].startswith("rgbflow: 18 frames came")
+    assert told[-1].startswith("rgbflow: 18 frames received")
     assert openings == ["3"] * 3
 
 
@@ -124,7 +124,7 @@ def test_ctrl_c_ends_it_with_exit_code_0(bundle, film, tmp_path, moving_square):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate()
     assert process.returncode == 0, errors
-    assert "frames came" in errors
+    assert "frames received" in errors
     assert "Traceback" not in errors
     events = [line for line in map(json.loads, log.read_text().splitlines()) if line["type"] == "event"]
     assert events[-1]["kind"] == "end"

@@ -61,7 +61,7 @@ def test_an_algorithm_brings_its_own_backbone_and_size_and_flags_change_them(con
 def test_what_flags_and_preset_come_to_together_is_checked(config_of, capsys):
     line = ["train", "store", "--split", "s.json", "--out", "out", "--stream", "rgb"]
     assert cli.main([*line, "--preset", "strong", "--weights", "none"]) == 1
-    assert "freeze_batch_norms keeps those of the starting weights" in capsys.readouterr().err
+    assert "freeze_batch_norms keeps the statistics of the starting weights" in capsys.readouterr().err
     assert cli.main([*line, "--preset", "stronk"]) == 2
     assert cli.main([*line, "--algorithm", "c4d"]) == 1
     assert "c4d" in capsys.readouterr().err

@@ -80,7 +80,7 @@ def test_a_diagnosis_becomes_json(tmp_path):
 
 
 def test_notes_alone_are_ok():
-    finding = Finding("a.mp4", "note", "its header promises 5 frames, it holds 4")
+    finding = Finding("a.mp4", "note", "its header promises 5 frames, but it holds 4")
     assert Diagnosis(1, 4, 0.2, 0, 0, (finding,)).ok
 
 
@@ -102,7 +102,7 @@ def test_what_cannot_be_decoded_is_broken_and_the_rest_is_still_checked(folder):
 
 @pytest.mark.parametrize(
     ("frames", "words"),
-    [(1, "has 1 frame(s), motion needs 2"), (10, "has 10 frames, stack_length 10 needs 11"), (11, None)],
+    [(1, "has 1 frame(s), but motion needs 2"), (10, "has 10 frames, stack_length 10 needs 11"), (11, None)],
 )
 def test_a_short_video_is_wrong(tmp_path, frames, words):
     findings = check_videos(film(tmp_path / "a.mp4", frames)).findings
@@ -113,7 +113,7 @@ def test_a_short_video_is_wrong(tmp_path, frames, words):
 def test_a_tiny_video_is_wrong(tmp_path):
     (finding,) = check_videos(film(tmp_path / "a.mp4", size=(24, 64))).findings
     assert finding.kind == "wrong"
-    assert finding.message.startswith("is 64x24 pixels, each side should have 32")
+    assert finding.message.startswith("is 64x24 pixels, but each side should have 32")
 
 
 def test_a_wrong_header_is_noted(tmp_path):
@@ -129,7 +129,7 @@ def test_a_wrong_header_is_noted(tmp_path):
     path.write_bytes(content)
     diagnosis = check_videos(path)
     assert diagnosis.frames == 12
-    assert [finding.message for finding in diagnosis.findings] == ["its header promises 99 frames, it holds 12"]
+    assert [finding.message for finding in diagnosis.findings] == ["its header promises 99 frames, but it holds 12"]
     assert diagnosis.ok
 
 
@@ -167,7 +167,7 @@ def test_empty_class_folders_and_other_things_in_them_are_named(folder):
     (folder / "readme.txt").touch()
     diagnosis = check_videos(folder)
     assert kinds_and_paths(diagnosis, folder) == [("unlabelled", "bend"), ("unlabelled", "empty")]
-    assert "2 thing(s) that are no video file, such as deeper" in diagnosis.findings[0].message
+    assert "2 thing(s) that are not video files, such as deeper" in diagnosis.findings[0].message
     assert diagnosis.classes == 2
 
 
@@ -193,7 +193,7 @@ def test_classes_that_cannot_be_split_are_named(folder):
     ]
     assert [finding.message.split(":")[0] for finding in diagnosis.findings] == [
         "class has two groups",
-        "class has one sound clip",
+        "class has only one sound clip",
         "class has one group (v_Skip_g01)",
     ]
     assert diagnosis.groups == 3 + 1 + 1 + 2

@@ -10,7 +10,8 @@ import pytest
 from rgbflow.cli import main
 from rgbflow.data.inspection import check_store, is_store
 from rgbflow.data.layouts import read_class_folders
-from rgbflow.data.store import MANIFEST, Store, prepare_store, stored_file
+from rgbflow.data.manifest import HASH, MANIFEST
+from rgbflow.data.store import Store, prepare_store, stored_file
 from rgbflow.errors import InputError
 from rgbflow.stream import Preparation
 from rgbflow.video.writing import write_video
@@ -34,6 +35,7 @@ def change_rows(store, change):
     rows = [dict(row) for row in table.to_pylist()]
     change(rows)
     pq.write_table(pa.Table.from_pylist(rows, table.schema), store / MANIFEST)
+    (store / HASH).unlink()  # as who changes it knowingly is told to
 
 
 def flip(path, place):
@@ -94,14 +96,14 @@ def test_the_first_damaged_frame_is_named_also_where_the_manifest_has_no_hash(st
 
 def test_missing_flow_is_found(store):
     stored_file(store, "flow", CLIP).unlink()
-    only_problem(store, stored_file(store, "flow", CLIP), "is missing, but the manifest has its clip")
+    only_problem(store, stored_file(store, "flow", CLIP), "is missing although the manifest lists its clip")
 
 
 def test_a_wrong_frame_count_is_found(store):
     change_rows(store, lambda rows: rows[0].update(frames=10))
     assert problems(store) == [
-        (stored_file(store, "rgb", CLIP), "holds 9 frames, by the manifest it should be 10" + AGAIN),
-        (stored_file(store, "flow", CLIP), "holds 8 flow fields, by the manifest it should be 9" + AGAIN),
+        (stored_file(store, "rgb", CLIP), "holds 9 frames, but by the manifest it should hold 10" + AGAIN),
+        (stored_file(store, "flow", CLIP), "holds 8 flow fields, but by the manifest it should hold 9" + AGAIN),
     ]
 
 
@@ -122,7 +124,7 @@ def test_a_file_without_a_row_is_found(store):
 def test_what_a_killed_run_left_is_found(store):
     left = store / "rgb" / "a" / ".0.12345678.mkv"
     left.write_bytes(b"half")
-    only_problem(store, left, "half-written: remove it")
+    only_problem(store, left, "half-written file of a killed run: remove it")
 
 
 def test_the_same_clip_under_two_classes_is_found_and_in_one_class_noted(tmp_path, store):
@@ -141,7 +143,7 @@ def test_files_of_two_clips_exchanged_are_found(store):
     one.write_bytes(other.read_bytes())
     other.write_bytes(kept)
     assert {message for _, message in problems(store)} == {
-        "was made from another source than the manifest says" + AGAIN
+        "was made from another source than the manifest records" + AGAIN
     }
 
 
@@ -169,7 +171,7 @@ def test_the_command_tells_a_store_from_videos(tmp_path, store, capsys):
     assert "broken: " in capsys.readouterr().out
     (store / MANIFEST).unlink()
     assert main(["check", str(store)]) == 1
-    assert "is no prepared data set: it has no manifest.parquet" in capsys.readouterr().err
+    assert "is not a prepared data set: it has no manifest.parquet" in capsys.readouterr().err
     assert not is_store(tmp_path / "videos")
 
 
@@ -182,16 +184,17 @@ def test_a_jpeg_layout_is_decoded(tmp_path):
     assert check_store(tmp_path / "jpegs").ok
     whole = (folder / "x_00002.jpg").read_bytes()
     (folder / "x_00002.jpg").write_bytes(whole[: len(whole) // 2])
-    only_problem(tmp_path / "jpegs", folder, "x_00002.jpg can't be read (it is no whole JPEG)")
+    only_problem(tmp_path / "jpegs", folder, "x_00002.jpg can't be read (it is not a complete JPEG)")
 
 
 def test_a_store_without_hashes_is_read(store):
     table = pq.read_table(store / MANIFEST)
     pq.write_table(table.drop_columns(["rgb_sha256", "flow_sha256"]), store / MANIFEST)
+    (store / HASH).unlink()
     assert Store(store).rows[CLIP].rgb_sha256 == ""
     assert check_store(store).ok
 
 
 def test_no_store_is_one_line(tmp_path):
-    with pytest.raises(InputError, match="is no prepared data set"):
+    with pytest.raises(InputError, match="is not a prepared data set"):
         check_store(tmp_path)

@@ -266,7 +266,7 @@ def test_open_store_tells_a_prepared_store_from_jpegs(prepared, tmp_path):
 def test_open_store_names_what_is_neither(prepared, tmp_path, folder):
     (tmp_path / "empty").mkdir()
     (tmp_path / "store" / "manifest.parquet").unlink()
-    with pytest.raises(InputError, match=f"{folder} is no prepared data set"):
+    with pytest.raises(InputError, match=f"{folder} is not a prepared data set"):
         open_store(tmp_path / folder)
 
 
@@ -334,7 +334,7 @@ def test_a_broken_picture_is_named_when_it_is_read(tmp_path, content):
     whole = path.read_bytes()
     path.write_bytes({"half": whole[: len(whole) // 2], "without end": whole[:-2]}.get(content, content))
     clip = JpegStore(tmp_path).clip("jump/one")
-    with pytest.raises(InputError, match=r"img_00004.jpg can't be read \(it is no whole JPEG\): extract"):
+    with pytest.raises(InputError, match=r"img_00004.jpg can't be read \(it is not a complete JPEG\): extract"):
         clip.read("rgb", np.array([2, 3]))
     path.unlink()
     with pytest.raises(InputError, match=r"img_00004.jpg can't be read \(No such file or directory\)"):
@@ -344,14 +344,14 @@ def test_a_broken_picture_is_named_when_it_is_read(tmp_path, content):
 def test_a_first_picture_that_is_none_is_named(tmp_path):
     write_together(tmp_path, "jump/one", *plain_clip())
     (tmp_path / "jump" / "one" / "x_00001.jpg").write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"x_00001.jpg can't be read \(it is no picture\)"):
+    with pytest.raises(InputError, match=r"x_00001.jpg can't be read \(it is not a picture\)"):
         JpegStore(tmp_path)
 
 
 @pytest.mark.parametrize("write", [write_separate, write_together])
 def test_a_clip_without_a_class_is_named(tmp_path, write):
     write(tmp_path, "some_clip", *plain_clip(frames=2))
-    with pytest.raises(InputError, match=r"clip folder .*some_clip lies in no class folder: expected"):
+    with pytest.raises(InputError, match=r"clip folder .*some_clip is not in a class folder: expected"):
         open_store(tmp_path)
 
 
@@ -364,7 +364,7 @@ def test_two_clips_of_one_name_are_named(tmp_path):
 
 def test_a_folder_without_clips_is_named(tmp_path):
     (tmp_path / "jpegs_256").mkdir()
-    with pytest.raises(InputError, match="jpegs_256 has no clip folder in it: expected"):
+    with pytest.raises(InputError, match="jpegs_256 contains no clip folder: expected"):
         open_store(tmp_path)
 
 

@@ -130,7 +130,7 @@ def test_a_missing_table_of_groups_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("groups", "words"),
     [
-        ({"bend/a": "ann", "bend/zoe.avi": "zoe", "bend/yan": "yan"}, "bend/zoe.avi, which is no clip"),
+        ({"bend/a": "ann", "bend/zoe.avi": "zoe", "bend/yan": "yan"}, "bend/zoe.avi, which is not a clip"),
         ({"a": "ann"}, "may be bend/a or wave/a"),
         ({"bend/a": "ann", "bend/a.avi": "bob"}, "two, ann and bob"),
     ],

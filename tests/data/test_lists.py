@@ -81,7 +81,7 @@ def test_something_something_json():
         ("42", "Pushing something", None, "train"),
     ]
     assert "is not JSON" in message_of(parse_list, "[", "train.json")
-    assert "is no list of clips" in message_of(parse_list, '{"a": 1}', "train.json")
+    assert "is not a list of clips" in message_of(parse_list, '{"a": 1}', "train.json")
 
 
 def test_a_class_of_several_words_is_told_where_it_is_known_and_refused_where_it_is_in_doubt():
@@ -96,10 +96,10 @@ def test_a_class_of_several_words_is_told_where_it_is_known_and_refused_where_it
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("path,label\na.avi,wave,anna\n", "line 2 has 3 columns, the header 2: complete it"),
+        ("path,label\na.avi,wave,anna\n", "line 2 has 3 columns, the header has 2: complete the line"),
         ("a.avi,wave,anna,1\n", "line 1 has 4 columns: name them in a header line"),
         ("path,split\na.avi,holdout\n", "line 2: part 'holdout' is unknown: write train, val or test"),
-        ('a.avi,"wave\nb.avi,run\n', "line 1 .* is no line of a table"),
+        ('a.avi,"wave\nb.avi,run\n', "line 1 .* is not a line of a table"),
         ("path,label\n,wave\n", "line 2 names no clip"),
     ],
 )

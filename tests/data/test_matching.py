@@ -229,7 +229,7 @@ def test_an_ending_may_be_missing_or_another(videos):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("c/1.avi x\nc/2.avi x\n", "none of 2 videos, such as c/1.avi, is in .*: pass --root FOLDER"),
+        ("c/1.avi x\nc/2.avi x\n", "none of 2 listed videos, such as c/1.avi, is in .*: pass --root FOLDER"),
         ("a/1.avi x\nb/1.avi x\n", "line 2: .*a/1.avi and .*b/1.avi would both be clip x/1: rename one"),
         ("a/1.avi x\na/1.avi y\n", "a/1.avi is of class x and of class y: keep one of its lines"),
         ("a/1.avi\tup/down\n", "line 1: class 'up/down' can't be a folder's name: write the class"),

@@ -367,7 +367,7 @@ def test_the_hash_tells_lists_apart_and_nothing_else():
 
 def test_a_split_refuses_a_clip_on_two_sides_and_unknown_classes():
     clip = SplitClip("a/1", "a", "g")
-    with pytest.raises(ValueError, match="stands in it twice"):
+    with pytest.raises(ValueError, match="contains a clip twice"):
         Split("group", 0, ("a",), (clip,), (), (clip,))
     for classes in ((), ("b",), ("b", "a"), ("a", "a")):
         with pytest.raises(ValueError, match="classes are not sorted"):
@@ -393,7 +393,7 @@ GOOD_FILE = {
         ("{}", "is not a split (no format_version)"),
         (json.dumps({"format_version": 2, "parts": 4}), "has format 2, this rgbflow reads up to 1"),
         (json.dumps({"format_version": 1}), "is not a split (no 'train')"),
-        (json.dumps({"format_version": 1, **GOOD_FILE, "train": ["a/1"]}), "is not a sound split"),
+        (json.dumps({"format_version": 1, **GOOD_FILE, "train": ["a/1"]}), "is not a valid split"),
         (json.dumps({"format_version": 1, **GOOD_FILE, "train": [{"name": "a/1"}]}), "(no 'label')"),
         (
             json.dumps({"format_version": 1, **GOOD_FILE, "val": [{"name": 1, "label": "a", "group": "g"}]}),
@@ -403,7 +403,7 @@ GOOD_FILE = {
             json.dumps({"format_version": 1, **GOOD_FILE, "val": [{"name": "b/1", "label": "b", "group": "g"}] * 2}),
             "twice",
         ),
-        (json.dumps({"format_version": 1, **GOOD_FILE, "classes": None}), "is not a sound split"),
+        (json.dumps({"format_version": 1, **GOOD_FILE, "classes": None}), "is not a valid split"),
         (b"\xff\xfe", "is not a text file"),
     ],
 )

@@ -14,9 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from rgbflow.clip import as_stored, to_working_size
+from rgbflow.data import manifest
 from rgbflow.data import store as store_module
 from rgbflow.data.layouts import read_class_folders
-from rgbflow.data.store import OK, Store, prepare_store, stored_file
+from rgbflow.data.manifest import OK
+from rgbflow.data.store import Store, prepare_store, stored_file
 from rgbflow.errors import InputError
 from rgbflow.flow import FlowSettings, dequantise, from_pictures, quantise, to_picture
 from rgbflow.stream import Preparation
@@ -85,6 +87,7 @@ def test_a_store_of_before_the_reduction_is_still_read(videos, tmp_path):
     path = tmp_path / "store" / "manifest.parquet"
     told = {"short_side": 48, "flow": {"method": "dis", "preset": "fast", "bound": 8.0}}  # all that it said then
     pq.write_table(pq.read_table(path).replace_schema_metadata({"preparation": json.dumps(told)}), path)
+    (tmp_path / "store" / "manifest.sha256").unlink()  # stores had none then
     store = Store(tmp_path / "store")
     assert store.preparation == old
     assert store.clip("left/clip0").read("flow", np.array([1])).shape == (1, 2, 48, 64)
@@ -137,7 +140,7 @@ def test_a_stopped_run_goes_on_and_keeps_what_is_done(videos, tmp_path):
         prepare_store(sources, folder, PREPARATION, progress=SimpleNamespace(update=kill_after_two))
     done = stored_file(folder, "rgb", "left/clip0")
     written = done.stat().st_mtime_ns
-    with pytest.raises(InputError, match="no prepared data set"):
+    with pytest.raises(InputError, match="not a prepared data set"):
         Store(folder)
     prepare_store(sources, folder, PREPARATION)
     assert done.stat().st_mtime_ns == written
@@ -154,7 +157,7 @@ def test_a_stopped_change_of_settings_leaves_no_store_of_two_kinds(videos, tmp_p
 
     with pytest.raises(KeyboardInterrupt):
         prepare_store(sources, folder, Preparation(short_side=32), progress=SimpleNamespace(update=stop))
-    with pytest.raises(InputError, match="no prepared data set"):
+    with pytest.raises(InputError, match="not a prepared data set"):
         Store(folder)
 
 
@@ -201,7 +204,7 @@ def test_a_full_disk_ends_the_run_with_one_line(videos, tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store_module.pq, "write_table", full)
+    monkeypatch.setattr(pq, "write_table", full)
     with pytest.raises(InputError, match=r"manifest.parquet can't be written \(No space left on device\)"):
         prepare_store(read_class_folders(videos), tmp_path / "store", PREPARATION)
     assert not (tmp_path / "store" / "manifest.parquet").exists()
@@ -211,6 +214,9 @@ def test_a_damaged_manifest_is_named(videos, tmp_path):
     folder = tmp_path / "store"
     prepare_store(read_class_folders(videos), folder, PREPARATION)
     (folder / "manifest.parquet").write_bytes(b"PAR1 not really")
+    with pytest.raises(InputError, match=r"manifest.parquet has changed since it was written"):
+        Store(folder)
+    (folder / "manifest.sha256").unlink()
     with pytest.raises(InputError, match=r"manifest.parquet can't be read"):
         Store(folder)
 
@@ -229,6 +235,15 @@ def test_stored_files_tell_what_they_were_made_from(videos, tmp_path):
     assert json.loads(told["preparation"]) == PREPARATION.as_dict()
 
 
+def believe_what_is_there(folder):
+    """Write the hashes of the stored files into the manifest, as if they had been written so."""
+    rows, hashes = [], store_module._hashes
+    for row in Store(folder).rows.values():
+        rgb, flow = hashes(folder, row.clip)
+        rows.append(replace(row, rgb_sha256=rgb, flow_sha256=flow))
+    manifest.write(folder, rows, PREPARATION)
+
+
 def test_verifying_finds_and_mends_a_changed_frame_that_nothing_else_would_show(videos, tmp_path):
     """As a machine with bad memory would leave it: the stored file is sound in itself."""
     sources, folder = read_class_folders(videos), tmp_path / "store"
@@ -240,10 +255,9 @@ def test_verifying_finds_and_mends_a_changed_frame_that_nothing_else_would_show(
     with IntraWriter(stored_file(folder, "rgb", "left/clip1"), 20, metadata, 96) as writer:
         for frame in frames:
             writer.write(frame)
-    changed = files_of(folder)
+    believe_what_is_there(folder)
     prepare_store(sources, folder, PREPARATION)
     assert {name for name in whole if files_of(folder)[name] != whole[name]} >= {Path("rgb/left/clip1.mkv")}
-    assert changed != whole
     prepare_store(sources, folder, PREPARATION, verify=True)
     assert files_of(folder) == whole
 
@@ -252,7 +266,7 @@ def test_a_clip_that_is_read_back_otherwise_is_set_aside(videos, tmp_path, monke
     monkeypatch.setattr(store_module, "_is_as_prepared", lambda source, *_: source.name != "left/clip0")
     rows = prepare_store(read_class_folders(videos), tmp_path / "store", PREPARATION, verify=True)
     assert [row.status == OK for row in rows] == [False, True, True, True]
-    assert "is read back otherwise than it was written: check the disk and memory" in rows[0].status
+    assert "reads back differently from what was written: check disk and memory" in rows[0].status
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system has no /proc to read the peak from")

@@ -274,7 +274,7 @@ def test_a_missing_list_is_named(home, tmp_path):
 
 def test_a_home_that_is_no_web_address_is_refused(tmp_path):
     message = message_of(fetch_ucf101, tmp_path, "file:///etc/")
-    assert message == "home file:///etc/ can't be fetched from: give an address that begins with https:// or http://"
+    assert message == "home file:///etc/ is not a web address: give one that begins with https:// or http://"
 
 
 def test_a_part_of_an_archive_is_not_taken_for_the_archive(home, small, tmp_path):
@@ -534,7 +534,7 @@ def test_a_zip_with_a_wrong_byte_is_refused(tmp_path):
 
 
 def test_an_archive_without_the_folder_is_refused(tmp_path):
-    assert_refused(tmp_path / "out/a.zip", zip_of({"UCF101/a.avi": b"x"}), "has no folder UCF-101 in it")
+    assert_refused(tmp_path / "out/a.zip", zip_of({"UCF101/a.avi": b"x"}), "contains no folder UCF-101")
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.rar"])

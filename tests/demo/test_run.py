@@ -48,7 +48,7 @@ def test_a_stopped_demo_goes_on_where_it_was(small, tmp_path, monkeypatch, capsy
 
     monkeypatch.setattr(demo, "evaluate_recognizer", stop)
     assert cli.main(["demo", "--out", str(tmp_path), "--workers", "1"]) == 130
-    assert "goes on" in capsys.readouterr().err
+    assert "resumes" in capsys.readouterr().err
     weights = (tmp_path / "bundle" / "rgb.safetensors").stat().st_mtime_ns
     monkeypatch.setattr(demo, "evaluate_recognizer", evaluate)
     assert cli.main(["demo", "--out", str(tmp_path), "--workers", "1"]) == 0

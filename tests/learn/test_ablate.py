@@ -34,7 +34,7 @@ def test_every_part_of_the_strong_recipe_can_be_taken_away_and_is_then_gone():
 def test_parts_that_are_unknown_or_not_there_are_refused():
     with pytest.raises(InputError, match="--parts speed is unknown: use some of stack, segments"):
         choose_parts(["speed"], STRONG)
-    with pytest.raises(InputError, match="--parts smoothing: the settings are without it already"):
+    with pytest.raises(InputError, match="--parts smoothing: the settings don't have this part"):
         choose_parts(["smoothing"], TrainConfig())
 
 

@@ -77,7 +77,7 @@ def test_fuse_tells_what_it_fitted_and_the_figures_of_clips_it_did_not_fit_on(sc
     assert code == 0
     for words in (
         "60 clips of 6 groups",
-        "each clip by a fit without its group",
+        "each clip fused by a fit without its group",
         "product, fitted",
         "temperature",
         "rgb 0.",
@@ -108,14 +108,14 @@ def test_clips_without_groups_count_alone_and_that_is_said(tmp_path, capsys):
     names = np.array([f"clip{index}" for index in range(60)])
     np.savez(tmp_path / "s.npz", names=names, labels=LABELS, kind="scores", **STREAMS)
     _, _, error = run(capsys, tmp_path / "s.npz", "--method", "product", "--fit")
-    assert "note: each clip counts as a group of its own: --groups names" in error
+    assert "note: each clip counts as its own group; --groups says" in error
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ((LABELS, GROUPS, "tempered", False), "--method tempered has numbers to fit: add --fit, or choose average or"),
-        ((None, GROUPS, "product", True), "--fit needs labels, the score files have none"),
+        ((None, GROUPS, "product", True), "--fit needs labels, but the score files have none"),
         ((LABELS, np.array(["g"] * 60), "product", True), "needs 5 clips of 2 groups, but there are 60 of 1: leave it"),
         ((LABELS + 9, GROUPS, "product", True), "labels .* must lie in 0 to 3"),
     ],
@@ -130,7 +130,7 @@ def test_one_stream_has_a_temperature_and_nothing_to_fuse():
     one = {"flow": STREAMS["flow"]}
     assert fuse_clips(one, NAMES, LABELS, GROUPS, "average", True).fusion.temperature > 1
     with pytest.raises(
-        InputError, match="--fit of product needs two streams, the files have one: use --method average"
+        InputError, match="--fit of product needs two streams, but the files have one: use --method average"
     ):
         fuse_clips(one, NAMES, LABELS, GROUPS, "product", True)
 
@@ -139,4 +139,4 @@ def test_files_without_labels_are_fused_and_not_measured(tmp_path, capsys):
     np.savez(tmp_path / "s.npz", names=np.array(NAMES), kind="scores", **STREAMS)
     code, out, _ = run(capsys, tmp_path / "s.npz", "--method", "product")
     assert code == 0
-    assert "60 clips of 6 groups, no labels" in out
+    assert "60 clips of 6 groups; not measured, since there are no labels" in out

@@ -104,7 +104,7 @@ def test_a_class_without_a_clip_is_never_the_answer(missing):
 @pytest.mark.parametrize(
     ("features", "labels", "groups", "message"),
     [
-        (np.zeros((3, 2)), [0, 1], ["a", "b"], "must be as many"),
+        (np.zeros((3, 2)), [0, 1], ["a", "b"], "must have the same length"),
         (np.full((2, 2), np.nan), [0, 1], ["a", "b"], "must be finite"),
         (np.zeros((2, 2)), [1, 1], ["a", "b"], "one class"),
     ],

@@ -275,7 +275,7 @@ def test_letters_the_figure_font_lacks_give_no_warning():
 def test_sections_without_content_are_left_out():
     report = make_report()
     bare = Page(render(replace(report, provenance={}))).text
-    for heading in ("Training", "Frames and their flow", "Why", "Where the figures come from"):
+    for heading in ("Training", "Frames and their flow", "Why", "Origin of the figures"):
         assert heading not in bare
     empty = {"rgb": [], "flow": [{"epoch": 0, "train_loss": None}]}
     assert "Training" not in Page(render(replace(report, curves=empty))).text

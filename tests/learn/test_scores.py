@@ -64,12 +64,12 @@ def test_sums_taken_for_logits_saturate_and_are_warned_of(tmp_path, capsys):
     path = saved(tmp_path / "sums.npz", sums)
     assert cli.main(["fuse", str(path)]) == 0
     error = capsys.readouterr().err
-    assert "rgb, flow taken for logits" in error
+    assert "rgb, flow read as logits" in error
     assert "warning: rgb is above 0.999 in" in error
     assert "pass --kind sums --frames N" in error
     assert cli.main(["fuse", str(path), "--kind", "sums", "--frames", "19"]) == 0
     error = capsys.readouterr().err
-    assert "taken for sums over 19 frames" in error
+    assert "read as sums over 19 frames" in error
     assert "warning" not in error
 
 
@@ -111,7 +111,7 @@ def test_files_that_do_not_fit_are_refused_in_one_line(tmp_path):
         "can't be read": [tmp_path / "text.npz"],
         "without pickles": [tmp_path / "pickled.npz"],
         "needs names": [tmp_path / "empty.npz"],
-        "stream of one name": [good, good],
+        "stream of the same name": [good, good],
         "must be finite": [saved(tmp_path / "nan.npz", {"rgb": rows * np.nan})],
         "must be logits, scores or sums": [saved(tmp_path / "kind.npz", {"rgb": rows}, "votes")],
         "pass --frames": [saved(tmp_path / "sums.npz", {"rgb": rows}, "sums")],
@@ -123,8 +123,11 @@ def test_files_that_do_not_fit_are_refused_in_one_line(tmp_path):
         "labels .* must be 40 integers": [
             saved(tmp_path / "words.npz", {"rgb": rows}, labels=np.array(list("a" * 40)))
         ],
-        "one number of classes": [saved(tmp_path / "k.npz", {"rgb": rows, "flow": rows[:, :3]})],
-        "3 classes, the first file 4": [good, saved(tmp_path / "3.npz", {"flow": rows[:, :3]}, classes=np.array(()))],
+        "the same number of classes": [saved(tmp_path / "k.npz", {"rgb": rows, "flow": rows[:, :3]})],
+        "3 classes, but the first file has 4": [
+            good,
+            saved(tmp_path / "3.npz", {"flow": rows[:, :3]}, classes=np.array(())),
+        ],
         "rgb .* must be finite numbers": [saved(tmp_path / "text-rows.npz", {"rgb": rows.astype(str)})],
         "one value each": [saved(tmp_path / "frames.npz", {"rgb": rows}, frames=np.ones(40))],
     }
@@ -132,7 +135,7 @@ def test_files_that_do_not_fit_are_refused_in_one_line(tmp_path):
         with pytest.raises(InputError, match=message) as caught:
             read_scores(paths)
         assert "\n" not in str(caught.value)
-    with pytest.raises(InputError, match="the rows are no probabilities"):
+    with pytest.raises(InputError, match="the rows are not probabilities"):
         read_scores([good], kind="scores")[0].probabilities()
     with pytest.raises(InputError, match=r"frames \(0\) must be above 0"):
         read_scores([good], kind="sums", frames=0)

@@ -135,7 +135,7 @@ def test_an_epoch_is_finished_by_as_many_processes_as_began_it(world, tmp_path):
     path = tmp_path / "training" / "rgb" / "last.ckpt"
     checkpoint = torch.load(path, weights_only=True)
     torch.save({**checkpoint, "seen": checkpoint["seen"].repeat(2, 1)}, path)
-    with pytest.raises(InputError, match="the epoch was begun by 2 processes, not 1: go on with as many"):
+    with pytest.raises(InputError, match="the epoch was begun by 2 processes, not 1: resume with as many"):
         run(world, tmp_path, config=config)
 
 
@@ -188,7 +188,7 @@ def test_what_is_worth_knowing_and_each_epoch_is_a_line_and_nothing_is_printed(w
         f"epoch {row['epoch']}: loss {row['train_loss']:.3f}, top-1 {row['val_top1']:.1f} % on val" for row in curve
     ]
     begin = f"{TINY.backbone}, random weights"
-    assert lines == [begin, epochs[0], begin, "going on in epoch 2 of 3", *epochs[1:]]
+    assert lines == [begin, epochs[0], begin, "resuming in epoch 2 of 3", *epochs[1:]]
     assert set(notes) == set(epochs)
     assert capsys.readouterr() == ("", "")
     lines.clear()
@@ -201,7 +201,7 @@ def test_what_is_worth_knowing_and_each_epoch_is_a_line_and_nothing_is_printed(w
             changed(flip=True),
             SimpleNamespace(update=stop, report=lines.append),
         )
-    assert lines[1] == "note: left, right name a side, and a mirrored clip shows the other: consider --no-flip"
+    assert lines[1] == "note: left, right name a side, but a mirrored clip shows the other side: consider --no-flip"
 
 
 def test_a_trained_stream_is_not_overwritten(world):

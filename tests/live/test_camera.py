@@ -141,7 +141,7 @@ def test_an_address_without_a_picture_that_can_be_decoded_is_an_error(tmp_path, 
     first, *rest = (Image.new("RGB", (64, 48), (shade, 0, 0)) for shade in range(0, 200, 20))
     first.save(tmp_path / "a.webp", save_all=True, append_images=rest)
     for name in ("a.avi", "a.webp"):
-        with pytest.raises(VideoError, match=r"pictures that can't be decoded, or none|breaks off|can't be opened"):
+        with pytest.raises(VideoError, match=r"pictures that can't be decoded|breaks off|can't be opened"):
             list(capture(f"{web}/{name}"))
 
 

@@ -67,7 +67,7 @@ def test_what_a_source_did_not_decode_is_counted_as_dropped_and_told_once():
     with Feed(open_source, report=lines.append) as feed:
         drain(feed, numbers)
     assert (feed.received, feed.skipped, feed.dropped) == (9, 6, 6 + 3 - len(numbers))
-    assert lines == ["frames come faster than they can be decoded and some are skipped: use a smaller picture"]
+    assert lines == ["frames come faster than they can be decoded, so some are skipped: use a smaller picture"]
 
 
 def test_a_source_that_fails_is_taken_up_again_and_time_goes_on():

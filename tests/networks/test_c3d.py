@@ -60,7 +60,10 @@ def test_the_order_of_frames_counts():
 
 @pytest.mark.parametrize(
     ("backbone", "size", "message"),
-    [("resnet18", 112, "backbone 'resnet18' is not one of c3d's"), ("c3d", 16, r"input_size \(16\) must be at least")],
+    [
+        ("resnet18", 112, "backbone 'resnet18' is not for algorithm c3d"),
+        ("c3d", 16, r"input_size \(16\) must be at least"),
+    ],
 )
 def test_what_does_not_fit_is_refused(backbone, size, message):
     with pytest.raises(InputError, match=message):

@@ -261,7 +261,7 @@ def test_of_c3d_the_layers_that_read_half_the_resolution_are_kept_in_floats():
     ("arguments", "message"),
     [
         (["--to", "onnx", "--opset", "14"], "--opset (14) must be 15 to 18"),
-        (["--to", "openvino", "--opset", "15"], "--opset is of ONNX"),
+        (["--to", "openvino", "--opset", "15"], "--opset is for --to onnx"),
         (["--to", "onnx", "--int8", "store", "--split", "split.json"], "use --to openvino"),
         (["--to", "openvino", "--int8", "store"], "--int8 STORE and --split go together"),
         (["--to", "openvino", "--split", "split.json"], "--int8 STORE and --split go together"),

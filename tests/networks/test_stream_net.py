@@ -172,7 +172,7 @@ def test_imagenet_weights_behind_a_proxy_that_refuses_say_what_to_do(monkeypatch
 def test_weights_that_nobody_has_published_are_not_to_be_fetched():
     backbone = "convnext_atto_rms"
     assert not timm.get_pretrained_cfg(backbone).hf_hub_id
-    with pytest.raises(InputError, match=r"nobody has published ImageNet weights of convnext_atto_rms: pass --weights"):
+    with pytest.raises(InputError, match=r"no ImageNet weights of convnext_atto_rms are published: pass --weights"):
         initialise(torch.nn.Identity(), spec_of(backbone=backbone), "imagenet")
 
 

@@ -16,9 +16,9 @@ from rgbflow.stream import DisPreset, FlowMethod, FlowSettings, Preparation
 
 if TYPE_CHECKING:
     from rgbflow.data.layouts import SourceClip
-    from rgbflow.data.store import Row
+    from rgbflow.data.manifest import Row
 
-NOTES_SHOWN = 10  # of `check`: many files have the same harmless oddity
+NOTES_SHOWN = 10  # by `check`: many files have the same harmless oddity
 
 
 def fetch(
@@ -30,9 +30,9 @@ def fetch(
     """Download a public data set with its official lists, extract it and check that it is whole.
 
     Args:
-        dataset: which one; ucf101 is the only one so far.
-        out: folder for it; what is there already and whole is not fetched again, a broken download goes on.
-        home: address of a folder that offers the same archives; the data set's own home by default.
+        dataset: the data set to download; ucf101 is the only one so far.
+        out: folder for it. Complete files are not downloaded again; an interrupted download resumes.
+        home: address of a folder that offers the same archives; the data set's own site by default.
         json: print the result as JSON.
     """
     from rgbflow.data.ucf101 import HOME, fetch_ucf101
@@ -57,10 +57,10 @@ def fetch(
 
 
 def check(path: Annotated[Path, Positional, Flag(metavar="PATH")], json: bool = False) -> int:
-    """Read everything and name what is broken, wrong or unlabelled: of videos, or of a prepared data set.
+    """Read all files of a folder of videos, or of a prepared data set, and list those that are broken or unlabelled.
 
     Args:
-        path: folder of class folders, or one video; prepared data set, or a folder in a published JPEG layout.
+        path: a folder of class folders, a single video, a prepared data set, or a folder in a published JPEG layout.
         json: print the findings as JSON.
     """
     from rgbflow.data.doctor import check_videos
@@ -77,7 +77,7 @@ def check(path: Annotated[Path, Positional, Flag(metavar="PATH")], json: bool = 
         for finding in [*problems, *notes[:NOTES_SHOWN]]:
             print(f"{finding.kind}: {finding.path}: {finding.message}")
         if len(notes) > NOTES_SHOWN:
-            print(f"note: {len(notes) - NOTES_SHOWN} more notes; --json lists all")
+            print(f"note: {len(notes) - NOTES_SHOWN} more notes; --json lists all of them")
         print(
             f"{path}: files {diagnosis.files}, frames {diagnosis.frames}, problems {len(problems)}, notes {len(notes)}"
         )
@@ -89,24 +89,25 @@ class PreparationFlags:
     """How frames and flow are made; each field is a flag of `prepare`."""
 
     flow: FlowMethod = FlowSettings.method
-    """Method of optical flow."""
+    """The method that computes optical flow."""
     preset: DisPreset = FlowSettings.preset
-    """Of DIS: speed against detail."""
+    """Preset of DIS, from the fastest to the most detailed."""
     bound: Annotated[float | None, Flag(metavar="PIXELS")] = None
-    """Largest displacement kept, in pixels per frame step at the working size; None measures some clips."""
+    """Largest displacement that is stored, in pixels per frame step at the working size; None measures it on some
+    clips."""
     flow_reduction: Annotated[int, Flag(metavar="{0,1,2,4}")] = FlowSettings.reduction
-    """Flow is kept at 1/N of the working size; 0 is what loses least for the bytes: docs/data.md."""
+    """Flow is stored at 1/N of the working size; 0 chooses the usual N for the method: docs/data.md."""
     short_side: int = Preparation.short_side
-    """Working size: pixels of the shorter side."""
+    """Working size: the shorter side of a frame in pixels."""
     square: bool = Preparation.square
-    """Squeeze frames to squares, so that crops see what is at the sides of wide ones."""
+    """Squeeze frames to squares, so that crops include the sides of wide frames."""
     frame_rate: Annotated[float | None, Flag(metavar="FPS")] = Preparation.frame_rate
-    """Frames per second to resample to, by time; None keeps every frame."""
+    """Frames per second to resample the videos to; None keeps every frame."""
     jpeg_quality: Annotated[int | None, Flag(metavar="1…100|None")] = Preparation.jpeg_quality
-    """Of the stored frames and flow; None loses nothing and takes half as much space again."""
+    """JPEG quality of the stored frames and flow; None is lossless and needs 1.5 times the space."""
 
     def preparation(self) -> Preparation:
-        """The same settings as the store keeps them; the bound is the usual one where none is given."""
+        """The same settings in the form that a store records; without a given bound, the usual one."""
         if self.flow != "dis" and self.preset != FlowSettings.preset:
             raise InputError(f"--preset {self.preset} is for --flow dis, not {self.flow}: leave it out")
         bound = FlowSettings.bound if self.bound is None else self.bound
@@ -126,18 +127,18 @@ def prepare(
     cluster: Annotated[str | None, Flag(metavar="ADDRESS")] = None,
     json: bool = False,
 ) -> int:
-    """Prepare a folder of videos for training: frames and optical flow, once.
+    """Prepare videos for training: compute and store their frames and optical flow once.
 
     Args:
         videos: folder of class folders, VIDEOS/<Class>/<clip>.avi, or lists of videos with their classes: docs/data.md.
-        out: folder of the prepared data set; what is there already and still right is kept.
+        out: folder of the prepared data set; clips that are there already and up to date are kept.
         settings: every field of PreparationFlags.
-        root: folder that the paths of lists are relative to; each list's own folder by default.
-        groups: table of groups, Class/clip.avi<TAB>group; groups.tsv in VIDEOS or --root is found by itself.
-        workers: processes; 0 is one per core.
-        verify: prepare every clip twice and compare what is read back; what differs is written again.
-        plan: measure a few clips, print what the whole takes in core-hours and gigabytes, and write nothing.
-        cluster: Ray cluster that does the work: auto, host:6379 or ray://host:10001; it sees the same paths.
+        root: folder that the paths in lists are relative to; each list's own folder by default.
+        groups: table with lines Class/clip.avi<TAB>group; a groups.tsv in VIDEOS or --root is used without this flag.
+        workers: number of processes; 0 means one per core.
+        verify: prepare every clip twice and compare; a stored clip that differs is written again.
+        plan: measure a few clips, print the estimated core-hours and gigabytes of the whole, and write nothing.
+        cluster: Ray cluster that does the work: auto, host:6379 or ray://host:10001. It must see the same paths.
         json: print the result as JSON.
     """
     from rgbflow.data.bound import usual_bound
@@ -158,10 +159,10 @@ def prepare(
 
 def _check_workplace(workers: int, verify: bool, plan: bool, cluster: str | None) -> None:
     if workers < 0:
-        raise InputError(f"--workers ({workers}) must not be negative: 0 is one per core")
+        raise InputError(f"--workers ({workers}) must not be negative: 0 means one per core")
     if cluster and workers:
         raise InputError(
-            f"--workers {workers} is for this machine, --cluster uses every core of its own: leave one out"
+            f"--workers {workers} is for this machine, but --cluster uses all cores of its cluster: leave one out"
         )
     if plan and (verify or cluster):
         raise InputError("--plan measures on this machine and writes nothing: leave --verify and --cluster out")
@@ -185,8 +186,8 @@ def _print_plan(sources: Sequence[SourceClip], preparation: Preparation, as_json
 def _print_prepared(
     out: Path, preparation: Preparation, rows: Sequence[Row], missing: Sequence[str], as_json: bool
 ) -> int:
-    """Print what was prepared and which clips were set aside; `missing` are videos of lists that are not there."""
-    from rgbflow.data.store import OK
+    """Print what was prepared and which clips were set aside; `missing` are listed videos that do not exist."""
+    from rgbflow.data.manifest import OK
 
     failed = [row for row in rows if row.status != OK]
     result = {
@@ -217,25 +218,29 @@ def split(
     leave_out: Annotated[tuple[str, ...], Flag(metavar="CLASS ...")] = (),
     json: bool = False,
 ) -> int:
-    """Divide a prepared data set into train, val and test, and say how much leaks between them.
+    """Divide a prepared data set into train, val and test, and report how much leaks between them.
 
     Args:
         store: prepared data set, a folder in a published JPEG layout, or a folder of UCF101's lists.
-        out: file to write, split.json.
-        protocol: group: 6:2:2, no group on two sides. paper: 6:2:2 over clips. official-N: UCF101's lists. lists: any.
-        seed: of the draw.
-        groups: table of groups, Class/clip.avi<TAB>group, instead of the store's.
+        out: the file to write, such as split.json.
+        protocol: group: 6:2:2 without a group on two sides. paper: 6:2:2 over clips. official-N: UCF101's lists. lists:
+            your own.
+        seed: seed of the random draw.
+        groups: table with lines Class/clip.avi<TAB>group, used instead of the store's groups.
         holdout: groups that make up the test part; with protocol group.
-        lists: folder of UCF101's lists, for official-N; for lists the files or folders of train, val and test.
-        list_number: which of the several splits in a folder of lists, the first by default; with protocol lists.
-        leave_out: classes that are not to be known, two or more; to fit and test "unknown" with.
+        lists: for protocol official-N the folder of UCF101's lists; for protocol lists the files or folders of train,
+            val and test.
+        list_number: the number of the split in a folder of several, the first by default; with protocol lists.
+        leave_out: two or more classes to leave out of training, so that "unknown" can be fitted and tested on them.
         json: print the result as JSON.
     """
     from rgbflow.data.splits import is_lists, make_split, read_lists
 
     lists_alone = is_lists(store)
     if lists_alone and groups:
-        raise InputError(f"--groups {groups} is for a prepared data set: UCF101's names give their groups themselves")
+        raise InputError(
+            f"--groups {groups} is for a prepared data set, and UCF101's names contain groups: leave it out"
+        )
     if lists and protocol in ("group", "paper"):
         raise InputError(f"--lists is not for --protocol {protocol}: pass --protocol lists, or leave --lists out")
     clips = read_lists(store) if lists_alone else _clips_of_store(store, groups)
@@ -257,13 +262,13 @@ def split(
     )
     if leave_out:
         result |= {"unknown_val": len(made.unknown_val), "unknown_test": len(made.unknown_test)}
-        line += "; of classes left out {unknown_val} for val, {unknown_test} for test"
+        line += "; clips of classes left out: {unknown_val} for val, {unknown_test} for test"
     show(result, json, line)
     return 0
 
 
 def _sources(videos: tuple[Path, ...], root: Path | None, groups: Path | None) -> tuple[list, list[str]]:
-    """The clips to prepare, and the videos of lists that are not there, which are said on standard error."""
+    """The clips to prepare, and the listed videos that do not exist; a note on standard error reports these."""
     from rgbflow.data.layouts import GROUPS_FILE, read_class_folders, read_groups
     from rgbflow.data.lists import LIST_ENDINGS
     from rgbflow.data.matching import listed_sources, note_clips
@@ -273,15 +278,17 @@ def _sources(videos: tuple[Path, ...], root: Path | None, groups: Path | None) -
     are_lists = [path.suffix.lower() in LIST_ENDINGS and not path.is_dir() for path in videos]
     if not all(are_lists) and len(videos) > 1:
         folder = videos[are_lists.index(False)]
-        raise InputError(f"{folder} is no list (.txt, .csv, .tsv, .json): give one folder of class folders, or lists")
+        raise InputError(
+            f"{folder} is not a list (.txt, .csv, .tsv, .json): give one folder of class folders, or lists"
+        )
     if root and not all(are_lists):
-        raise InputError(f"--root {root} is for lists of videos, {videos[0]} is none: leave it out")
+        raise InputError(f"--root {root} is for lists of videos, but {videos[0]} is not a list: leave --root out")
     if not all(are_lists):
         return read_class_folders(videos[0], read_groups(groups) if groups else None), []
     table = groups or (root or videos[0].parent) / GROUPS_FILE
     sources, missing = listed_sources(videos, root, read_groups(table) if groups or table.is_file() else None)
     if missing:
-        print("note: " + note_clips("{} videos of the lists are not there", missing), file=sys.stderr)
+        print("note: " + note_clips("{} of the listed videos do not exist", missing), file=sys.stderr)
     return sources, missing
 
 

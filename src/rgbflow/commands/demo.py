@@ -1,4 +1,4 @@
-"""The command that shows the whole road in minutes."""
+"""The command that runs every step, from videos to a label, in minutes."""
 
 import sys
 from pathlib import Path
@@ -8,12 +8,12 @@ from rgbflow.commands.terminal import track
 
 
 def demo(out: Path = Path("demo"), workers: int = 0, seed: int = 0, json: bool = False) -> int:
-    """Make a small data set, train both streams on it and show what each of them recognises.
+    """Make a small data set, train both streams on it and show what each stream recognises.
 
     Args:
         out: folder for everything the demo makes.
-        workers: processes; 0 is one per core.
-        seed: of the data set, the split and the training.
+        workers: number of processes; 0 means one per core.
+        seed: seed of the data set, the split and the training.
         json: print the figures as JSON.
     """
     from rgbflow.demo.run import choose_plan, run_demo

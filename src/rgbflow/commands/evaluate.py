@@ -38,15 +38,16 @@ def evaluate(
         bundle: folder from `rgbflow train`, or a Hugging Face Hub id, owner/name.
         store: prepared data set, or a folder in a published JPEG layout.
         split: the split the bundle was trained on.
-        part: which part to measure on.
-        scores: file to write the scores of every clip to, .npz.
-        report: file to write the HTML report to.
-        snippets: per clip and stream.
-        crops: of each snippet: 1, the centre; 3, also both ends of the longer side; 10, centre and corners, each also
-            mirrored if training did so.
+        part: the part of the split to measure on.
+        scores: .npz file to write the scores of every clip to.
+        report: HTML file to write the report to.
+        snippets: number of snippets per clip and stream.
+        crops: 1 takes the centre of each snippet; 3 takes also both ends of the longer side;
+            10 takes centre and corners, and mirrors each if training mirrored.
         device: auto, cpu, cuda or mps.
-        engine: what runs the networks; only torch's figures are recorded in a bundle that has weights.
-        precision: what it computes in; auto takes the fastest it has, fp32 gives the same on every machine, nearly.
+        engine: the library that runs the networks. A bundle with weights records only the figures of torch.
+        precision: number format the engine computes in. auto takes the fastest; fp32 gives nearly the same scores on
+            every machine.
         json: print the figures as JSON.
     """
     from rgbflow.bundle import RECORD, weights_file
@@ -99,19 +100,20 @@ def calibrate(
     precision: EnginePrecision = "auto",
     json: bool = False,
 ) -> int:
-    """Fit fusion, temperature and the threshold of "unknown" on the val part, and put them into the bundle.
+    """Fit the fusion, its temperature and the threshold of "unknown" on the val part, and record them in the bundle.
 
     Args:
         bundle: folder from `rgbflow train`.
         store: prepared data set, or a folder in a published JPEG layout.
         split: the split the bundle was trained on.
-        fusion: method; auto takes the default unless another is clearly better on val: docs/fusion.md.
-        false_alarm_rate: share of clips of unseen classes that may get a name, such as 0.05; needs split --leave-out.
-        snippets: per clip and stream.
-        crops: of each snippet: 1, the centre; 3, also both ends of the longer side; 10, centre and corners, each also
-            mirrored if training did so.
+        fusion: fusion method; auto takes the default unless another is clearly better on val: docs/fusion.md.
+        false_alarm_rate: share of the clips of unseen classes that may get a known name, such as 0.05; needs a split
+            made with --leave-out.
+        snippets: number of snippets per clip and stream.
+        crops: 1 takes the centre of each snippet; 3 takes also both ends of the longer side;
+            10 takes centre and corners, and mirrors each if training mirrored.
         device: auto, cpu, cuda or mps.
-        precision: what torch computes in; auto takes the fastest it has; as `evaluate` and `predict` will.
+        precision: number format torch computes in; auto takes the fastest, as `evaluate` and `predict` do.
         json: print what was fitted as JSON.
     """
     from rgbflow.bundle import RECORD, load_bundle
@@ -121,7 +123,7 @@ def calibrate(
     from rgbflow.recognizer import Recognizer
 
     check_positive(snippets=snippets)
-    load_bundle(bundle)  # a Hub id is refused: what is fitted goes into the folder
+    load_bundle(bundle)  # a Hub id is refused: the fitted numbers are written into the folder
     recognizer = Recognizer.load(bundle, device, "torch", precision=precision)
     data, parts = open_store(store), load_split(split)
     if parts.unknown_val and false_alarm_rate is None:
@@ -147,16 +149,17 @@ def fuse(
     out: Annotated[Path | None, Flag(metavar="PATH")] = None,
     json: bool = False,
 ) -> int:
-    """Fuse the streams of score files of any origin, and measure them if they hold labels.
+    """Fuse the streams of score files of any origin; with labels, measure the result.
 
     Args:
-        files: .npz files from `rgbflow evaluate --scores`, or of the same form.
-        method: average and product need nothing else; the others need --fit.
-        fit: fit the method and a temperature to the labels; every clip is fused by a fit that did not see its group.
-        groups: table of groups, clip<TAB>group; UCF101's names (v_Class_gNN_cNN) give them themselves.
-        kind: what they hold; auto believes their `kind`, and looks at the numbers where there is none.
-        frames: over how many frames sums were taken.
-        out: file to write the fused probabilities to, .npz.
+        files: .npz files from `rgbflow evaluate --scores`, or others of the same form.
+        method: fusion method; average and product work as they are, the others need --fit.
+        fit: fit the method and a temperature to the labels. Each clip is fused by a fit that did not see the clip's
+            group.
+        groups: table with lines clip<TAB>group; not needed for UCF101, where names (v_Class_gNN_cNN) contain the group.
+        kind: what the numbers are; auto reads the file's `kind`, or guesses from the numbers where there is none.
+        frames: number of frames that each sum was taken over; for --kind sums.
+        out: .npz file to write the fused probabilities to.
         json: print the result as JSON.
     """
     if not files:
@@ -173,7 +176,7 @@ def fuse(
     fused = fuse_clips(streams, names, labels, of_clips, method, fit)
     num_groups = len(set(of_clips))
     if fused.compared and num_groups == len(names):
-        print("note: each clip counts as a group of its own: --groups names those of one source", file=sys.stderr)
+        print("note: each clip counts as its own group; --groups says which clips share a source", file=sys.stderr)
     if out:
         ScoreFile(names, read[0].classes, labels, {"fused": fused.scores}, "scores").save(out)
     if json:
@@ -195,12 +198,12 @@ def fuse(
 
 
 def _print_kinds(files: Sequence[Path], read: "Sequence[ScoreFile]", streams: "Mapping[str, np.ndarray]") -> None:
-    """Print to standard error what each file was taken for, and where that saturates a softmax."""
+    """Print to standard error how each file was read, and a warning where that saturates the softmax."""
     from rgbflow.learn.scores import SATURATED, saturated_share
 
     for path, file in zip(files, read, strict=True):
         over = f" over {file.frames:g} frames" if file.kind == "sums" else ""
-        print(f"{path}: {', '.join(file.streams)} taken for {file.kind}{over}", file=sys.stderr)
+        print(f"{path}: {', '.join(file.streams)} read as {file.kind}{over}", file=sys.stderr)
         for name in file.streams:
             share = saturated_share(streams[name])
             if file.kind == "logits" and share > 0.5:

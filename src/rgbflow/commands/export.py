@@ -1,4 +1,4 @@
-"""The command that writes a bundle for other runtimes."""
+"""The command that writes a bundle's networks for other runtimes."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,16 +21,16 @@ def export(
     float_input: bool = False,
     json: bool = False,
 ) -> int:
-    """Write a bundle for ONNX Runtime, OpenVINO or Unity: one file a stream, from pixels to scores.
+    """Export a bundle for ONNX Runtime, OpenVINO or Unity: one file per stream, from pixels to scores.
 
     Args:
         bundle: folder from `rgbflow train`, or a Hugging Face Hub id, owner/name.
-        to: what runs the files; rgbflow takes them from then on where they agree with the weights.
-        out: folder to write to, a bundle without weights; the bundle itself if not given.
-        int8: compute in 8-bit integers, calibrated on the training part of this prepared data set; for openvino.
-        split: of --int8: the split the bundle was trained on.
-        opset: of onnx: 15 to 18; 18 if not given, 15 for Unity.
-        float_input: take frames as float 0…255 and flow as float pixels per frame step, instead of 8 bits.
+        to: format of the files. Once they exist, rgbflow can use them too, if their scores agree with the weights.
+        out: folder for a new bundle without weights; by default the files go into BUNDLE.
+        int8: compute in 8-bit integers, calibrated on the training part of this prepared data set; only for openvino.
+        split: the split the bundle was trained on; for --int8.
+        opset: ONNX operator set, 15 to 18; 18 if not given. Unity needs 15.
+        float_input: let the files take floats, frames in 0…255 and flow in pixels per frame step, instead of 8 bits.
         json: print what was written as JSON.
     """
     if (int8 is None) != (split is None):
@@ -38,7 +38,7 @@ def export(
     if int8 and to != "openvino":
         raise InputError(f"--int8 is not for --to {to}: use --to openvino")
     if opset is not None and to != "onnx":
-        raise InputError(f"--opset is of ONNX, not for --to {to}: leave it out")
+        raise InputError(f"--opset is for --to onnx, not for --to {to}: leave it out")
     if opset is not None and not 15 <= opset <= 18:
         raise InputError(f"--opset ({opset}) must be 15 to 18: 15 suits Unity, 18 everything newer")
     if out is None and not Path(bundle).is_dir():
@@ -68,6 +68,6 @@ def export(
     show(
         {"bundle": bundle, "out": str(out or folder), "files": [str(path) for path in files]},
         json,
-        "{out}: `rgbflow predict {out} clip.mp4` runs it",
+        "{out}: `rgbflow predict {out} clip.mp4` uses it",
     )
     return 0

@@ -1,4 +1,4 @@
-"""What the commands share: how their flags are declared, and their exit codes."""
+"""What the commands share: the types of their flags, and their exit codes."""
 
 from typing import Literal
 
@@ -13,7 +13,7 @@ EXIT_FAILED, EXIT_SOME_FAILED = 1, 3
 
 
 def exit_code(failed: int, total: int) -> int:
-    """0 if all went well, 1 if nothing did, 3 if some of it did."""
+    """0 if nothing failed, 1 if everything failed, 3 if some of it failed."""
     return 0 if not failed else EXIT_FAILED if failed == total else EXIT_SOME_FAILED
 
 
@@ -21,4 +21,4 @@ def check_positive(**values: int | None) -> None:
     """Raise InputError for a number below 1; None is a default that is filled in later."""
     for name, value in values.items():
         if value is not None and value < 1:
-            raise InputError(f"--{name} ({value}) must be at least 1")
+            raise InputError(f"--{name} ({value}) must be at least 1: give a larger number")

@@ -25,25 +25,26 @@ def live(
 ) -> int:
     """Recognise what a camera sees, live.
 
-    Ctrl-C ends it. On a terminal it shows the likeliest classes and the time of each stage; elsewhere it prints a line
-    for each start and end of an action.
+    Ctrl-C ends the command. On a terminal it shows the likeliest classes and the time of each stage; elsewhere it
+    prints a line when an action starts and when it ends.
 
     Args:
         bundle: folder from `rgbflow train`, or a Hugging Face Hub id, owner/name.
         source: number of a camera (or /dev/video0), a file (played at its own speed), or an address (rtsp://...,
             http://...).
-        osc: send labels, scores and events there by OSC.
-        jsonl: file that a line of JSON is appended to for each update and event.
-        window: the scores are those of the last so many seconds; if not given 2, or as long as a snippet is.
-        start_score: an action starts when its score reaches this; if not given, the bundle's "unknown" threshold, or
-            where it has none twice an even guess, at most 0.5.
-        end_score: it ends when its score falls below this; 0.6 of --start-score if not given.
-        min_seconds: what is shorter, an action or a break in one, is not reported.
-        updates_per_second: at most so many; one for each frame if not given.
+        osc: host and port to send labels, scores and events to as OSC messages.
+        jsonl: file to append one line of JSON to for each update and event.
+        window: length in seconds of the window that scores are computed over; if not given 2, or the length of a
+            snippet if that is longer.
+        start_score: an action starts when its score reaches this value. The default is the bundle's "unknown"
+            threshold; a bundle without one gets twice the score of an even guess, at most 0.5.
+        end_score: an action ends when its score falls below this value; 0.6 of --start-score if not given.
+        min_seconds: actions shorter than this, and shorter breaks within an action, are not reported.
+        updates_per_second: the most updates per second; one update per frame if not given.
         device: auto, cpu, cuda or mps.
-        engine: auto takes the fastest on a CPU of torch and of OpenVINO and ONNX Runtime, if `rgbflow export` made
-            their files and their scores are those of torch.
-        precision: what the engine computes in; auto takes the fastest it has.
+        engine: library that runs the networks. On a CPU, auto takes the fastest of torch and those exported files
+            (OpenVINO, ONNX Runtime) that give the scores of torch.
+        precision: number format the engine computes in; auto takes the fastest.
     """
     from rich.console import Console
 
@@ -66,7 +67,7 @@ def live(
         session = recognizer.live(window, updates_per_second, rules)
         if not recognizer.bundle.knows_frame_rate:
             rate = recognizer.bundle.frame_rate
-            _note(f"{bundle} does not say which frame rate it was trained at: {rate:g} frames a second are assumed")
+            _note(f"{bundle} does not record its training frame rate: {rate:g} frames per second are assumed")
         console = Console()
         may_return = is_device(source) or is_address(source)
         feed = stack.enter_context(Feed(lambda: capture(source), may_return, report=_note))
@@ -84,8 +85,8 @@ def live(
             ended = session.finish()
             for outlet in outlets:
                 outlet.send_events(ended)
-    skipped = f", {feed.skipped} because decoding takes longer than they come" if feed.skipped else ""
-    _note(f"{feed.received} frames came, {feed.dropped} of them were dropped{skipped}; engine {recognizer.engine.name}")
+    skipped = f", {feed.skipped} because decoding is slower than the source" if feed.skipped else ""
+    _note(f"{feed.received} frames received, {feed.dropped} of them dropped{skipped}; engine {recognizer.engine.name}")
     return 0
 
 

@@ -20,24 +20,24 @@ def paper(
     out: Path = Path("paper"),
     seeds: int = 1,
     snippets: Annotated[
-        int | None, Flag(help=f"of each test clip and stream, {NUM_SNIPPETS} if not given; for table2.")
+        int | None, Flag(help=f"snippets per test clip and stream, {NUM_SNIPPETS} if not given; for table2.")
     ] = None,
     stream: Literal["rgb", "flow", "both"] = "both",
     plan: bool = False,
     json: bool = False,
 ) -> int:
-    """Run Figure 4 (optimizers) or Table II (algorithms) of the paper; run it again after a kill and it goes on.
+    """Reproduce Figure 4 (optimizers) or Table II (algorithms) of the paper; a stopped run resumes when started again.
 
     Args:
-        what: fig4 or table2.
-        store: prepared data set, or a folder in a published JPEG layout; for --plan UCF101's lists will do.
-        split: from `rgbflow split`; several are all trained and tested on.
-        scale: what to change of the paper's settings.
+        what: what to reproduce, fig4 or table2.
+        store: prepared data set, or a folder in a published JPEG layout; for --plan, UCF101's lists are enough.
+        split: file from `rgbflow split`; of several, each is trained and tested on.
+        scale: changes to the paper's settings.
         out: folder for the bundles, and for fig4.png and fig4.json, or table2.html and table2.json.
-        seeds: trainings of each network on each split.
-        snippets: of each test clip and stream, NUM_SNIPPETS if not given; for table2.
-        stream: which networks; for fig4.
-        plan: train nothing; measure a few steps on this machine and print images, hours and gigabytes.
+        seeds: number of trainings of each network on each split.
+        snippets: snippets per test clip and stream, NUM_SNIPPETS if not given; for table2.
+        stream: the stream to train, or both; for fig4.
+        plan: train nothing; measure a few steps on this machine and print the estimated images, hours and gigabytes.
         json: print the result as JSON.
     """
     from rgbflow.learn.tasks import Evaluating, free_devices, run_tasks

@@ -23,8 +23,8 @@ def predict(
     snippets: Annotated[
         int | None,
         Flag(
-            help=f"per stream and clip ({NUM_SNIPPETS} if not given, of video networks 5) or window "
-            f"({WINDOW_SNIPPETS}, of video networks 1)."
+            help=f"snippets per stream and clip ({NUM_SNIPPETS} if not given, 5 of video networks) or per window "
+            f"({WINDOW_SNIPPETS}, 1 of video networks)."
         ),
     ] = None,
     crops: Crops = 1,
@@ -33,38 +33,39 @@ def predict(
     precision: EnginePrecision = "auto",
     json: bool = False,
 ) -> int:
-    """Label videos.
+    """Label video files with the action they show.
 
     Args:
         bundle: folder from `rgbflow train`, a Hugging Face Hub id, owner/name, or kinetics:s3d and its like.
-        videos: files.
+        videos: video files.
         top: how many classes to print; 5 if not given.
-        overlay: video to write with the label and score bars drawn in; for one VIDEO.
-        why: show in the overlay where each stream found the answer: class activation maps over its frame and its flow.
-        timeline: slide over a long video and print segments instead of one label.
-        window: of --timeline, seconds; 2 if not given.
-        step: of --timeline, seconds; 0.5 if not given.
-        snippets: per stream and clip, or window.
-        crops: of each snippet: 1, the centre; 3, also both ends of the longer side; 10, centre and corners, each also
-            mirrored if training did so.
+        overlay: file to write a copy of the video to, with the label and score bars drawn in; for one VIDEO.
+        why: show in the overlay where each stream found the answer, as class activation maps over frame and flow.
+        timeline: slide a window over a long video and print labelled segments instead of one label.
+        window: length in seconds of the window of --timeline; 2 if not given.
+        step: seconds that the window of --timeline moves each time; 0.5 if not given.
+        snippets: snippets per stream and clip (NUM_SNIPPETS if not given) or per window (WINDOW_SNIPPETS).
+        crops: 1 takes the centre of each snippet; 3 takes also both ends of the longer side;
+            10 takes centre and corners, and mirrors each if training mirrored.
         device: auto, cpu, cuda or mps.
-        engine: auto takes the fastest on a CPU of torch and of OpenVINO and ONNX Runtime, if `rgbflow export` made
-            their files and their scores are those of torch; torch if not given with --why or more crops, else auto.
-        precision: what the engine computes in; auto takes the fastest it has.
+        engine: library that runs the networks. On a CPU, auto takes the fastest of torch and those exported files
+            (OpenVINO, ONNX Runtime) that give the scores of torch. The default is torch with --why or more crops, else
+            auto.
+        precision: number format the engine computes in; auto takes the fastest.
         json: print the answers as JSON, one line per video.
     """
     if not videos:
         raise InputError("no VIDEO given: name at least one file")
     if overlay and len(videos) > 1:
-        raise InputError(f"--overlay {overlay} is for one video, but {len(videos)} were given: call once for each")
+        raise InputError(f"--overlay {overlay} is for one video, but {len(videos)} were given: name one at a time")
     if why and not overlay:
         raise InputError("--why draws into the overlay video: add --overlay PATH")
     if why and timeline:
-        raise InputError("--why is for one label, --timeline gives one for each segment: leave one out")
+        raise InputError("--why explains one label, but --timeline gives one for each segment: leave one of them out")
     if timeline and top:
         raise InputError(f"--top {top} is not for --timeline, which prints one label for each segment")
     if not timeline and not (window is None and step is None):
-        raise InputError("--window and --step are for --timeline: add it, or leave them out")
+        raise InputError("--window and --step are for --timeline: add --timeline, or leave them out")
     check_positive(top=top, snippets=snippets)
     window, step = 2.0 if window is None else window, 0.5 if step is None else step
     from rgbflow.overlay import write_overlay

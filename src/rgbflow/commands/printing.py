@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 
 def show(result: dict, as_json: bool, line: str = "") -> None:
-    """Print a result: as JSON, or as a line with its values filled in. Of many processes only the first prints it."""
+    """Print a result as JSON, or as a line with its values filled in. Of several processes only the first prints."""
     if not is_first_process():
         return
     print(json.dumps(result, ensure_ascii=False) if as_json else line.format(**result))
 
 
 def show_prediction(video: Path, prediction: Prediction, top: int, engine: str, as_json: bool) -> None:
-    """Print what each stream and the fusion say about a video, what ran the networks and the time each stage took."""
+    """Print the scores of the fusion and of each stream for a video, the engine, and the time of each stage."""
     if as_json:
         show({"video": str(video), **prediction.as_dict(top), "engine": engine}, True)
         return
@@ -53,7 +53,7 @@ def show_prediction(video: Path, prediction: Prediction, top: int, engine: str, 
         index = prediction.classes.index(answer.label)
         table.add_row(escape(answer.label), *(f"{scores[index]:.1%}" for scores in columns.values()))
     Console().print(table)
-    print(("" if prediction.is_known else "among the known classes, ") + prediction.decision.line())
+    print(("" if prediction.is_known else "among the known classes: ") + prediction.decision.line())
     stages = ", ".join(f"{stage} {1000 * seconds:.0f} ms" for stage, seconds in prediction.seconds.items())
     print(f"{engine}: {stages}")
 
@@ -70,20 +70,20 @@ def show_timeline(video: Path, timeline: Timeline, as_json: bool) -> None:
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
-    """Print the figures of an evaluation, with what they are."""
+    """Print the figures of an evaluation, with their protocol and leak."""
     print_figures(f"{len(evaluation.names)} clips of the {evaluation.part} part", evaluation.figures())
     leak = f"{evaluation.leak_percent:.1f} % of these clips share a group with a training clip"
     print(f"protocol {evaluation.protocol}: {leak}")
     before, after = evaluation.uncalibrated_error, evaluation.calibration_error
-    print(f"calibration error {after:.1f} %" + (f", {before:.1f} % of the plain average" if before != after else ""))
+    print(f"calibration error {after:.1f} %" + (f", of the plain average {before:.1f} %" if before != after else ""))
     print_comparison(evaluation.comparison())
     unknown = evaluation.unknown_figures()
     if unknown:
         print(_unknown_lines(unknown))
 
 
-def print_comparison(rows: Sequence[Compared], title: str = "the fusions, each fitted on val:") -> None:
-    """Print fusions side by side; nothing where there are none."""
+def print_comparison(rows: Sequence[Compared], title: str = "fusions, each fitted on val:") -> None:
+    """Print a table that compares fusions; print nothing without rows."""
     from rich.console import Console
     from rich.table import Table
 
@@ -103,10 +103,10 @@ def print_comparison(rows: Sequence[Compared], title: str = "the fusions, each f
 
 
 def print_fused(fused: FusedClips, num_clips: int, num_groups: int) -> None:
-    """Print how well fused score files name their clips, and what was fitted."""
+    """Print the accuracy of fused score files, and the fitted numbers."""
     print_figures(f"{num_clips} clips of {num_groups} groups", fused.figures)
     fusion = fused.fusion
-    words = "each clip by a fit without its group:" if fusion.is_fitted else "beside the average:"
+    words = "each clip fused by a fit without its group:" if fusion.is_fitted else "compared with the average:"
     print_comparison(fused.compared, f"{fusion.method}, {words}")
     if fusion.is_fitted:
         numbers = f"temperature {fusion.temperature:.2f}", _weights_of(fusion)
@@ -135,7 +135,7 @@ def _unknown_lines(figures: UnknownFigures) -> str:
 
 
 def print_calibration(calibration: Calibration) -> None:
-    """Print what was fitted on the validation part, and what it was chosen from."""
+    """Print the fusion fitted on the validation part, beside the candidates it was chosen from."""
     from rich.console import Console
     from rich.table import Table
 
@@ -150,7 +150,7 @@ def print_calibration(calibration: Calibration) -> None:
     Console().print(table)
     print(
         "log loss and calibration error are cross-validated by group; "
-        f"the average as it was had a calibration error of {calibration.uncalibrated_error:.1f} %"
+        f"the plain average has a calibration error of {calibration.uncalibrated_error:.1f} %"
     )
     if calibration.fusion.threshold is not None:
         print(_threshold_line(calibration))
@@ -158,7 +158,7 @@ def print_calibration(calibration: Calibration) -> None:
 
 def _threshold_line(calibration: Calibration) -> str:
     fusion = calibration.fusion
-    line = f"unknown: up to a probability of {fusion.threshold:.3f}"
+    line = f"unknown: probabilities up to {fusion.threshold:.3f}"
     if fusion.false_alarm_rate is not None:
         line += (
             f", fitted on {calibration.unknown_clips} clips of {calibration.unknown_classes} unseen classes so that at "
@@ -170,7 +170,7 @@ def _threshold_line(calibration: Calibration) -> str:
 
 
 def print_plan(plan: Plan) -> None:
-    """Print what a figure or table of the paper will cost."""
+    """Print the estimated cost of a figure or table of the paper."""
     from rich.console import Console
     from rich.table import Table
 
@@ -184,13 +184,13 @@ def print_plan(plan: Plan) -> None:
     Console().print(table)
     total = plan.as_dict()["total"]
     print(
-        f"an estimate from a few steps on {plan.machine}: {total['images']:,} images, {total['hours']:.1f} hours with "
+        f"estimated from a few steps on {plan.machine}: {total['images']:,} images, {total['hours']:.1f} hours with "
         f"{plan.devices} training(s) side by side, {total['disk_gib']:.1f} GiB of weights"
     )
 
 
 def print_fig4(result: Figure4, out: Path) -> None:
-    """Print where each optimizer of the paper's Figure 4 ended, and where the figure lies."""
+    """Print the final figures of each optimizer of the paper's Figure 4, and the paths of the files."""
     from rich.console import Console
     from rich.table import Table
 
@@ -207,7 +207,7 @@ def print_fig4(result: Figure4, out: Path) -> None:
 
 
 def print_table2(result: Table2, out: Path) -> None:
-    """Print the paper's Table II beside what was measured here, and where it lies."""
+    """Print the paper's Table II beside the figures measured here, and the paths of the files."""
     from rich.console import Console
     from rich.table import Table
 
@@ -226,7 +226,7 @@ def print_table2(result: Table2, out: Path) -> None:
 
 
 def print_ablation(result: Ablation, out: Path) -> None:
-    """Print what each part of a recipe is worth, and where the table lies."""
+    """Print what each part of a recipe is worth, and the paths of the files."""
     from rich.console import Console
     from rich.table import Table
 
@@ -251,12 +251,12 @@ def _print_origin(result: Ablation | Figure4 | Table2, out: Path, *files: str) -
 
 
 def print_figures(title: str, figures: Mapping[str, Figures]) -> None:
-    """Print a table of figures, a row for each stream and the fusion; only the title where there are no figures."""
+    """Print a table of figures with a row for each stream and the fusion; without figures print only the title."""
     from rich.console import Console
     from rich.table import Table
 
     if not figures:
-        print(f"{title}, no labels")
+        print(f"{title}; not measured, since there are no labels")
         return
     print(title)
     table = Table()

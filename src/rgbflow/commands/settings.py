@@ -1,4 +1,4 @@
-"""The settings of a training on the command line: a flag for each, over a file, over a preset."""
+"""The settings of a training on the command line: a preset, which a file overrides, which flags override."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
@@ -24,11 +24,11 @@ def preset_config(preset: PresetName | None, stream: Stream) -> TrainConfig:
 
 
 def settings_flags(default: TrainConfig, presets: Sequence[PresetName]) -> Any:
-    """What the parser makes `Given` from: all settings, of which a command line may leave out any.
+    """The type that the parser makes `Given` from: every setting is an optional flag.
 
     Args:
-        default: settings to start from where no preset is named; `--help` shows them.
-        presets: the others; `--help` shows where they differ.
+        default: the settings without a preset; `--help` shows them.
+        presets: names of presets; `--help` shows where they differ from the default.
     """
     words = {param.arg_name: param.description for param in docstring_parser.parse_from_object(TrainConfig).params}
     flags = {
@@ -41,12 +41,12 @@ def settings_flags(default: TrainConfig, presets: Sequence[PresetName]) -> Any:
         ]
         for field in fields(TrainConfig)
     }
-    made = TypedDict("Given", flags, total=False)  # type: ignore[misc]  # mypy knows none that is made at run time
+    made = TypedDict("Given", flags, total=False)  # type: ignore[misc]  # mypy knows no TypedDict made at run time
     return Annotated[Given, Flag(name="", constructor=made)]
 
 
 def _values(field: str, default: TrainConfig, presets: Sequence[PresetName]) -> str:
-    """A field's value by default, and with each preset that has another, as `--help` shows them."""
+    """The default value of a field, and the value in each preset that differs, as `--help` shows them."""
     usual, parts = getattr(default, field), []
     for preset in presets:
         values = {stream: getattr(preset_config(preset, stream), field) for stream in STREAMS}
@@ -62,10 +62,10 @@ AblateFlags = settings_flags(STRONG, ("lite",))
 
 
 def merge_settings(base: TrainConfig, file: Path | None, given: Given) -> TrainConfig:
-    """The base, changed to what its algorithm is usually trained with, then by a file, then by the command line.
+    """The base with the usual settings of its algorithm, overridden by a file and then by the command line.
 
     Raises:
-        InputError: as `load_config`, or if a value is out of its range.
+        InputError: for the reasons of `load_config`, or if a value is out of its range.
     """
     if "algorithm" in given:
         base = with_algorithm(base, given["algorithm"])

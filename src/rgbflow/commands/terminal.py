@@ -1,4 +1,4 @@
-"""Progress on a terminal: what is going on, how far it is and how long it still takes."""
+"""Progress on a terminal: the task, how far it is and how long it will still take."""
 
 import time
 from collections.abc import Iterator
@@ -23,15 +23,15 @@ console = Console(stderr=True, quiet=not is_first_process())  # standard output 
 
 
 class TerminalProgress:
-    """Shows the steps of one piece of work: a bar on a terminal, a line now and then elsewhere."""
+    """Shows the steps of one task: as a bar on a terminal, elsewhere as a line now and then."""
 
     def __init__(self, bar: Progress, task: TaskID):
         self._bar, self._task = bar, task
         self._printed = time.monotonic()
-        self._first: tuple[float, int, int] | None = None  # when the count began, with how many steps, of how many
+        self._first: tuple[float, int, int] | None = None  # when the count began, steps done then, total steps
 
     def update(self, done: int, total: int, note: str = "") -> None:
-        """As `rgbflow.progress.Progress` has it; the note stands beside the bar, or in the line."""
+        """See `rgbflow.progress.Progress`; the note stands beside the bar, or in the line."""
         now = time.monotonic()
         if self._first is None or done < self._first[1] or total != self._first[2]:
             self._first = now, done, total
@@ -42,11 +42,11 @@ class TerminalProgress:
             self.report(", ".join(filter(None, [steps, note, self._time_left(now, done, total)])))
 
     def report(self, line: str) -> None:
-        """As `rgbflow.progress.Progress` has it: a line, with what is going on before it."""
+        """See `rgbflow.progress.Progress`; the task's name comes before the line."""
         console.out(f"{self._bar.tasks[self._task].description}: {line}", highlight=False)
 
     def _time_left(self, now: float, done: int, total: int) -> str:
-        """By the pace since the count began: an earlier run may have done the steps before it."""
+        """The time left, from the pace since the count began: an earlier run may have done the steps before that."""
         if self._first is None or done == self._first[1]:
             return ""
         began, before, _ = self._first
@@ -55,11 +55,11 @@ class TerminalProgress:
 
 @contextmanager
 def track(what: str, unit: str) -> Iterator[TerminalProgress]:
-    """Show how far a block has come.
+    """Show the progress of the task inside the `with` block.
 
     Args:
-        what: what is going on, in front of the bar and of each line.
-        unit: what a step is, such as "clips".
+        what: name of the task, shown before the bar and before each line.
+        unit: name of the steps, such as "clips".
     """
     with _bar() as bar:
         task = bar.add_task(what, total=None, unit=unit, note="")

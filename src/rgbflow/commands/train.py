@@ -22,18 +22,18 @@ def train(
     replace: bool = False,
     json: bool = False,
 ) -> int:
-    """Train one stream and put it into a bundle; run it again after a kill and it goes on.
+    """Train one stream and put it into a bundle; a stopped run resumes when started again.
 
     Args:
         store: prepared data set, or a folder in a published JPEG layout.
-        split: from `rgbflow split`.
-        stream: which network; train both into one bundle for the fusion.
+        split: file from `rgbflow split`.
+        stream: the stream to train; train both into one bundle, which then fuses them.
         out: the bundle's folder.
         settings: any field of TrainConfig.
-        preset: settings to start from; paper: Table I and nothing else; strong: what makes it more accurate;
-            lite: the same for a machine without a GPU.
-        config: TOML file with fields of TrainConfig; it wins over the preset, flags win over both.
-        replace: train a stream anew that the bundle holds already.
+        preset: settings to start from. paper: Table I of the paper; strong: more accurate; lite: for a machine without
+            a GPU.
+        config: TOML file with fields of TrainConfig; it overrides the preset, and flags override both.
+        replace: train the stream again although the bundle already holds it.
         json: print the result as JSON.
     """
     from rgbflow.data.jpegs import open_store
@@ -75,20 +75,19 @@ def ablate(
     jobs: int = 1,
     json: bool = False,
 ) -> int:
-    """Train a recipe whole and without one part at a time: what is each part worth? Run it again and it goes on.
+    """Train a recipe as a whole and without one part at a time, to show what each part is worth; a stopped run resumes.
 
     Args:
         store: prepared data set, or a folder in a published JPEG layout.
-        split: from `rgbflow split`; several are all trained and tested on.
-        settings: any field of TrainConfig: of the whole.
+        split: file from `rgbflow split`; of several, each is trained and tested on.
+        settings: any field of TrainConfig, for the whole recipe.
         out: folder for the bundles, and for ablation.html and ablation.json.
-        parts: which to take away; every one that the settings have, if none is named.
-        preset: settings to start from; strong: what makes it more accurate; lite: the same for a machine without a
-            GPU.
-        config: TOML file with fields of TrainConfig; it wins over the preset, flags win over both.
-        seeds: trainings of each on each split.
-        snippets: of each test clip and stream.
-        jobs: trainings at a time, each with its share of the cores.
+        parts: the parts to take away; all that the settings have, if none is named.
+        preset: settings to start from. strong: accurate, on a GPU; lite: for a machine without a GPU.
+        config: TOML file with fields of TrainConfig; it overrides the preset, and flags override both.
+        seeds: number of trainings of each variant on each split.
+        snippets: number of snippets per test clip and stream.
+        jobs: number of trainings at a time, each with its share of the cores.
         json: print the result as JSON.
     """
     from rgbflow.learn.ablate import ablation_tasks, choose_parts, read_ablation

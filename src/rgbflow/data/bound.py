@@ -1,11 +1,13 @@
-"""How large displacements are in a data set: some of its clips are measured, so that 8 bits are spent on what is there.
+"""How large the displacements of a data set are, measured on some of its clips, so that 8 bits cover just that range.
 
-Data sets differ in speed tenfold. A bound far above what moves wastes the 256 values: on Weizmann, whose people are
-slow, the flow stream came to 58 % with a bound of 20 and to 63 % with the measured one (docs/results/stored-flow.md).
+Data sets differ in speed tenfold. A bound far above the real displacements wastes the 256 values: on Weizmann, where
+people move slowly, the flow stream reached 58 % with a bound of 20 and 63 % with the measured one
+(docs/results/stored-flow.md).
 """
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -13,8 +15,8 @@ import cv2
 import numpy as np
 
 from rgbflow.clip import to_working_size
+from rgbflow.data import manifest
 from rgbflow.data.layouts import SourceClip
-from rgbflow.data.store import MANIFEST, Store
 from rgbflow.errors import InputError
 from rgbflow.flow import make_estimator
 from rgbflow.stream import FlowSettings, Preparation
@@ -30,14 +32,14 @@ def usual_bound(sources: Sequence[SourceClip], preparation: Preparation, folder:
 
     Args:
         sources: the data set.
-        preparation: as it will be prepared; its own bound does not matter.
-        folder: the store. One that is there already keeps its bound, so that more clips can be added to it.
+        preparation: the settings of the store; their bound does not matter.
+        folder: the store. An existing store keeps its bound, so that more clips can be added to it.
 
     Returns:
         Whole pixels per frame step at the working size; 20 where nothing can be measured.
     """
-    if (folder / MANIFEST).is_file():
-        return Store(folder).preparation.flow.bound
+    with suppress(InputError):  # there is none, or a damaged one, which is about to be replaced
+        return manifest.read_preparation(folder).flow.bound
     chosen = [sources[index] for index in np.unique(np.linspace(0, len(sources) - 1, NUM_CLIPS).astype(int))]
     sizes = [size for source in chosen for size in _displacements(source, preparation)]
     if not sizes:
@@ -46,7 +48,7 @@ def usual_bound(sources: Sequence[SourceClip], preparation: Preparation, folder:
 
 
 def _displacements(source: SourceClip, preparation: Preparation) -> Iterator[np.ndarray]:
-    """The larger of |u| and |v| at every point of some fields of a clip; of a broken one, as far as it goes."""
+    """The larger of |u| and |v| at every point of some fields of a clip; of a broken clip, up to the break."""
     cv2.setNumThreads(1)
     estimate = make_estimator(preparation.flow, preparation.flow_reduction)
     try:

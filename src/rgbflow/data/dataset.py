@@ -28,13 +28,13 @@ class ClipDataset(Dataset):
         classes: K names; a label is an index into them.
         spec: the stream.
         num_segments: S.
-        augmentation: how snippets and crops are drawn at random, as training does; None takes the middle ones.
-        seed: with the epoch and the clip's index it fixes every drawn number, whatever the number of workers.
+        augmentation: how training draws snippets and crops at random; None takes the middle ones.
+        seed: fixes every random number together with the epoch and the clip's index, whatever the number of workers.
 
-    An item is asked for by (epoch, index), so that no hidden state decides what is drawn, and gives
-    ((S, C, H, W) float32, label); `collate` makes a batch of them. A third number says how often the clip has come in
-    the epoch before, for which it is drawn anew. What travels to a worker process is small: names,
-    labels, and of a prepared data set its folder.
+    The key of an item is (epoch, index), so that no hidden state decides what is drawn; the item is ((S, C, H, W)
+    float32, label), and `collate` makes a batch of items. A third number in the key counts the earlier uses of the clip
+    in this epoch, so that each use is drawn anew. Little travels to a worker process: names, labels, and the folder of
+    a prepared data set.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class ClipDataset(Dataset):
         return to_input(snippets, crop, self.spec), label
 
     def draw(self, key: tuple[int, ...]) -> Drawn:
-        """What an item is made from: its snippets, (S, C, H, W) uint8, the crop to show of them, and the label."""
+        """The parts of an item: its snippets, (S, C, H, W) uint8, the crop to cut from them, and the label."""
         index = key[1]
         clip = self.store.clip(self.names[index])
         if self.augmentation is None:
@@ -80,7 +80,7 @@ class ClipDataset(Dataset):
 def training_snippets(store: AnyStore, split: Split, spec: StreamSpec, most: int) -> list[np.ndarray]:
     """At most `most` snippets, evenly spread over the training clips and over each clip: (1, C, h, w) uint8 each.
 
-    No clip of val or test is read.
+    Clips of val and test are not read.
     """
     chosen = np.unique(np.linspace(0, len(split.train) - 1, most).round().astype(int))
     clips = [split.train[index] for index in chosen]
@@ -89,10 +89,10 @@ def training_snippets(store: AnyStore, split: Split, spec: StreamSpec, most: int
 
 
 class DrawnDataset(Dataset):
-    """The same items before `to_input`, in 8 bits and flow at its own size: what a worker process sends.
+    """The same items before `to_input`, 8-bit and with flow at its stored size: worker processes send this form.
 
-    `collate_drawn` makes a batch of them, `finish` its inputs. Floats at the network's size are thirty times the bytes
-    of flow: sending them takes longer than making them.
+    `collate_drawn` makes a batch of them, and `finish` makes the network's inputs. Floats at the network's size have
+    thirty times the bytes of stored flow: sending them would take longer than making them.
     """
 
     def __init__(self, dataset: ClipDataset):
@@ -114,14 +114,14 @@ def collate(items: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
 def collate_drawn(items: list[Drawn]) -> DrawnBatch:
     """A batch of drawn items; their snippets differ in height and width, so they stay a list.
 
-    NumPy's arrays go through a pipe to the training process; PyTorch would make a file in shared memory for each.
+    NumPy's arrays go through a pipe to the training process; for tensors, PyTorch would make a shared-memory file each.
     """
     snippets, crops, labels = zip(*items, strict=True)
     return [one.numpy() for one in snippets], list(crops), torch.tensor(labels)
 
 
 def finish(batch: DrawnBatch, spec: StreamSpec, device: torch.device) -> tuple[Tensor, Tensor]:
-    """What `collate` gives, made on the device: only 8-bit snippets travel there."""
+    """The same batch as `collate` makes, computed on the device: only 8-bit snippets travel there."""
     snippets, crops, labels = batch
     moved = [torch.from_numpy(one).to(device) for one in snippets]
     inputs = [to_input(one, crop, spec) for one, crop in zip(moved, crops, strict=True)]
@@ -129,14 +129,14 @@ def finish(batch: DrawnBatch, spec: StreamSpec, device: torch.device) -> tuple[T
 
 
 class EpochSampler(DistributedSampler):
-    """The order of a data set in one epoch, as (epoch, index); shuffled by seed and epoch, shared out among processes.
+    """The order of a data set in one epoch, as (epoch, index): shuffled by seed and epoch, shared among processes.
 
-    Shuffled, every process gets as many clips, a few of them twice where they do not come out even; in order, as for
-    measuring, every clip comes once. Balanced, an epoch is as long, but every class has the same share of it, whatever
-    its number of clips; a clip that comes again is (epoch, index, times before). Lightning calls `set_epoch`.
+    Shuffled, every process gets the same number of clips; if they don't divide evenly, a few come twice. In order, as
+    for measuring, every clip comes once. Balanced, an epoch has the same length, but every class has the same share of
+    it, whatever its number of clips; a repeated clip is (epoch, index, earlier uses). Lightning calls `set_epoch`.
 
     Attributes:
-        skip: clips of this process that the next pass leaves out, since an earlier run was through with them.
+        skip: clips of this process that the next pass leaves out, since an earlier run has already used them.
     """
 
     dataset: ClipDataset
@@ -167,9 +167,9 @@ class EpochSampler(DistributedSampler):
 
 
 def balanced_order(labels: Sequence[int], rng: np.random.Generator) -> list[int]:
-    """As many indices as there are labels, every class as often as any other, or once less.
+    """As many indices as labels, with every class equally often, or once less.
 
-    A class with few clips repeats each equally often, once more or less; of a class with many some are left out.
+    The clips of a small class are repeated equally often, give or take one; some clips of a large class are left out.
     """
     classes = np.asarray(labels)
     turns = -(-len(labels) // len(np.unique(classes)))  # of each class, rounded up
@@ -183,10 +183,10 @@ def balanced_order(labels: Sequence[int], rng: np.random.Generator) -> list[int]
 
 
 class EpochLoader(DataLoader):
-    """Batches in the order of an `EpochSampler`, with a state for checkpoints in mid-epoch (Lightning asks for it).
+    """Batches in the order of an `EpochSampler`, with a state for checkpoints within an epoch (Lightning reads it).
 
     Attributes:
-        given: batches of this epoch so far, those of an earlier run included.
+        given: batches of this epoch so far, including those of an earlier run.
     """
 
     sampler: EpochSampler

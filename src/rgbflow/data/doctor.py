@@ -1,4 +1,4 @@
-"""The examination of source videos: decode everything and name what is broken, wrong or unlabelled."""
+"""The check of source videos: decode all of them and list those that are broken, wrong or unlabelled."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +18,7 @@ from rgbflow.data.layouts import (
 from rgbflow.errors import InputError
 from rgbflow.progress import SILENT, Progress, counted
 from rgbflow.stream import STACK_LENGTH
-from rgbflow.video.reading import VideoError, VideoInfo, decode, probe
+from rgbflow.video.reading import VideoInfo, decode, probe
 
 Kind = Literal["broken", "wrong", "unlabelled", "note"]
 
@@ -37,7 +37,7 @@ class Finding:
         path: the file or folder.
         kind: "broken" (cannot be decoded to its end), "wrong" (decodes, but cannot be used well),
             "unlabelled" (has no class, no second group, or two classes), or "note" (nothing to mend).
-        message: what it is and what to do, in one line.
+        message: the problem and its remedy, in one line.
     """
 
     path: Path
@@ -47,7 +47,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What `check_videos` found.
+    """The result of `check_videos`.
 
     Attributes:
         files: videos examined.
@@ -55,7 +55,7 @@ class Diagnosis:
         seconds: playing time of those frames.
         classes: class folders with a video.
         groups: groups of the clips; 0 for a single video, and where the groups are not known.
-        findings: in the order of the files; those of whole folders first.
+        findings: in the order of the files; findings about whole folders come first.
     """
 
     files: int
@@ -71,13 +71,13 @@ class Diagnosis:
         return all(finding.kind == "note" for finding in self.findings)
 
     def as_dict(self) -> dict:
-        """The same as plain values for JSON, with `ok`."""
+        """The result as plain values for JSON, with `ok`."""
         findings = [{**asdict(finding), "path": str(finding.path)} for finding in self.findings]
         return {**asdict(self), "ok": self.ok, "findings": findings}
 
 
 def check_videos(path: str | Path, progress: Progress = SILENT) -> Diagnosis:
-    """Decode a video, or every video of a folder of class folders, and find what is not as it should be.
+    """Decode a video, or every video of a folder of class folders, and report what is wrong with it.
 
     Args:
         path: a video, or a folder `<folder>/<Class>/<clip>.mp4`.
@@ -114,7 +114,7 @@ def check_videos(path: str | Path, progress: Progress = SILENT) -> Diagnosis:
 
 @dataclass
 class _Playback:
-    """Frames and times of a video, kept while it is decoded."""
+    """Counts and times of a video's frames, collected while it is decoded."""
 
     step_seconds: float = 0.0  # from frame to frame, by `probe`
     frames: int = 0
@@ -138,14 +138,14 @@ class _Playback:
 
     @property
     def seconds(self) -> float:
-        """Playing time, the last frame shown as long as the others are on average; 0 for a single frame."""
+        """Playing time, with the average duration for the last frame; 0 for a single frame."""
         if self.frames < 2:
             return 0.0
         return (self.last_seconds - self.first_seconds) * self.frames / (self.frames - 1)
 
 
 def _examine_all(videos: list[Path], progress: Progress) -> Diagnosis:
-    """Examine the files alone, whatever their folders say."""
+    """Check the files only, not their folders."""
     frames, seconds, findings = 0, 0.0, []
     first_with: dict[str, Path] = {}
     for path in counted(videos, len(videos), progress):
@@ -156,7 +156,7 @@ def _examine_all(videos: list[Path], progress: Progress) -> Diagnosis:
         if not any(finding.kind == "broken" for finding in own):
             twin = first_with.setdefault(file_sha256(path), path)
             if twin != path:
-                findings.append(Finding(path, "unlabelled", f"has the content of {twin}: remove one of them"))
+                findings.append(Finding(path, "unlabelled", f"has the same content as {twin}: remove one of them"))
     return Diagnosis(len(videos), frames, seconds, classes=0, groups=0, findings=tuple(findings))
 
 
@@ -167,11 +167,11 @@ def _examine(path: Path) -> tuple[_Playback, list[Finding]]:
         playback.step_seconds = 1 / info.frames_per_second
         for frame in decode(path, report=told.append):
             playback.add(frame.pts_seconds)
-    except VideoError as error:
+    except InputError as error:
         return playback, [Finding(path, "broken", str(error).removeprefix(f"video ({path}) "))]
     notes = told[:MOST_LINES]
     if len(told) > MOST_LINES:
-        notes.append(f"{len(told) - MOST_LINES} more of its times are mended")
+        notes.append(f"{len(told) - MOST_LINES} more of its times are corrected")
     findings = [Finding(path, kind, message) for kind, message in _judge(info, playback)]
     return playback, [*findings, *(Finding(path, "note", line) for line in notes)]
 
@@ -179,15 +179,15 @@ def _examine(path: Path) -> tuple[_Playback, list[Finding]]:
 def _judge(info: VideoInfo, playback: _Playback) -> Iterator[tuple[Kind, str]]:
     frames = playback.frames
     if frames < 2:
-        yield "wrong", f"has {frames} frame(s), motion needs 2: use a longer video"
+        yield "wrong", f"has {frames} frame(s), but motion needs 2: use a longer video"
     elif frames < FEWEST_FRAMES:
         need = f"stack_length {FEWEST_FRAMES - 1} needs {FEWEST_FRAMES}"
         yield "wrong", f"has {frames} frames, {need}: use a longer video, or train with a smaller stack"
     if min(info.width, info.height) < SMALLEST_SIDE:
         size = f"{info.width}x{info.height} pixels"
-        yield "wrong", f"is {size}, each side should have {SMALLEST_SIDE}: use a larger video"
+        yield "wrong", f"is {size}, but each side should have {SMALLEST_SIDE}: use a larger video"
     if info.header_frames is not None and info.header_frames != frames:
-        yield "note", f"its header promises {info.header_frames} frames, it holds {frames}"
+        yield "note", f"its header promises {info.header_frames} frames, but it holds {frames}"
     if 100 * playback.uneven_steps > UNEVEN_PERCENT * frames:
         late = f"{playback.uneven_steps} of its {frames} frames are not 1/{info.frames_per_second:.2f} s"
         yield "note", f"{late} after the one before: a variable frame rate"
@@ -198,7 +198,7 @@ def _judge(info: VideoInfo, playback: _Playback) -> Iterator[tuple[Kind, str]]:
 
 
 def _read_clips(folder: Path, found: list[ClassFolder]) -> tuple[list[SourceClip], list[Finding]]:
-    """The clips as `rgbflow prepare` will see them, or what keeps it from that."""
+    """The clips as `rgbflow prepare` will see them, or the problems that prevent it."""
     if not any(class_folder.videos for class_folder in found):
         return [], []
     try:
@@ -208,29 +208,29 @@ def _read_clips(folder: Path, found: list[ClassFolder]) -> tuple[list[SourceClip
 
 
 def _find_strays(strays: list[Path]) -> list[Finding]:
-    return [Finding(path, "unlabelled", f"is in no class folder: {EXPECTED_FORM}") for path in strays]
+    return [Finding(path, "unlabelled", f"is not in a class folder: {EXPECTED_FORM}") for path in strays]
 
 
 def _find_others(found: list[ClassFolder]) -> Iterator[Finding]:
-    """Class folders without videos, and what is in class folders but will be passed over."""
+    """Class folders without videos, and things in class folders that `prepare` ignores."""
     for folder in found:
         if not folder.videos:
-            yield Finding(folder.path, "unlabelled", "class folder holds no video: fill or remove it")
+            yield Finding(folder.path, "unlabelled", "class folder holds no video: add videos or remove it")
         elif folder.others:
-            names = f"{len(folder.others)} thing(s) that are no video file, such as {folder.others[0].name}"
-            yield Finding(folder.path, "unlabelled", f"holds {names}: remove them, or correct their endings")
+            names = f"{len(folder.others)} thing(s) that are not video files, such as {folder.others[0].name}"
+            yield Finding(folder.path, "unlabelled", f"holds {names}: remove them, or correct their extensions")
 
 
 def _find_small_classes(folder: Path, clips: list[SourceClip]) -> Iterator[Finding]:
-    """Classes that cannot be in every part of a split by group."""
+    """Classes that are too small to be in every part of a split by group."""
     if clips and len({clip.group for clip in clips}) == len(clips):
-        message = "no two clips share a group: if some have one source, say so in groups.tsv"
+        message = "no two clips share a group: if some come from one source, list their groups in groups.tsv"
         yield Finding(folder, "note", message)
     for label in sorted({clip.label for clip in clips}):
         own = [clip for clip in clips if clip.label == label]
         groups = {clip.group for clip in own}
         if len(own) == 1:
-            yield Finding(folder / label, "unlabelled", "class has one sound clip: add clips of other groups")
+            yield Finding(folder / label, "unlabelled", "class has only one sound clip: add clips of other groups")
         elif len(groups) == 1:
             message = f"class has one group ({own[0].group}): add clips of other groups"
             yield Finding(folder / label, "unlabelled", message)

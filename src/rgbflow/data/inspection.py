@@ -1,4 +1,4 @@
-"""The examination of a prepared data set, or of a JPEG layout: what is damaged, missing, too much or labelled twice."""
+"""The check of a prepared data set or a JPEG layout: files that are damaged, missing, unknown or labelled twice."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,18 +8,18 @@ import numpy as np
 from rgbflow.data.doctor import Diagnosis, Finding
 from rgbflow.data.jpegs import JpegClip, JpegStore, has_jpegs, open_store
 from rgbflow.data.layouts import file_sha256
-from rgbflow.data.store import MANIFEST, Row, Store, StoredClip, stored_file
+from rgbflow.data.manifest import MANIFEST, Row
+from rgbflow.data.store import Store, StoredClip, stored_file
 from rgbflow.errors import InputError
 from rgbflow.progress import SILENT, Progress, counted
 from rgbflow.stream import STREAMS, Stream
 from rgbflow.video.intra import IntraReader
-from rgbflow.video.reading import VideoError
 
 AGAIN = "run `rgbflow prepare --verify` again"
 
 
 def is_store(path: Path) -> bool:
-    """Whether a folder is a prepared data set, whole or not, or a JPEG layout."""
+    """Whether a folder is a prepared data set, complete or not, or a JPEG layout."""
     is_prepared = (path / MANIFEST).is_file() or all((path / stream).is_dir() for stream in STREAMS)
     return path.is_dir() and (is_prepared or has_jpegs(path))
 
@@ -27,10 +27,11 @@ def is_store(path: Path) -> bool:
 def check_store(folder: Path, progress: Progress = SILENT) -> Diagnosis:
     """Read every file of a prepared data set, or every picture of a JPEG layout.
 
-    A file whose SHA-256 is the manifest's is whole; any other, and the files of stores that have none yet, are decoded.
+    A file is whole if its SHA-256 is that of the manifest. Other files, and those of older stores without SHA-256, are
+    decoded.
 
     Args:
-        folder: of `rgbflow prepare`, or in a JPEG layout.
+        folder: a prepared data set, or a folder in a JPEG layout.
         progress: a step is a clip.
 
     Raises:
@@ -60,13 +61,13 @@ def _check_clip(store: Store, row: Row) -> Iterator[Finding]:
     for stream in STREAMS:
         path = stored_file(store.folder, stream, row.clip)
         if not path.is_file():
-            yield Finding(path, "broken", f"is missing, but the manifest has its clip: {AGAIN}")
+            yield Finding(path, "broken", f"is missing although the manifest lists its clip: {AGAIN}")
         elif problem := _file_problem(path, stream, row):
             yield Finding(path, "broken", f"{problem}: {AGAIN}")
 
 
 def _file_problem(path: Path, stream: Stream, row: Row) -> str | None:
-    """What is wrong with a stored file, in half a sentence."""
+    """The problem of a stored file, as half a sentence."""
     expected = row.rgb_sha256 if stream == "rgb" else row.flow_sha256
     try:
         is_changed = bool(expected) and file_sha256(path) != expected
@@ -74,13 +75,13 @@ def _file_problem(path: Path, stream: Stream, row: Row) -> str | None:
             wanted = row.frames - (stream == "flow")
             if reader.num_frames != wanted:
                 things = "frames" if stream == "rgb" else "flow fields"
-                return f"holds {reader.num_frames} {things}, by the manifest it should be {wanted}"
+                return f"holds {reader.num_frames} {things}, but by the manifest it should hold {wanted}"
             if reader.metadata.get("source_sha256") != row.sha256:
-                return "was made from another source than the manifest says"
+                return "was made from another source than the manifest records"
             if is_changed or not expected:
                 for index in range(reader.num_frames):
                     reader.read([index])
-    except (VideoError, OSError) as error:
+    except (InputError, OSError) as error:
         return str(error).removeprefix(f"video ({path}) ").removesuffix(": prepare the clip again")
     return "has changed since it was prepared" if is_changed else None
 
@@ -95,7 +96,7 @@ def _find_without_row(store: Store) -> Iterator[Finding]:
         for path in sorted((store.folder / stream).rglob("*.mkv")):
             clip = path.relative_to(store.folder / stream).with_suffix("").as_posix()
             if path.name.startswith("."):
-                yield Finding(path, "wrong", "is what a killed run left half-written: remove it")
+                yield Finding(path, "wrong", "is a half-written file of a killed run: remove it")
             elif clip not in store.rows:
                 yield Finding(path, "wrong", f"has no row in the manifest: {AGAIN}, or remove it")
 
@@ -107,11 +108,11 @@ def _find_twins(rows: list[Row]) -> Iterator[Finding]:
         if twin.label != row.label:
             yield Finding(Path(row.clip), "unlabelled", f"is the same video as {twin.clip}: keep it in one class")
         elif twin is not row:
-            yield Finding(Path(row.clip), "note", f"is the same video as {twin.clip}: one of them is enough")
+            yield Finding(Path(row.clip), "note", f"is the same video as {twin.clip}: remove one of them")
 
 
 def _check_jpegs(clip: JpegClip) -> Iterator[Finding]:
-    """The pictures of a clip that can't be decoded, the first of each stream."""
+    """The first picture of each stream of a clip that can't be decoded."""
     folders: dict[Stream, Path] = {"rgb": clip.frames.folder, "flow": clip.u.folder}
     for stream, folder in folders.items():
         try:

@@ -1,11 +1,11 @@
-"""Published JPEG layouts, read as they are: a folder of numbered pictures for each clip, of frames, u and v.
+"""Published JPEG layouts, read as they are: for each clip, folders of numbered pictures of its frames, u and v.
 
     FOLDER/jpegs_256/<clip>/frame000001.jpg      with FOLDER/tvl1_flow/u/<clip>/frame000001.jpg, and v
     FOLDER/<Class>/<clip>/img_00001.jpg          with x_00001.jpg (u) and y_00001.jpg (v), or flow_x_ and flow_y_
 
-The class is the name of the folder around the clip folders, or stands in a UCF101 name (v_Class_gGG_cCC); then the
-clip folders need no class folder. Numbers start at 0 or 1, with any padding. `rgbflow.json` in FOLDER may say how the
-flow was made: {"flow": {"method": "tvl1", "preset": "fast", "bound": 20.0}}, which is also what is taken without it.
+The class is the name of the folder around the clip folders. Clip folders with a UCF101 name (v_Class_gGG_cCC) contain
+the class and need no class folder. Numbers start at 0 or 1, with any padding. `rgbflow.json` in FOLDER may record how
+the flow was made; the default is {"flow": {"method": "tvl1", "preset": "fast", "bound": 20.0}}.
 """
 
 import json
@@ -21,7 +21,8 @@ import numpy as np
 from PIL import Image
 
 from rgbflow.data.layouts import GROUPS_FILE, list_visible, match_groups, read_groups, ucf101_group
-from rgbflow.data.store import MANIFEST, OK, Row, Store
+from rgbflow.data.manifest import MANIFEST, OK, Row
+from rgbflow.data.store import Store
 from rgbflow.errors import InputError
 from rgbflow.stream import FlowSettings, Preparation, Stream
 
@@ -37,7 +38,7 @@ _END_OF_IMAGE = b"\xff\xd9"
 
 @dataclass(frozen=True)
 class Pictures:
-    """A run of numbered JPEG files without a gap: <folder>/<prefix><number><ending>.
+    """A sequence of numbered JPEG files without a gap: <folder>/<prefix><number><ending>.
 
     Attributes:
         digits: numbers are padded with zeros to this many.
@@ -63,11 +64,11 @@ class Pictures:
 
 @dataclass(frozen=True)
 class JpegClip:
-    """A clip whose frames and flow are JPEG files; reads only those it is asked for.
+    """A clip of JPEG files, frames and flow; it reads only the files that are asked for.
 
     Attributes:
         name: "<Class>/<clip>".
-        frames, u, v: its files; of u and v there is one fewer than of the frames, or as many.
+        frames, u, v: its files; u and v have one file fewer than the frames, or as many.
         size: (H, W) of all of them, pixels.
     """
 
@@ -94,7 +95,7 @@ class JpegClip:
         """Frames (N, 3, H, W) uint8 RGB or flow fields (N, 2, H, W) uint8 (u, v); field i leads from frame i to i+1.
 
         Raises:
-            InputError: if a file can't be read, is no whole JPEG, or has another size than the clip.
+            InputError: if a file can't be read, is not a complete JPEG, or differs in size from the clip.
         """
         if stream == "rgb":
             frames = [_read_jpeg(self.frames.path(int(index)), cv2.IMREAD_COLOR, self.size) for index in indices]
@@ -107,18 +108,18 @@ class JpegClip:
 
 
 class JpegStore:
-    """A data set of JPEG files, open for reading: what `Store` is for a prepared one.
+    """A data set of JPEG files, open for reading, as `Store` is for a prepared data set.
 
-    The files are taken at their own size, since flow is measured in pixels of that size: nothing is scaled. The
-    short side of the preparation is the one that most clips have (256 in the published sets).
+    The files keep their size, since flow is measured in pixels of that size. The short side of the preparation is that
+    of most clips (256 in the published sets).
 
     Args:
-        folder: in one of the two layouts; a `groups.tsv` in it gives the clips their groups.
+        folder: a folder in one of the two layouts; a `groups.tsv` in it gives the clips their groups.
 
     Attributes:
-        rows: as a manifest has them; the source is the folder of the frames, its hash is empty, and the frame rate is
-            UCF101's, since the files record none.
-        failed: always empty: no `rgbflow prepare` reports clips set aside here, so an incomplete clip is an error.
+        rows: rows as in a manifest. The source is the folder of the frames, its hash is empty, and the frame rate is
+            that of UCF101, since the files record none.
+        failed: always empty. No clip is set aside as `rgbflow prepare` does: an incomplete clip is an error.
 
     Raises:
         InputError: if a clip has no class, a picture is missing, a clip's frames and flow differ in size, two clips
@@ -130,7 +131,7 @@ class JpegStore:
         parts = _find_parts(self.folder)
         found = _find_clips(parts[0])
         if not found:
-            raise InputError(f"folder {parts[0].root} has no clip folder in it: {EXPECTED_FORM}")
+            raise InputError(f"folder {parts[0].root} contains no clip folder: {EXPECTED_FORM}")
         self._clips = {name: _open_clip(name, path, parts) for name, path in sorted(found.items())}
         file = self.folder / GROUPS_FILE
         groups = match_groups(read_groups(file), found) if file.is_file() else {}
@@ -152,7 +153,7 @@ def open_store(folder: str | Path) -> AnyStore:
     """Open a prepared data set, or a folder in one of the JPEG layouts.
 
     Raises:
-        InputError: if it is neither, or can't be used.
+        InputError: if the folder is neither, or can't be used.
     """
     folder = Path(folder)
     if folder.is_dir() and not (folder / MANIFEST).is_file() and has_jpegs(folder):
@@ -193,7 +194,7 @@ def has_jpegs(folder: Path) -> bool:
 
 
 def _find_clips(frames: _Part) -> dict[str, Path]:
-    """From each clip's name to the folder of its frames."""
+    """The folder of each clip's frames, by the clip's name."""
     found: dict[str, Path] = {}
     for label, path in _walk_clips(frames):
         # UCF101 calls this class HandstandPushups, but not in its clips' names; some copies put the names right.
@@ -211,7 +212,7 @@ def _walk_clips(frames: _Part) -> Iterator[tuple[str, Path]]:
             continue
         clips = [entry for entry in list_visible(folder) if entry.is_dir()]
         if not clips and frames.matches(_list_names(folder)):
-            raise InputError(f"clip folder {folder} lies in no class folder: {EXPECTED_FORM}")
+            raise InputError(f"clip folder {folder} is not in a class folder: {EXPECTED_FORM}")
         yield from ((folder.name, clip) for clip in clips)
 
 
@@ -254,7 +255,7 @@ def _list_names(folder: Path) -> set[str]:
     except FileNotFoundError:
         return set()
     except OSError as error:
-        raise InputError(f"folder {folder} can't be read ({error.strerror}): check its rights") from None
+        raise InputError(f"folder {folder} can't be read ({error.strerror}): check its permissions") from None
 
 
 def _make_row(clip: JpegClip, group: str | None) -> Row:
@@ -275,7 +276,7 @@ def _make_row(clip: JpegClip, group: str | None) -> Row:
 
 
 def _read_flow_settings(path: Path) -> FlowSettings:
-    """What `rgbflow.json` says of the flow; the usual settings for what it leaves out or where there is none."""
+    """The flow settings in `rgbflow.json`; the usual ones for what it leaves out or where it is missing."""
     if not path.is_file():
         return USUAL_FLOW
     try:
@@ -293,7 +294,7 @@ def _read_size(path: Path) -> tuple[int, int]:
         with Image.open(path) as picture:
             return picture.height, picture.width
     except OSError as error:
-        raise _unreadable(path, error.strerror or "it is no picture") from None
+        raise _unreadable(path, error.strerror or "it is not a picture") from None
 
 
 def _read_jpeg(path: Path, flags: int, size: tuple[int, int]) -> np.ndarray:
@@ -305,7 +306,7 @@ def _read_jpeg(path: Path, flags: int, size: tuple[int, int]) -> np.ndarray:
     # The end is looked for since OpenCV 4 fills up a picture that breaks off.
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if _END_OF_IMAGE in content else None
     if pixels is None:
-        raise _unreadable(path, "it is no whole JPEG")
+        raise _unreadable(path, "it is not a complete JPEG")
     if pixels.shape[:2] != size:
         raise InputError(f"{path} {_two_sizes(pixels.shape[:2], size)}: extract the clip again")
     return pixels

@@ -21,12 +21,12 @@ _UCF101_NAME = re.compile(r"(v_[A-Za-z]+_g[0-9]{2})_c[0-9]{2}")
 
 @dataclass(frozen=True)
 class SourceClip:
-    """A video file with what is known of it.
+    """A video file with its class and group.
 
     Attributes:
-        name: "<Class>/<file name without its ending>", unique in its data set.
+        name: "<Class>/<file name without its extension>", unique in its data set.
         label: the class, which is the name of its folder.
-        group: the source it was cut from; its own name where nothing names one.
+        group: the source it was cut from; the clip's own name if no group is known.
         path: the file.
     """
 
@@ -38,7 +38,7 @@ class SourceClip:
 
 @dataclass(frozen=True)
 class ClassFolder:
-    """A folder of a data set: its videos, and what else is in it and not hidden, each sorted by name."""
+    """A folder of a data set: its videos and its other visible entries, each sorted by name."""
 
     path: Path
     videos: tuple[Path, ...]
@@ -46,12 +46,12 @@ class ClassFolder:
 
 
 def is_video(path: Path) -> bool:
-    """Tell whether a path is a file with the ending of a video; nothing is opened."""
+    """Whether a path is a file with the extension of a video; the file is not opened."""
     return path.suffix.lower() in VIDEO_ENDINGS and path.is_file()
 
 
 def without_ending(name: str) -> str:
-    """Take the ending of a video off a name or path; other dots stay.
+    """Remove the extension of a video from a name or path; other dots stay.
 
     >>> without_ending("a/v_Run_g01_c01.avi"), without_ending("a/Vol. 2")
     ('a/v_Run_g01_c01', 'a/Vol. 2')
@@ -64,7 +64,7 @@ def list_visible(folder: str | Path) -> list[Path]:
     """List the files and folders in a folder, sorted by name, without the hidden ones (".name").
 
     Raises:
-        InputError: if the folder is missing, is a file, may not be read, or holds a name that is not UTF-8.
+        InputError: if the folder is missing, is a file, can't be read, or holds a name that is not UTF-8.
     """
     try:
         entries = sorted(entry for entry in Path(folder).iterdir() if not entry.name.startswith("."))
@@ -73,7 +73,7 @@ def list_visible(folder: str | Path) -> list[Path]:
     except NotADirectoryError:
         raise InputError(f"{folder} is a file, not a folder: {EXPECTED_FORM}") from None
     except OSError as error:
-        raise InputError(f"folder {folder} cannot be read ({error.strerror}): check its rights") from None
+        raise InputError(f"folder {folder} cannot be read ({error.strerror}): check its permissions") from None
     for entry in entries:
         if not _is_utf8(entry.name):
             raise InputError(f"file name {entry.name!a} in {folder} is not UTF-8: rename the file")
@@ -81,7 +81,7 @@ def list_visible(folder: str | Path) -> list[Path]:
 
 
 def scan_class_folders(folder: str | Path) -> list[ClassFolder]:
-    """List every folder inside a folder, those without videos too, sorted by name.
+    """List every folder inside a folder, including those without videos, sorted by name.
 
     Raises:
         InputError: if a folder cannot be read.
@@ -98,15 +98,14 @@ def scan_class_folders(folder: str | Path) -> list[ClassFolder]:
 def read_class_folders(folder: str | Path, groups: Mapping[str, str] | None = None) -> list[SourceClip]:
     """List the clips of a folder of class folders, `<folder>/<Class>/<clip>.avi`.
 
-    A class is a folder that holds at least one video. Hidden files, files that are no videos (by their
-    ending), videos outside the class folders and folders inside them are passed over; `rgbflow check` names
-    them. A clip's group is the one `groups` gives it, else the one in its UCF101 name (`v_Class_g08_c01` ->
-    `v_Class_g08`), else its own name: then it shares its group with no other clip.
+    A class is a folder that holds at least one video. Hidden files, files without the extension of a video, videos
+    outside the class folders and folders inside them are ignored; `rgbflow check` lists them. A clip's group comes from
+    `groups`, else from its UCF101 name (`v_Class_g08_c01` -> `v_Class_g08`); else the clip is its own group.
 
     Args:
         folder: the data set.
-        groups: from a clip to its group, keys as in `read_groups`; `None` reads the folder's `groups.tsv`, if
-            there is one.
+        groups: the group of each clip, with keys as in `read_groups`; `None` reads the folder's `groups.tsv`, if there
+            is one.
 
     Returns:
         The clips, sorted by name.
@@ -117,7 +116,7 @@ def read_class_folders(folder: str | Path, groups: Mapping[str, str] | None = No
     """
     videos = [path for class_folder in scan_class_folders(folder) for path in class_folder.videos]
     if not videos:
-        raise InputError(f"folder {folder} has no class folder with a video in it: {EXPECTED_FORM}")
+        raise InputError(f"folder {folder} contains no class folder with a video: {EXPECTED_FORM}")
     by_name: dict[str, Path] = {}
     for path in videos:
         name = f"{path.parent.name}/{path.stem}"
@@ -134,7 +133,7 @@ def read_class_folders(folder: str | Path, groups: Mapping[str, str] | None = No
 
 
 def ucf101_group(stem: str) -> str | None:
-    """Take the group out of a clip's UCF101 name; `None` for any other name.
+    """The group in a clip's UCF101 name; `None` for any other name.
 
     >>> ucf101_group("v_HandStandPushups_g01_c04")
     'v_HandStandPushups_g01'
@@ -148,11 +147,11 @@ def ucf101_group(stem: str) -> str | None:
 def read_groups(path: str | Path) -> dict[str, str]:
     """Read a table of groups: a line `clip<TAB>group` for each clip, UTF-8, with or without a header line.
 
-    The clip is written `Class/file.avi` or `Class/file`; `file.avi` or `file` will do where only one class
-    has such a file.
+    The clip is written `Class/file.avi` or `Class/file`; `file.avi` or `file` is enough where only one class has such
+    a file.
 
     Returns:
-        From the clip, as the file writes it, to its group.
+        The group of each clip, by the clip's name as the table writes it.
 
     Raises:
         InputError: if the file cannot be read, a line has another form, or a clip is given two groups.
@@ -180,18 +179,19 @@ def read_groups(path: str | Path) -> dict[str, str]:
 def match_groups(
     groups: Mapping[str, str], by_name: Mapping[str, PurePath], may_name_others: bool = False
 ) -> dict[str, str]:
-    """Give each clip that `groups` names its group, in whichever form the clip is written there.
+    """The groups that `groups` gives to clips, in whichever form the clips are written there.
 
     Args:
         groups: as `read_groups` gives it.
-        by_name: from each clip's name, "<Class>/<file name without its ending>", to its file.
-        may_name_others: pass over the lines of clips that are not there.
+        by_name: the file of each clip, by the name "<Class>/<file name without its extension>".
+        may_name_others: ignore lines of unknown clips.
 
     Returns:
-        From the clip's name to its group, for those that `groups` names.
+        The group of each clip in `groups`, by the clip's name.
 
     Raises:
-        InputError: if `groups` names a clip that is not there and may not, may mean two, or gives a clip two groups.
+        InputError: if `groups` names an unknown clip without `may_name_others`, if a name fits two clips, or if a clip
+            gets two groups.
     """
     written: dict[str, list[str]] = defaultdict(list)
     for name, path in by_name.items():
@@ -203,14 +203,14 @@ def match_groups(
             continue
         name = _the_one_named(clip, written.get(clip, []))
         if given.setdefault(name, group) != group:
-            raise InputError(f"groups give the clip {name} two, {given[name]} and {group}: keep one")
+            raise InputError(f"groups give the clip {name} two groups, {given[name]} and {group}: keep one")
     return given
 
 
 def _the_one_named(clip: str, names: Sequence[str]) -> str:
-    """The clip that a line of the groups means, of those that it may mean."""
+    """The clip that a line of the groups names, out of the candidates."""
     if not names:
-        raise InputError(f"groups name {clip}, which is no clip of the data set: correct or remove its line")
+        raise InputError(f"groups name {clip}, which is not a clip of the data set: correct or remove its line")
     if len(names) > 1:
         raise InputError(f"groups name {clip}, which may be {names[0]} or {names[1]}: write its class too")
     return names[0]

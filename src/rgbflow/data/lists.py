@@ -1,4 +1,4 @@
-"""Lists of clips as people have them: what each line says, in any of the usual forms.
+"""Lists of clips in any of the usual forms: what each line says.
 
     Archery/v_Archery_g08_c01.avi 3       UCF101's: trainlist01.txt, testlist01.txt, classInd.txt
     April_09_brush_hair_u_nm_np1_0.avi 1  HMDB51's: brush_hair_test_split1.txt; 1 is train, 2 test, 0 neither
@@ -6,7 +6,7 @@
     78687;Holding something               Something-Something's: a table, or .json
     any path.mp4 wave anna                path, class (a name or a number) and perhaps the group
 
-Nothing is opened but the lists; `rgbflow.data.matching` finds their clips.
+Only the lists are opened; `rgbflow.data.matching` finds their clips.
 """
 
 import csv
@@ -52,12 +52,12 @@ class ListedClip:
     """What a list says of a clip.
 
     Attributes:
-        path: as the list writes it, with "/" between folders; its ending may be missing.
-        place: of the line, for messages.
+        path: path as in the list, with "/" between folders; the extension may be missing.
+        place: list and line number, for messages.
         label: its class; a number where no classInd.txt names it; None where the line does not say.
         group: the source it was cut from; None where the line does not say.
-        part: None where neither line nor file name says.
-        names: what its file may be called, without folder and ending, the likeliest first.
+        part: train, val or test; None where neither the line nor the name of the list says.
+        names: possible names of the clip's file, without folder and extension, the likeliest first.
     """
 
     path: str
@@ -69,7 +69,7 @@ class ListedClip:
 
     @property
     def folder(self) -> str:
-        """Name of the folder that it lies in; empty where the path has none."""
+        """Name of the clip's folder; empty where the path has none."""
         return self.path.rpartition("/")[0].rpartition("/")[2]
 
 
@@ -80,12 +80,11 @@ def read_listed(
 
     Args:
         paths: lists, and folders of lists; a classInd.txt among them or beside them names the classes' numbers.
-        number: of folders with several splits, such as trainlist01.txt and trainlist02.txt, which is read; the first
-            if None.
-        classes: known names, so that one of several words is row apart from a class and a group.
+        number: the split to read from folders with several (trainlist01.txt, trainlist02.txt); the first if None.
+        classes: known class names, by which the class is found among several words of a line.
 
     Raises:
-        InputError: if a list can't be read, has no clip, or has a line of no such form.
+        InputError: if a list can't be read, has no clip, or has a line in none of these forms.
     """
     clips = []
     for path in (file for given in map(Path, paths) for file in _files(given, number)):
@@ -102,15 +101,15 @@ def read_listed(
 
 
 def parse_list(text: str, file: str, classes: Collection[str] = ()) -> list[ListedClip]:
-    """Parse a list of any form; empty lines, and those that begin with # and a space, are passed over.
+    """Parse a list of any form; lines that are empty or begin with # and a space are ignored.
 
     Args:
-        text: the whole of it.
-        file: its name, which may name the part (train..., val..., test...) and the form.
-        classes: as `read_listed`.
+        text: the content of the list.
+        file: name of the list, which may contain the part (train..., val..., test...) and show the form.
+        classes: see `read_listed`.
 
     Raises:
-        InputError: if a line has no such form.
+        InputError: if a line has none of these forms.
 
     >>> [(clip.path, clip.label, clip.part) for clip in parse_list("Archery/v_Archery_g08_c01.avi 3", "train.txt")]
     [('Archery/v_Archery_g08_c01.avi', '3', 'train')]
@@ -128,7 +127,7 @@ def parse_list(text: str, file: str, classes: Collection[str] = ()) -> list[List
 
 
 def part_of_name(file: str) -> Part | None:
-    """The part that a list's file name names; None where it names none, or several.
+    """The part that a list's file name contains; None where it contains none or several.
 
     >>> part_of_name("ucf101_val_split_1.txt"), part_of_name("trainlist01.txt"), part_of_name("mine.csv")
     ('val', 'train', None)
@@ -139,7 +138,7 @@ def part_of_name(file: str) -> Part | None:
 
 
 def _files(path: Path, number: int | None) -> list[Path]:
-    """The lists of one split in a folder; a file is itself."""
+    """The lists of one split in a folder; for a file, the file itself."""
     if not path.is_dir():
         return [path]
     if (path / HMDB51_FOLDER).is_dir():
@@ -171,7 +170,7 @@ def _read_text(path: Path) -> str:
 
 
 def _read_class_index(folder: Path) -> dict[str, str]:
-    """From a class's number, as written, to its name; empty where the folder has no classInd.txt."""
+    """The name of each class by its number as written; empty where the folder has no classInd.txt."""
     files = [file for file in list_visible(folder) if file.name.lower() == CLASS_INDEX]
     pairs = [line.split(None, 1) for file in files for line in _read_text(file).splitlines() if line.strip()]
     for pair in pairs:
@@ -212,7 +211,7 @@ def _parse_hmdb51(line: str, label: str, place: str) -> Iterator[ListedClip]:
 
 
 def hmdb51_group(stem: str, label: str) -> str | None:
-    """The source video that stands in a clip's HMDB51 name; None for any other name.
+    """The source video in a clip's HMDB51 name; None for any other name.
 
     >>> hmdb51_group("April_09_brush_hair_u_nm_np1_ba_goo_0", "brush_hair")
     'brush_hair:April_09'
@@ -222,7 +221,7 @@ def hmdb51_group(stem: str, label: str) -> str | None:
 
 
 def _parse_lines(lines: Sequence[tuple[str, str]], classes: Collection[str]) -> list[ListedClip]:
-    """Lines whose columns a tab, ; or , divides, or spaces (a path may have some too); the first may be a header."""
+    """Lines with columns divided by tab, ; or , or by spaces (a path may contain some); the first may be a header."""
     delimiter = next((one for one in "\t;," if lines and all(one in line for _, line in lines)), None)
     if delimiter is None:
         header = _header(lines[0][1].split()) if lines else ()
@@ -240,19 +239,21 @@ def _cells(line: str, delimiter: str, place: str) -> list[str]:
     try:
         (cells,) = csv.reader([line], delimiter=delimiter, skipinitialspace=True, strict=True)
     except csv.Error as error:
-        raise InputError(f"{place} ({line[:60]!r}) is no line of a table ({error}): check its quotes") from None
+        raise InputError(f"{place} ({line[:60]!r}) is not a line of a table ({error}): check its quotes") from None
     return [cell.strip() for cell in cells]
 
 
 def _under(header: Sequence[str], cells: Sequence[str], place: str) -> tuple[str, dict[str, str]]:
     """A row by the names of its columns."""
     if len(cells) != len(header):
-        raise InputError(f"{place} has {len(cells)} columns, the header {len(header)}: complete it, or quote its cells")
+        raise InputError(
+            f"{place} has {len(cells)} columns, the header has {len(header)}: complete the line, or quote cells"
+        )
     return place, dict(zip(header, cells, strict=True))
 
 
 def _header(fields: Sequence[str]) -> Sequence[str]:
-    """The columns' names, lower case, if the line is a header: one for the path and one for something else."""
+    """The names of the columns in lower case, if the line is a header: it needs a name for the path and another one."""
     names = [field.lower() for field in fields]
     is_path = [name in (*_COLUMNS["path"], "youtube_id") for name in names]
     is_other = [any(name in _COLUMNS[kind] for kind in ("label", "group", "part")) for name in names]
@@ -260,7 +261,7 @@ def _header(fields: Sequence[str]) -> Sequence[str]:
 
 
 def _from_rows(rows: Iterable[tuple[str, Mapping[str, str]]]) -> list[ListedClip]:
-    """Clips of rows whose columns have names, in lower case."""
+    """Clips of rows with named columns, the names in lower case."""
     return [_from_kinetics(row, place) if "youtube_id" in row else _from_row(row, place) for place, row in rows]
 
 
@@ -304,7 +305,7 @@ def _from_cells(cells: Sequence[str], place: str) -> ListedClip:
 
 
 def _parse_words(line: str, place: str, classes: Collection[str]) -> ListedClip:
-    """A path, which may have spaces, then perhaps its class, then perhaps its group."""
+    """A path, which may contain spaces, then an optional class, then an optional group."""
     match = _UP_TO_VIDEO.fullmatch(line)
     path, rest = match.groups() if match else _without_video_ending(line)
     words = (rest or "").split()
@@ -321,7 +322,7 @@ def _parse_words(line: str, place: str, classes: Collection[str]) -> ListedClip:
 
 
 def _without_video_ending(line: str) -> tuple[str, str | None]:
-    """Path and class where no ending of a video shows where the path ends; of `folder frames class` without frames."""
+    """Path and class of a line without a video's extension; of `folder frames class`, without the frames."""
     words = line.rsplit(None, 2)
     if len(words) == 3 and words[1].isdigit() and words[2].isdigit():
         return words[0], words[2]
@@ -335,7 +336,7 @@ def _json_rows(text: str, file: str) -> list[tuple[str, dict[str, str]]]:
     except json.JSONDecodeError as error:
         raise InputError(f"list {file} is not JSON ({error}): give the right file") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise InputError(f'list {file} is no list of clips: write [{{"id": "1", "label": "wave"}}, ...]')
+        raise InputError(f'list {file} is not a list of clips: write [{{"id": "1", "label": "wave"}}, ...]')
     return [
         (f"list {file}, clip {number}", {name.lower(): value for name, value in row.items()})
         for number, row in enumerate(rows, start=1)

@@ -1,4 +1,4 @@
-"""What lists name, found: among the clips of a data set, or among video files."""
+"""The clips that lists name: found among the clips of a data set, or among video files."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -18,9 +18,9 @@ class Matched:
     """What lists say of the clips of a data set.
 
     Attributes:
-        found: from a clip's name to what the lists say of it.
-        missing: what the lists name and the data set has not.
-        repeated: lines that name a clip again, with the same part and class.
+        found: what the lists say of each clip, by the clip's name.
+        missing: clips that the lists name but the data set does not have.
+        repeated: number of lines that repeat a clip with the same part and class.
     """
 
     found: dict[str, ListedClip]
@@ -29,16 +29,16 @@ class Matched:
 
 
 def match_lists(listed: Sequence[ListedClip], labels: Mapping[str, str]) -> Matched:
-    """Find the clips of lists in a data set, by file name, and by class where two have one name.
+    """Find the clips of lists in a data set by file name, and by class where two clips share a name.
 
-    Lists may call classes otherwise (by numbers, with spaces) as long as each name stands for one class of the data.
+    Lists may have other names for classes (numbers, names with spaces), as long as each stands for one class.
 
     Args:
-        listed: of all lists.
-        labels: from each clip's name, "<Class>/<file name without its ending>", to its class.
+        listed: the clips of all lists.
+        labels: the class of each clip, by the name "<Class>/<file name without its extension>".
 
     Raises:
-        InputError: if a line may mean two clips, a clip is in two parts, or its class is another than in the data.
+        InputError: if a line fits two clips, a clip is in two parts, or its class differs from that in the data.
     """
     by_stem: dict[str, list[str]] = defaultdict(list)
     for name in labels:
@@ -76,7 +76,7 @@ def _check_same(one: ListedClip, other: ListedClip) -> None:
 
 
 def _check_classes(found: Mapping[str, ListedClip], labels: Mapping[str, str]) -> None:
-    """Refuse a clip whose class is not that of the others which the list, or the data, calls alike."""
+    """Refuse a clip if its class differs from that of other clips with the same class name in the list or the data."""
     pairs = {name: (clip.label, labels[name]) for name, clip in found.items() if clip.label is not None}
     counts = Counter(pairs.values())
     for side in (0, 1):
@@ -93,7 +93,7 @@ def _check_classes(found: Mapping[str, ListedClip], labels: Mapping[str, str]) -
 
 
 def note_clips(words: str, names: Sequence[str]) -> str:
-    """A sentence about clips that names some of them; {} in the words is their number."""
+    """A sentence about clips with some of their names; {} in the words becomes their number."""
     more = ", ..." if len(names) > SHOWN else ""
     return f"{words.format(len(names))}, such as {', '.join(names[:SHOWN])}{more}."
 
@@ -105,14 +105,15 @@ def listed_sources(
 
     Args:
         lists: files of any form that `read_listed` knows.
-        root: what their paths are relative to; None takes each list's own folder.
-        groups: from a clip to its group, as `layouts.read_groups` gives it; it may name other clips too.
+        root: the folder that their paths are relative to; None takes each list's own folder.
+        groups: the group of each clip, from `layouts.read_groups`; it may name other clips too.
 
     Returns:
-        The clips whose files are there, sorted by name, and the paths of those whose files are not.
+        The clips with an existing file, sorted by name, and the paths of the missing files.
 
     Raises:
-        InputError: if a list can't be read, no video is there, or a clip has no class, two classes, or another's name.
+        InputError: if a list can't be read, no video exists, or a clip has no class, two classes, or another clip's
+            name.
     """
     read = [(root or file.parent, read_listed([file])) for file in lists]
     listed = _with_folder_names([clip for _, clips in read for clip in clips])
@@ -121,7 +122,9 @@ def listed_sources(
     found = [_find_video(clip, folder, videos_in) for clip, folder in zip(listed, roots, strict=True)]
     missing = list(dict.fromkeys(clip.path for clip, path in zip(listed, found, strict=True) if path is None))
     if not any(found):
-        raise InputError(f"none of {len(missing)} videos, such as {missing[0]}, is in {roots[0]}: pass --root FOLDER")
+        raise InputError(
+            f"none of {len(missing)} listed videos, such as {missing[0]}, is in {roots[0]}: pass --root FOLDER"
+        )
     clips: dict[str, SourceClip] = {}
     written: dict[str, str] = {}
     for clip, path in zip(listed, found, strict=True):
@@ -137,14 +140,14 @@ def listed_sources(
 def _given_groups(
     groups: Mapping[str, str], clips: Mapping[str, SourceClip], written: Mapping[str, str]
 ) -> dict[str, str]:
-    """Groups of a table that writes clips with their class, or as the lists do: with the folder they lie in."""
+    """Groups from a table that writes clips with their class, or as the lists do: with the folder of the file."""
     by_class = match_groups(groups, {name: clip.path for name, clip in clips.items()}, may_name_others=True)
     by_list = match_groups(groups, {written[name]: clip.path for name, clip in clips.items()}, may_name_others=True)
     return {name: by_list[path] for name, path in written.items() if path in by_list} | by_class
 
 
 def _with_folder_names(listed: Sequence[ListedClip]) -> list[ListedClip]:
-    """Classes that are only numbers get the name of their folder, where each number has a folder of its own."""
+    """Numbered classes get the name of their folder, if each number has its own folder."""
     pairs = {(clip.label, clip.folder) for clip in listed if clip.label and clip.label.isdigit()}
     numbers, folders = ({pair[side] for pair in pairs} for side in (0, 1))
     if "" in folders or not len(numbers) == len(folders) == len(pairs):
@@ -154,7 +157,7 @@ def _with_folder_names(listed: Sequence[ListedClip]) -> list[ListedClip]:
 
 
 def _find_video(clip: ListedClip, root: Path, videos_in: Callable[[Path], dict[str, Path]]) -> Path | None:
-    """Its file: at its path or in its class's folder, with the ending that is written or any other of a video."""
+    """The clip's file: at its path or in its class's folder, with the written extension or any other of a video."""
     at = root / clip.path
     if is_video(at):
         return at
@@ -165,7 +168,7 @@ def _find_video(clip: ListedClip, root: Path, videos_in: Callable[[Path], dict[s
 
 
 def _videos_in(folder: Path) -> dict[str, Path]:
-    """From file names without ending to the videos of a folder; empty where there is no such folder."""
+    """The videos of a folder by file name without extension; empty where there is no such folder."""
     return (
         {without_ending(path.name): path for path in list_visible(folder) if is_video(path)} if folder.is_dir() else {}
     )
@@ -177,7 +180,7 @@ def _source(clip: ListedClip, path: Path) -> SourceClip:
     label = clip.label or clip.folder or (from_name.split("_")[1] if from_name else "")
     if not label or "/" in label or "\\" in label or label.startswith("."):
         wrong = f"class {label!r} can't be a folder's name" if label else f"{clip.path} has no class"
-        raise InputError(f"{clip.place}: {wrong}: write the class after the path, or lay the clip into its folder")
+        raise InputError(f"{clip.place}: {wrong}: write the class after the path, or move the clip into its folder")
     name = f"{label}/{path.stem}"
     return SourceClip(name, label, clip.group or from_name or name, path)
 

@@ -1,4 +1,4 @@
-"""What preparing a data set will cost: a few of its clips are prepared and measured."""
+"""The cost of preparing a data set, estimated by preparing and measuring a few of its clips."""
 
 import tempfile
 import time
@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from rgbflow.data.layouts import SourceClip
-from rgbflow.data.store import OK, prepare_clip, stored_file
+from rgbflow.data.manifest import OK
+from rgbflow.data.store import prepare_clip, stored_file
 from rgbflow.errors import InputError
 from rgbflow.progress import SILENT, Progress, counted
 from rgbflow.stream import STREAMS, Preparation
@@ -19,15 +20,15 @@ NUM_CLIPS = 8  # that are measured
 
 @dataclass(frozen=True)
 class Plan:
-    """The cost of a data set, in the ratio of its bytes to those of the measured clips.
+    """The cost of preparing a data set, scaled up by bytes from the measured clips.
 
     Attributes:
-        clips: of the data set.
-        measured: clips that were prepared to know; `failed` of them could not be.
-        frames: of the data set; an estimate, as all below.
-        core_hours: on one core as busy as now; N processes on N free cores take 1/N of it.
-        gigabytes: of the store, 10^9 bytes.
-        error_percent: standard error of core_hours, from how much the measured clips differ.
+        clips: number of clips in the data set.
+        measured: number of clips that were prepared for the estimate; `failed` of them could not be.
+        frames: frames of the data set; an estimate, as are all values below.
+        core_hours: hours on one core as busy as now; N processes on N free cores take 1/N of it.
+        gigabytes: size of the store, 10^9 bytes.
+        error_percent: standard error of core_hours, from the spread of the measured clips.
     """
 
     clips: int
@@ -48,7 +49,7 @@ def plan_preparation(sources: Sequence[SourceClip], preparation: Preparation, pr
 
     Args:
         sources: the data set.
-        preparation: as it will be prepared.
+        preparation: the settings of the store.
         progress: a step is a measured clip.
 
     Raises:
@@ -72,7 +73,7 @@ def plan_preparation(sources: Sequence[SourceClip], preparation: Preparation, pr
 
 
 def _extrapolate(costs: np.ndarray, sources: Sequence[SourceClip], num_chosen: int) -> Plan:
-    """Ratio estimate (Cochran 1977, chapter 6): cost and size of a clip are taken for proportional."""
+    """Ratio estimate (Cochran 1977, chapter 6): it assumes that the cost of a clip is proportional to its size."""
     whole = sum(source.path.stat().st_size for source in sources)
     size, frames, seconds, stored = costs.T
     frames_, seconds_, stored_ = (whole * values.sum() / size.sum() for values in (frames, seconds, stored))

@@ -29,7 +29,7 @@ _DRAWS = 20  # seeds tried until every class is in every part
 
 
 class NamedClip(Protocol):
-    """A clip of which name, class and group are known."""
+    """A clip with a known name, class and group."""
 
     @property
     def name(self) -> str: ...
@@ -58,20 +58,20 @@ class SplitClip:
 
 @dataclass(frozen=True)
 class Split:
-    """Which clips are trained on, which choose the best epoch, and which are the test.
+    """A division of clips: train for training, val to choose the best epoch, test for the figures.
 
     Attributes:
         protocol: one of `PROTOCOLS`.
-        seed: what the draw was made with.
-        classes: sorted; a class's place is its index in every network output. Classes left out are not among them.
+        seed: seed of the draw.
+        classes: sorted; the position of a class is its index in every network output. Left-out classes are not in it.
         train, val, test: the clips, sorted by name.
-        notes: what a reader of the figures ought to know, a sentence each.
-        unknown_val, unknown_test: clips of classes left out, to fit the threshold of "unknown" and to test it; no
-            class is in both.
+        notes: sentences that a reader of the figures should know.
+        unknown_val, unknown_test: clips of classes left out, to fit and to test the threshold of "unknown"; no class is
+            in both.
 
     Raises:
-        ValueError: if a clip stands in it twice, `classes` are not sorted or lack the label of a clip, or an unknown
-            clip's class is one of them or in both unknown parts.
+        ValueError: if it contains a clip twice, if `classes` are not sorted or lack the label of a clip, or if the
+            class of an unknown clip is one of `classes` or in both unknown parts.
     """
 
     protocol: str
@@ -86,7 +86,7 @@ class Split:
 
     def __post_init__(self):
         if len({clip.name for clip in self.all_clips}) < len(self.all_clips):
-            raise ValueError("a clip stands in it twice")
+            raise ValueError("it contains a clip twice")
         known = self.train + self.val + self.test
         if self.classes != tuple(sorted({*self.classes, *_labels(known)})):
             raise ValueError("its classes are not sorted, or lack the label of a clip")
@@ -99,12 +99,12 @@ class Split:
         return {"train": self.train, "val": self.val, "test": self.test}[part]
 
     def unknown(self, part: HeldOut) -> tuple[SplitClip, ...]:
-        """The clips of classes left out that go with a part; none where no class was left out."""
+        """The clips of left-out classes that belong to a part; none where no class was left out."""
         return {"val": self.unknown_val, "test": self.unknown_test}[part]
 
     @property
     def parts(self) -> dict[str, tuple[SplitClip, ...]]:
-        """The parts by name, as a file holds them: the unknown ones only where classes were left out."""
+        """The parts by name, as in the file: the unknown parts only where classes were left out."""
         known: dict[str, tuple[SplitClip, ...]] = {part: self.clips(part) for part in PARTS}
         if not (self.unknown_val or self.unknown_test):
             return known
@@ -122,12 +122,12 @@ class Split:
 
     @property
     def sha256(self) -> str:
-        """Hexadecimal SHA-256 of the lists of clips; seed, notes and the order of clips do not matter."""
+        """Hexadecimal SHA-256 of the lists of clips; it does not depend on seed, notes and order."""
         lists = [sorted([c.name, c.label, c.group] for c in clips) for clips in self.parts.values()]
         return hashlib.sha256(json.dumps(lists).encode()).hexdigest()
 
     def save(self, path: str | Path) -> None:
-        """Write the split as JSON, a clip a line; the file appears complete or not at all.
+        """Write the split as JSON, one line per clip; the file appears complete or not at all.
 
         Raises:
             InputError: if the file cannot be written.
@@ -147,32 +147,31 @@ def make_split(
     """Divide clips into train, val and test.
 
     group: 6:2:2, no group in two parts, every class in each part, its clips as near to 6:2:2 as whole groups
-    allow (thirds where many classes have three groups only). With `holdout`, those groups are the test, and
-    about a quarter of the rest is val.
-    paper: 6:2:2 over the clips of each class, whatever their groups, as the paper of this method does; clips
-    of one source are then on both sides, see `leak_percent`.
-    official-1, -2, -3: UCF101's lists; about a fifth of the train list, whole groups, becomes val. Clips are
-    matched by their file names; those that only one side knows are left out, and `notes` say how many.
-    lists: lists of any form that `rgbflow.data.lists` knows. Where they have no val part, about a fifth of train, whole
-    groups, becomes val. A group that a list names counts where the clip has none. Clips are matched as above.
+    allow (thirds where many classes have only three groups). With `holdout`, those groups are the test, and about a
+    quarter of the rest is val. paper: 6:2:2 over the clips of each class, whatever their groups, as the paper of this
+    method does; clips of one source are then on both sides, see `leak_percent`. official-1, -2, -3: UCF101's lists;
+    about a fifth of the train list, whole groups, becomes val. Clips are matched by their file names; clips that only
+    one side has are left out, and `notes` give their number. lists: lists of any form that `rgbflow.data.lists` knows.
+    Without a val part, about a fifth of train, in whole groups, becomes val. A clip without a group takes the group
+    that the list names. Clips are matched as above.
 
-    The classes of `leave_out` are then taken out of all three parts. The first, third, ... of them form
-    unknown_val with their clips that were in val, the others unknown_test with theirs from test; their other clips are
-    not used. So what the threshold is tested on is new to it: other classes and, but for protocol paper, other groups.
+    The classes of `leave_out` are then taken out of all three parts. The first, third, ... of them form unknown_val,
+    with their clips from val; the others form unknown_test, with their clips from test. Their other clips are not used.
+    The threshold is thus tested on classes that it was not fitted on and, except in protocol paper, on other groups.
 
     Args:
-        clips: in any order; anything with `name`, `label` and `group` will do.
+        clips: objects with `name`, `label` and `group`, in any order.
         protocol: one of `PROTOCOLS`.
         seed: at least 0; the same clips and seed give the same split.
-        holdout: names of the groups to test on; only for protocol group.
+        holdout: names of the groups that form the test part; only for protocol group.
         lists: folder of classInd.txt, trainlist0N.txt and testlist0N.txt for the official protocols; for protocol
             lists one or more lists, or folders of them.
-        leave_out: classes that the recogniser shall not know, at least 2 and not all.
-        list_number: of a folder's several splits, which; the first if None; only for protocol lists.
+        leave_out: classes to leave out of training, at least 2 and not all.
+        list_number: the split to take from a folder with several; the first if None; only for protocol lists.
 
     Raises:
-        InputError: if an argument is not as above, or a class has too few groups (protocol paper: clips)
-            to be in every part.
+        InputError: if an argument is not as above, or if a class has too few groups (protocol paper: clips) to be in
+            every part.
     """
     clips = _by_name(SplitClip(clip.name, clip.label, clip.group) for clip in clips)
     lists = [lists] if isinstance(lists, str | Path) else list(lists or ())
@@ -210,11 +209,11 @@ def leak_percent(train: Iterable[SplitClip], test: Iterable[SplitClip]) -> float
 
 
 def check_split(split: Split, names: Collection[str]) -> None:
-    """Make sure that a store holds every clip of a split.
+    """Check that a store holds every clip of a split.
 
     Args:
-        split: the split to work with.
-        names: the store's clips, "<Class>/<file name without its ending>".
+        split: the split.
+        names: names of the store's clips, "<Class>/<file name without its extension>".
 
     Raises:
         InputError: if clips of the split are not among them.
@@ -229,10 +228,10 @@ def check_split(split: Split, names: Collection[str]) -> None:
 
 
 def load_split(path: str | Path) -> Split:
-    """Read a split that `Split.save` wrote; its leak is counted anew.
+    """Read a split that `Split.save` wrote; its leak is computed again.
 
     Raises:
-        InputError: if the file is missing, is no split, or has a newer format.
+        InputError: if the file is missing, is not a split, or has a newer format.
     """
     try:
         data = json.loads(_read_text(path, "split"))
@@ -253,11 +252,11 @@ def load_split(path: str | Path) -> Split:
     except KeyError as error:
         raise InputError(f"{path} is not a split (no {error}): make one with rgbflow split") from None
     except (TypeError, ValueError) as error:
-        raise InputError(f"{path} is not a sound split ({error}): make it anew with rgbflow split") from None
+        raise InputError(f"{path} is not a valid split ({error}): make it again with rgbflow split") from None
 
 
 def is_lists(folder: Path) -> bool:
-    """Whether a folder holds UCF101's official lists, and so names of clips, but no clips."""
+    """Whether a folder holds UCF101's official lists: names of clips, but not the clips."""
     return (folder / "classInd.txt").is_file()
 
 
@@ -269,7 +268,7 @@ def read_lists(folder: str | Path) -> list[SplitClip]:
             the same clips.
 
     Raises:
-        InputError: if a list is missing or is no such list.
+        InputError: if a list is missing or has another form.
     """
     train, test = _read_pair(folder, 1)
     return _by_name(train + test)
@@ -328,7 +327,7 @@ def _to_json(split: Split) -> str:
 
 
 def _cut_by_group(clips: Sequence[SplitClip], seed: int) -> list[list[SplitClip]]:
-    """Train, val and test of which no two share a group, every class in each."""
+    """Train, val and test: no two share a group, and each has every class."""
     for label, groups in sorted(_groups_by_class(clips).items()):
         if len(groups) < 3:
             names = ", ".join(sorted(groups))
@@ -366,12 +365,12 @@ def _best_pair(folds: Sequence[Sequence[SplitClip]]) -> tuple[int, int] | None:
 
 
 def _cut_by_holdout(clips: Sequence[SplitClip], holdout: Sequence[str], seed: int) -> list[list[SplitClip]]:
-    """Train and val without the named groups, and test of nothing else."""
+    """Train and val without the named groups, and test of exactly these groups."""
     groups = {clip.group for clip in clips}
     for name in holdout:
         if name not in groups:
             nearest = get_close_matches(name, sorted(groups), n=1, cutoff=0)[0]
-            raise InputError(f"holdout {name} is none of the {len(groups)} groups: do you mean {nearest}?")
+            raise InputError(f"holdout {name} is not one of the {len(groups)} groups: do you mean {nearest}?")
     test = [clip for clip in clips if clip.group in holdout]
     rest = [clip for clip in clips if clip.group not in holdout]
     left_out = sorted(_labels(clips) - _labels(rest))
@@ -381,17 +380,17 @@ def _cut_by_holdout(clips: Sequence[SplitClip], holdout: Sequence[str], seed: in
     train, val = _cut_validation(rest, 4, seed)
     if not val:
         raise InputError(
-            f"holdout {' '.join(holdout)} leaves no group for val, since each other is the last of a class: "
+            f"holdout {' '.join(holdout)} leaves no group for val, since each other group is the last of a class: "
             "hold out fewer"
         )
     return [train, val, test]
 
 
 def _cut_validation(clips: Sequence[SplitClip], share: int, seed: int) -> list[list[SplitClip]]:
-    """Cut about 1/share of the clips off as val, by group, leaving every class in train.
+    """Move about 1/share of the clips to val, by group, leaving every class in train.
 
-    Of several draws the one with most classes in val is taken, then the one nearest to the share. Val is
-    empty when each group is the last of a class.
+    Of several draws it takes the one with most classes in val, then the one nearest to the share. Val is empty if each
+    group is the last of a class.
     """
     groups_by_class = _groups_by_class(clips)
     last = {group for groups in groups_by_class.values() if len(groups) == 1 for group in groups}
@@ -418,7 +417,7 @@ def _cut_validation(clips: Sequence[SplitClip], share: int, seed: int) -> list[l
 
 
 def _cut_by_clip(clips: Sequence[SplitClip], seed: int) -> list[list[SplitClip]]:
-    """6:2:2 over the clips, each class divided alike; val and test get a fifth, every class in each."""
+    """6:2:2 over the clips of each class; val and test get a fifth each, with every class."""
     from sklearn.model_selection import train_test_split
 
     counts = Counter(clip.label for clip in clips)
@@ -468,7 +467,7 @@ def _match_lists(
 def _parts_of_lists(
     clips: Sequence[SplitClip], lists: Sequence[str | Path], number: int | None, seed: int
 ) -> tuple[list[SplitClip], list[list[SplitClip]], tuple[str, ...]]:
-    """The clips that lists name, with their groups; train, val and test of them; notes on those without a match."""
+    """The clips that lists name, with their groups; their train, val and test; notes on those without a match."""
     listed = read_listed(lists, number, _labels(clips))
     for clip in listed:
         if clip.part is None:
@@ -500,14 +499,14 @@ def _why_empty(part: str, paths: Sequence[str]) -> str:
 
 
 def _with_group(clip: SplitClip, group: str | None) -> SplitClip:
-    """The clip with the group that a list names, unless it has one that is not its own name."""
+    """The clip with the group that a list names, unless the clip already has a group other than its own name."""
     return replace(clip, group=group) if group and clip.group == clip.name else clip
 
 
 def _take_out(
     parts: Sequence[Sequence[SplitClip]], leave_out: Sequence[str]
 ) -> tuple[list[list[SplitClip]], list[tuple[SplitClip, ...]]]:
-    """Train, val and test without some classes, and the unknown parts: of val and of test, of every second class."""
+    """Train, val and test without some classes, and the two unknown parts, each with every second class."""
     _, val, test = parts
     pairs = ((val, leave_out[0::2]), (test, leave_out[1::2]))
     unknown = [tuple(_by_name(clip for clip in part if clip.label in labels)) for part, labels in pairs]
@@ -530,13 +529,13 @@ def _draw_folds(clips: Sequence[SplitClip], count: int, seed: int) -> list[list[
 
 
 def _most_folds(clips: Sequence[SplitClip], wanted: int) -> int:
-    """Folds that the clips allow: at most as many as groups, and as clips of the largest class."""
+    """Number of folds that the clips allow: at most the number of groups and of clips of the largest class."""
     largest_class = max(Counter(clip.label for clip in clips).values())
     return min(wanted, len({clip.group for clip in clips}), largest_class)
 
 
 def _seed_of_draw(seed: int, draw: int) -> int:
-    """A seed for each draw, such that the second draw of seed 0 is not the first of seed 1."""
+    """A seed for each draw, so that the second draw of seed 0 differs from the first of seed 1."""
     return int(np.random.SeedSequence([seed, draw]).generate_state(1)[0])
 
 
@@ -600,7 +599,7 @@ def _check_leave_out(clips: Sequence[SplitClip], leave_out: Sequence[str]) -> No
     for name in leave_out:
         if name not in classes:
             nearest = get_close_matches(name, sorted(classes), n=1, cutoff=0)[0]
-            raise InputError(f"leave_out {name} is none of the {len(classes)} classes: do you mean {nearest}?")
+            raise InputError(f"leave_out {name} is not one of the {len(classes)} classes: do you mean {nearest}?")
     if len(set(leave_out)) == 1:
         raise InputError(f"leave_out {leave_out[0]} must be 2 classes or more: one fits the threshold, one tests it")
     if leave_out and len(classes) - len(set(leave_out)) < 2:

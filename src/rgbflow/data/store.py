@@ -1,27 +1,32 @@
-"""The prepared data set: per clip one video of frames and one of flow, and a manifest of all clips.
+"""The prepared data set: for each clip a video of frames and a video of flow, and a manifest of all clips.
 
     STORE/rgb/<Class>/<clip>.mkv     the frames at the working size
     STORE/flow/<Class>/<clip>.mkv    gray: 8-bit u above 8-bit v, one picture per frame step
     STORE/manifest.parquet           one row per clip
+    STORE/manifest.sha256            hash of the manifest, and of the one before it STORE/unfinished.jsonl
+    of a running or stopped `prepare`: what it has written so far STORE/prepare.lock               held while `prepare`
+    runs
 
-The files are Motion JPEG, or FFV1 where nothing may be lost. Every frame is a key frame: any can be read at once.
+The files are Motion JPEG, or FFV1 for lossless storage. Every frame is a key frame and can be read directly.
 """
 
+import errno
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
 import cv2
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 
-from rgbflow.atomic import remove_leftovers, replacing
+from rgbflow.atomic import remove_leftovers
 from rgbflow.clip import Clip, Preparer, as_stored, mean_rate
+from rgbflow.data import journal, manifest
 from rgbflow.data.layouts import SourceClip, file_sha256
+from rgbflow.data.manifest import MANIFEST, OK, Hashes, Row
 from rgbflow.errors import InputError, first_line
 from rgbflow.flow import from_pictures, to_picture
 from rgbflow.processes import map_in_processes, map_on_cluster
@@ -30,39 +35,7 @@ from rgbflow.stream import STREAMS, Preparation, Stream
 from rgbflow.video.intra import IntraReader, IntraWriter
 from rgbflow.video.reading import VideoError, decode, probe
 
-MANIFEST = "manifest.parquet"
-OK = "ok"
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the manifest.
-
-    Attributes:
-        clip: "<Class>/<file stem>".
-        label: the class; the column is called "class".
-        group: the source the clip was cut from.
-        frames: counted by decoding; flow has one field fewer.
-        frames_per_second: of the stored frames; the source's, unless the preparation has another frame rate.
-        width, height: of the source, pixels.
-        source: path of the source file when it was prepared.
-        sha256: of the source file.
-        status: "ok", or why the clip was set aside.
-        rgb_sha256, flow_sha256: of the stored files; empty for a clip set aside, and in older stores.
-    """
-
-    clip: str
-    label: str
-    group: str
-    frames: int
-    frames_per_second: float
-    width: int
-    height: int
-    source: str
-    sha256: str
-    status: str
-    rgb_sha256: str = ""
-    flow_sha256: str = ""
+FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # errors that would hit every other clip too
 
 
 @dataclass(frozen=True)
@@ -89,7 +62,7 @@ class StoredClip:
 
 @dataclass(frozen=True)
 class ClipAhead:
-    """A clip of which the wanted frames and flow fields, and no others, are in memory."""
+    """A clip with only the wanted frames and flow fields in memory."""
 
     name: str
     num_frames: int
@@ -115,14 +88,14 @@ def read_ahead(clip: Clip, wanted: Mapping[Stream, np.ndarray]) -> ClipAhead:
 
 
 class Store:
-    """A prepared data set, open for reading; to another process travels its folder alone.
+    """A prepared data set, open for reading; only its folder is sent to other processes.
 
     Args:
-        folder: what `rgbflow prepare --out` made.
+        folder: folder made by `rgbflow prepare --out`.
 
     Attributes:
-        preparation: how it was made.
-        rows: of the clips that can be used, by name.
+        preparation: the settings it was made with.
+        rows: rows of the usable clips, by name.
         failed: rows of the clips that were set aside.
 
     Raises:
@@ -132,12 +105,18 @@ class Store:
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         if not (self.folder / MANIFEST).is_file():
-            raise InputError(f"{folder} is no prepared data set: it has no {MANIFEST}; run `rgbflow prepare` first")
-        with self._reading() as path:
-            self.preparation = Preparation.from_dict(json.loads(pq.read_schema(path).metadata[b"preparation"]))
-            lengths = pq.read_table(path, columns=["clip", "frames", "frames_per_second"], memory_map=True).to_pydict()
-            columns = zip(*lengths.values(), strict=True)
-            self._lengths = {clip: (frames, rate) for clip, frames, rate in columns if frames}  # all that reading needs
+            raise InputError(f"{folder} is not a prepared data set: it has no {MANIFEST}; run `rgbflow prepare` first")
+        manifest.check_hash(self.folder)
+        self.preparation = manifest.read_preparation(self.folder)
+        unfinished = journal.preparation_of(self.folder)
+        if unfinished is not None and unfinished != self.preparation:
+            raise InputError(
+                f"{folder} is being prepared again: `rgbflow prepare` with other settings has not finished; "
+                "wait for it, or run it again"
+            )
+        lengths = manifest.read_columns(self.folder, ("clip", "frames", "frames_per_second"))
+        columns = zip(*lengths.values(), strict=True)
+        self._lengths = {clip: (frames, rate) for clip, frames, rate in columns if frames}  # all that reading needs
 
     def __reduce__(self) -> tuple:
         return Store, (self.folder,)
@@ -152,16 +131,7 @@ class Store:
 
     @cached_property
     def _all_rows(self) -> list[Row]:
-        with self._reading() as path:
-            return [_row_from_columns(columns) for columns in pq.read_table(path, memory_map=True).to_pylist()]
-
-    @contextmanager
-    def _reading(self) -> Iterator[Path]:
-        path = self.folder / MANIFEST
-        try:
-            yield path
-        except (pa.ArrowException, OSError, KeyError, TypeError) as error:
-            raise InputError(f"{path} can't be read ({first_line(error)}): run `rgbflow prepare` again") from error
+        return manifest.read_rows(self.folder)
 
     def clip(self, name: str) -> StoredClip:
         """One clip by its name, "<Class>/<file stem>"."""
@@ -183,10 +153,11 @@ def prepare_store(
     verify: bool = False,
     cluster: str | None = None,
 ) -> list[Row]:
-    """Write the store of a list of clips; clips that are there already, made the same way, are kept.
+    """Write the store of a list of clips; existing clips with the same settings are kept.
 
-    A clip that can't be decoded is set aside: its row says why and the rest goes on. A killed run leaves no
-    half-written file and continues where it stopped when it is called again.
+    A clip that can't be prepared is set aside: its row gives the reason, and the other clips are still prepared. A
+    killed run leaves no half-written file, and the next call continues where it stopped. The manifest is replaced at
+    the end; until then the old one is valid. A stored file that has changed since it was written is made again.
 
     Args:
         sources: from `layouts.read_class_folders`.
@@ -194,56 +165,109 @@ def prepare_store(
         preparation: working size and flow settings.
         workers: processes; each uses one thread.
         progress: a step is a clip; its note has the pace and how many clips failed.
-        verify: prepares each clip a second time and compares what is stored with it, bit by bit.
-        cluster: address of a Ray cluster that does the work instead of processes of this machine; every node sees
+        verify: prepare each clip a second time and compare it with the stored one, bit by bit.
+        cluster: address of a Ray cluster that does the work instead of processes of this machine; every node must see
             the sources and the store under the same paths.
 
     Returns:
         The rows of the manifest, in the order of `sources`.
 
     Raises:
-        InputError: if the store can't be written, or the cluster can't be reached.
+        InputError: if the store can't be written or another process prepares it, or the cluster can't be reached.
     """
     Preparer(preparation)  # refuses wrong settings before anything is changed
-    task = partial(prepare_clip, folder=folder.absolute(), preparation=preparation, verify=verify)
+    task = partial(_prepare_known, folder=folder.absolute(), preparation=preparation, verify=verify)
     placed = [replace(source, path=source.path.absolute()) for source in sources]  # nodes have folders of their own
-    results = map_on_cluster(task, placed, cluster) if cluster else map_in_processes(task, placed, workers)
-    # Until all clips are done, the old manifest may speak of files that are being replaced.
-    _remove(folder / MANIFEST)
-    progress.update(0, len(sources))
-    rows, pace = [], Pace()
-    for source, row in zip(sources, results, strict=True):
-        rows.append(replace(row, source=str(source.path)))
-        progress.update(len(rows), len(sources), pace.note(row.frames, row.status != OK))
-    _write_manifest(folder / MANIFEST, rows, preparation)
+    with _alone_in(folder):
+        known = {**manifest.known_hashes(folder), **journal.known_hashes(folder)}
+        items = [(source, known.get(source.name)) for source in placed]
+        results = map_on_cluster(task, items, cluster) if cluster else map_in_processes(task, items, workers, _died_of)
+        rows, pace, note = [], Pace(), journal.keep(folder, preparation)
+        progress.update(0, len(sources))
+        for source, row in zip(sources, results, strict=True):
+            rows.append(replace(row, source=str(source.path)))
+            note(rows[-1])
+            progress.update(len(rows), len(sources), pace.note(row.frames, row.status != OK))
+        manifest.write(folder, rows, preparation)
+        journal.remove(folder)
     return rows
 
 
-def prepare_clip(source: SourceClip, folder: Path, preparation: Preparation, verify: bool = False) -> Row:
-    """Prepare one clip: the same on one core, in a process pool and on a cluster."""
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep a second `prepare` out of a store."""
+    path = folder / "prepare.lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(
+            f"{folder} is being prepared by another process: wait for it, or choose another --out"
+        ) from error
+    except OSError as error:
+        raise InputError(f"{folder} can't be written ({error.strerror}): choose another --out") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _prepare_known(item: tuple[SourceClip, Hashes | None], folder: Path, preparation: Preparation, verify: bool) -> Row:
+    return prepare_clip(item[0], folder, preparation, verify, item[1])
+
+
+def _died_of(item: tuple[SourceClip, Hashes | None]) -> Row:
+    """The row of a clip that kills the process preparing it."""
+    reason = f"{item[0].path} kills the process that prepares it, perhaps for lack of memory: convert it"
+    return replace(_new_row(item[0]), status=reason)
+
+
+def _new_row(source: SourceClip) -> Row:
+    return Row(source.name, source.label, source.group, 0, 0.0, 0, 0, str(source.path), "", OK)
+
+
+def prepare_clip(
+    source: SourceClip, folder: Path, preparation: Preparation, verify: bool = False, known: Hashes | None = None
+) -> Row:
+    """Prepare one clip; one core, a process pool and a cluster all use this function.
+
+    Args:
+        source: the clip.
+        folder: the store.
+        preparation: working size and flow settings.
+        verify: see `prepare_store`.
+        known: hashes of its stored files when they were written; files with other or unknown hashes are made again.
+    """
     cv2.setNumThreads(1)
-    row = Row(source.name, source.label, source.group, 0, 0.0, 0, 0, str(source.path), "", OK)
+    row = _new_row(source)
     try:
         row = replace(row, sha256=file_sha256(source.path))
         info = probe(source.path)
         rate = preparation.frame_rate or info.frames_per_second
         settings = json.dumps(preparation.as_dict(), sort_keys=True)
         made_from = {"source_sha256": row.sha256, "preparation": settings}
-        frames = _frames_already_there(folder, source.name, made_from)
+        frames = _frames_already_there(folder, source.name, made_from, known)
         if frames and verify and not _is_as_prepared(source, folder, preparation):
             frames = 0
+        hashes = known if frames else None
         if not frames:
             frames = _write_streams(source, folder, preparation, rate, made_from)
+            hashes = _hashes(folder, source.name)
             if verify and not _is_as_prepared(source, folder, preparation):
-                raise VideoError(f"{source.path} is read back otherwise than it was written: check the disk and memory")
-    except (VideoError, OSError) as error:
-        return replace(row, status=str(error))
-    hashes = {f"{stream}_sha256": file_sha256(stored_file(folder, stream, source.name)) for stream in STREAMS}
-    return replace(row, frames=frames, frames_per_second=rate, width=info.width, height=info.height, **hashes)
+                raise VideoError(f"{source.path} reads back differently from what was written: check disk and memory")
+    except (InputError, OSError, MemoryError, cv2.error) as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in FATAL:
+            raise
+        reason = str(error) if isinstance(error, InputError | OSError) else f"{source.path}: {first_line(error)}"
+        return replace(row, status=reason)
+    rgb, flow = hashes or ("", "")
+    row = replace(row, frames=frames, frames_per_second=rate, width=info.width, height=info.height)
+    return replace(row, rgb_sha256=rgb, flow_sha256=flow)
 
 
 def _pictures(source: SourceClip, preparation: Preparation) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """The working frames of a clip, each with the picture of the flow that leads to it."""
+    """The working frames of a clip, each with the flow picture that leads to it."""
     preparer = Preparer(preparation)
     for decoded in decode(source.path, preparation.frame_rate):
         frame, field = preparer.step(decoded.pixels)
@@ -267,12 +291,12 @@ def _write_streams(
                 flow.write(field)
             frames += 1
         if frames < 2:
-            raise VideoError(f"{source.path} has {frames} frame: flow needs at least 2")
+            raise VideoError(f"{source.path} has {frames} frame, but flow needs at least 2: use a longer video")
     return frames
 
 
 def _is_as_prepared(source: SourceClip, folder: Path, preparation: Preparation) -> bool:
-    """Whether the stored files give back, to the last bit, what the source gives when it is prepared again."""
+    """Whether the stored files equal, to the last bit, a second preparation of the source."""
     quality, frames = preparation.jpeg_quality, 0
     try:
         with (
@@ -291,44 +315,26 @@ def _is_as_prepared(source: SourceClip, folder: Path, preparation: Preparation) 
         return False
 
 
-def _frames_already_there(folder: Path, clip: str, made_from: dict[str, str]) -> int:
-    """How many frames the stored files of a clip have if both were made from this source in this way, else 0."""
+def _frames_already_there(folder: Path, clip: str, made_from: dict[str, str], known: Hashes | None) -> int:
+    """Number of frames of a clip's stored files if both were made from this source with these settings, else 0.
+
+    Files that have changed since they were written don't count, nor do files that no manifest lists. Files of old
+    stores, without hashes in their manifest, are used as they are and get no hashes.
+    """
+    if known is None:
+        return 0
     try:
         with (
             IntraReader(stored_file(folder, "rgb", clip)) as rgb,
             IntraReader(stored_file(folder, "flow", clip)) as flow,
         ):
-            same = rgb.metadata == flow.metadata == made_from
-            return rgb.num_frames if same and flow.num_frames == rgb.num_frames - 1 else 0
+            same = rgb.metadata == flow.metadata == made_from and flow.num_frames == rgb.num_frames - 1
+            same = same and (not any(known) or _hashes(folder, clip) == known)
+            return rgb.num_frames if same else 0
     except VideoError:
         return 0
 
 
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"{path} can't be replaced ({error.strerror}): choose another --out") from error
-
-
-def _write_manifest(path: Path, rows: list[Row], preparation: Preparation) -> None:
-    columns = [{("class" if name == "label" else name): value for name, value in asdict(row).items()} for row in rows]
-    flow = preparation.flow
-    settings = {
-        "flow_method": flow.method,
-        "flow_preset": flow.preset,
-        "flow_bound": flow.bound,
-        "flow_reduction": preparation.flow_reduction,
-        "short_side": preparation.short_side,
-        "square": preparation.square,
-        "jpeg_quality": preparation.jpeg_quality,
-    }
-    table = pa.Table.from_pylist([{**row, **settings} for row in columns])
-    table = table.replace_schema_metadata({"preparation": json.dumps(preparation.as_dict())})
-    with replacing(path) as temporary:
-        pq.write_table(table, temporary)
-
-
-def _row_from_columns(columns: dict) -> Row:
-    columns = {"rgb_sha256": "", "flow_sha256": "", **columns}  # older stores have none
-    return Row(**{name: columns["class" if name == "label" else name] for name in Row.__dataclass_fields__})
+def _hashes(folder: Path, clip: str) -> Hashes:
+    rgb, flow = (file_sha256(stored_file(folder, stream, clip)) for stream in STREAMS)
+    return rgb, flow

@@ -1,10 +1,10 @@
-"""UCF101 from its home: the archive of videos and the official lists, downloaded, extracted and checked.
+"""UCF101 from its own site: the archive of videos and the official lists, downloaded, extracted and checked.
 
     OUT/UCF-101/<Class>/v_<Class>_gGG_cCC.avi    the videos
     OUT/ucfTrainTestlist/*.txt                   classInd.txt, trainlist01..03.txt, testlist01..03.txt
 
-A file or folder has its own name only when it is whole: a download grows as `<name>.part` and goes on from there after
-a kill, an extraction is made in a hidden folder and renamed.
+A file or folder gets its own name only when complete. A download grows as `<name>.part` and resumes there after a kill;
+an extraction is made in a hidden folder, which is then renamed.
 """
 
 import re
@@ -44,13 +44,13 @@ _LIST_FILES = ("classInd.txt", *(f"{part}list0{number}.txt" for part in ("train"
 
 @dataclass(frozen=True)
 class Archive:
-    """An archive as the home of the data set offers it.
+    """An archive on the site of the data set.
 
     Attributes:
-        name: of the file; its ending says whether it is a RAR or a ZIP archive.
-        num_bytes: of the file.
-        folder: the folder in it that is kept.
-        max_bytes: most that its files may have together.
+        name: name of the file; its extension says whether it is a RAR or a ZIP archive.
+        num_bytes: size of the file.
+        folder: the folder in the archive that is kept.
+        max_bytes: the most bytes that its files may have together.
     """
 
     name: str
@@ -65,7 +65,7 @@ VIDEOS = Archive("UCF101.rar", 6_932_971_618, "UCF-101", 10**10)
 
 @dataclass(frozen=True)
 class Fetched:
-    """What `fetch_ucf101` leaves: the folder of class folders, the folder of lists, and how much the lists name."""
+    """The result of `fetch_ucf101`: folder of class folders, folder of lists, number of clips and of classes."""
 
     videos: Path
     lists: Path
@@ -74,7 +74,7 @@ class Fetched:
 
 
 class _TransferError(Exception):
-    """A download failed in a way that another try may mend."""
+    """A download failed in a way that another try may fix."""
 
 
 @dataclass(frozen=True)
@@ -93,26 +93,26 @@ def fetch_ucf101(
     videos: Archive = VIDEOS,
     progress: Progress = SILENT,
 ) -> Fetched:
-    """Download, extract and check UCF101; what is there already and whole is not fetched again.
+    """Download, extract and check UCF101; complete files and folders are not downloaded again.
 
-    An archive or an extracted folder that was put into `out` by hand is taken as it is, if it is complete. Archives
-    stay there; once the folders are complete they are no longer needed.
+    An archive or an extracted folder that was put into `out` by hand is used if it is complete. The archives are kept,
+    but are not needed once the folders are complete.
 
     Args:
-        out: folder, made if missing. Needs about 14 GB, 7 GB when the archive is there already.
+        out: folder, made if missing. Needs about 14 GB, or 7 GB if the archive is there already.
         home: address of the folder that offers both archives, http or https.
         lists: the archive of lists.
         videos: the archive of videos.
-        progress: a step is a megabyte of the archive in hand; the note says what is done with it.
+        progress: a step is a megabyte of the current archive; the note says what is done with it.
 
     Raises:
-        InputError: if a download fails for good or has another size than it must have, no program that opens RAR
-            archives is found, an archive is damaged, would write outside its folder or is too large, the disk is
-            full, or videos that the lists name are missing.
+        InputError: if a download fails for good or has the wrong size, if no program that opens RAR archives is found,
+            if an archive is damaged, would write outside its folder or is too large, if the disk is full, or if videos
+            of the lists are missing.
     """
     out = Path(out)
     if not home.startswith(("http://", "https://")):
-        raise InputError(f"home {home} can't be fetched from: give an address that begins with https:// or http://")
+        raise InputError(f"home {home} is not a web address: give one that begins with https:// or http://")
     lists_folder = _obtain(lists, out, home, progress)
     clips = _read_lists(lists_folder)
     videos_folder = _obtain(videos, out, home, progress)
@@ -121,10 +121,10 @@ def fetch_ucf101(
 
 
 def check_complete(folder: str | Path, clips: Sequence[SplitClip]) -> None:
-    """Make sure that a folder of class folders holds each clip as a file that is not empty.
+    """Check that a folder of class folders holds each clip as a non-empty file.
 
     Raises:
-        InputError: if videos are missing; it names the first three.
+        InputError: if videos are missing; the message names the first three.
     """
     held = {path.stem for path in Path(folder).glob("*/*.avi") if path.stat().st_size}
     missing = [clip.name for clip in clips if clip.name.rpartition("/")[2] not in held]
@@ -141,21 +141,21 @@ def download(
     num_bytes: int,
     progress: Progress = SILENT,
 ) -> None:
-    """Download a file of known size; go on where an earlier try stopped, if the server can.
+    """Download a file of known size; resume an earlier try, if the server supports that.
 
-    The file grows as `<path>.part`, and `<path>.part.tag` holds what the server calls this version of it (ETag or
-    date): the rest of another version is never joined to it. After a failure it is tried again, until
-    `MOST_FAILURES` tries in a row have brought nothing new.
+    The file grows as `<path>.part`, and `<path>.part.tag` holds the server's name for this version (ETag or date), so
+    that parts of two versions are never joined. After a failure the download is tried again, until `MOST_FAILURES`
+    tries in a row have brought nothing new.
 
     Args:
         url: address, http or https.
         path: where the whole file will be.
         num_bytes: its size.
-        progress: as for `fetch_ucf101`.
+        progress: see `fetch_ucf101`.
 
     Raises:
-        InputError: if the server refuses, can't be trusted, has a file of another size or fails again and again,
-            or if the disk has no room for the file and its extracted copy.
+        InputError: if the server refuses, can't be trusted, has a file of another size or fails again and again, or if
+            the disk has no room for the file and its extracted copy.
     """
     path = Path(path)
     part = path.with_name(path.name + ".part")
@@ -175,19 +175,19 @@ def extract(
     max_bytes: int,
     progress: Progress = SILENT,
 ) -> None:
-    """Extract from a ZIP or RAR archive the folder that is called like `folder`, whole or not at all.
+    """Extract the folder with the name of `folder` from a ZIP or RAR archive, completely or not at all.
 
-    Every size and checksum in the archive is verified, and nothing is written before all names are.
+    Every size and checksum in the archive is verified; nothing is written before all names are checked.
 
     Args:
         path: the archive; `.rar` needs unrar or unar.
         folder: where to put it; must not exist.
-        max_bytes: most that the files of the archive may have together.
-        progress: as for `fetch_ucf101`.
+        max_bytes: the most bytes that the files of the archive may have together.
+        progress: see `fetch_ucf101`.
 
     Raises:
-        InputError: if the archive is damaged, has no such folder, has a member that is a link, stands twice or would
-            leave the folder, or holds more than it announces or than `max_bytes`, or if the disk is full.
+        InputError: if the archive is damaged or has no such folder, if a member is a link, comes twice or would leave
+            the folder, if it holds more than it announces or than `max_bytes`, or if the disk is full.
     """
     path, folder = Path(path), Path(folder)
     work = folder.with_name(f".{folder.name}.part")
@@ -199,7 +199,7 @@ def extract(
             _require_space(folder.parent, sum(member.num_bytes for member in members))
             _write_members(path, members, work, progress)
             if not (work / folder.name).is_dir():
-                raise InputError(f"archive {path} has no folder {folder.name} in it: remove it and run again")
+                raise InputError(f"archive {path} contains no folder {folder.name}: remove it and run again")
             (work / folder.name).rename(folder)
         finally:
             shutil.rmtree(work, ignore_errors=True)
@@ -209,10 +209,10 @@ def find_unrar(path: str | Path) -> rarfile.ToolSetup:
     """Find the program that opens RAR archives; only programs that open all of them are considered.
 
     Args:
-        path: the archive, for the error's remedy.
+        path: the archive, for the error message.
 
     Raises:
-        InputError: if neither unrar nor unar is there.
+        InputError: if neither unrar nor unar is installed.
     """
     try:
         # rarfile would also take bsdtar and 7-Zip, which often can't read RAR: that would show after the download.
@@ -226,7 +226,7 @@ def find_unrar(path: str | Path) -> rarfile.ToolSetup:
 
 
 def _obtain(archive: Archive, out: Path, home: str, progress: Progress) -> Path:
-    """The archive's folder in `out`, after as little work as what is there allows."""
+    """The archive's folder in `out`, made with as little new work as possible."""
     path, folder = out / archive.name, out / archive.folder
     if folder.is_dir():
         return folder
@@ -269,7 +269,7 @@ def _try_until_whole(url: str, part: Path, num_bytes: int, progress: Progress) -
 
 
 def _go_on(url: str, part: Path, num_bytes: int, progress: Progress) -> None:
-    """Make one try to get the rest of a file, or all of it."""
+    """Try once to download the rest of a file, or all of it."""
     with _connect(url, part) as response:
         done = _start(response, part, num_bytes)
         with part.open("ab" if done else "wb") as file:
@@ -284,7 +284,7 @@ def _go_on(url: str, part: Path, num_bytes: int, progress: Progress) -> None:
 
 
 def _connect(url: str, part: Path) -> HTTPResponse:
-    """Ask for what `part` lacks."""
+    """Request the bytes that `part` lacks."""
     headers = {"User-Agent": "rgbflow"}
     if _size(part):
         headers["Range"] = f"bytes={_size(part)}-"
@@ -310,11 +310,11 @@ def _connect(url: str, part: Path) -> HTTPResponse:
 
 
 def _start(response: HTTPResponse, part: Path, num_bytes: int) -> int:
-    """The byte of the file that a response begins with: the size of `part`, or 0 if the server begins anew.
+    """The first byte of the file in a response: the size of `part`, or 0 if the server starts from the beginning.
 
     Raises:
         InputError: if the server's file has another size.
-        _TransferError: if the response continues something else; `part` is removed then.
+        _TransferError: if the response continues another file; `part` is then removed.
     """
     etag = response.headers.get("ETag", "")
     tag = etag if etag.startswith('"') else response.headers.get("Last-Modified", "")  # a weak ETag identifies no bytes
@@ -383,7 +383,7 @@ def _explaining_disk(folder: Path) -> Iterator[None]:
         reason = error.strerror or str(error)
         place = error.filename or folder
         raise InputError(
-            f"{place} can't be used ({reason}): free space, mend its rights or take another folder"
+            f"{place} can't be used ({reason}): free space, correct its permissions or choose another folder"
         ) from error
 
 
@@ -393,7 +393,7 @@ def _explaining_archive(path: Path) -> Iterator[None]:
         yield
     # zipfile raises RuntimeErrors for encryption and for a compression that it doesn't know
     except (rarfile.Error, zipfile.BadZipFile, zlib.error, EOFError, UnicodeError, RuntimeError) as error:
-        remedy = "try the other one of unrar and unar, or remove it" if path.suffix == ".rar" else "remove it"
+        remedy = "use the other one of unrar and unar, or remove it" if path.suffix == ".rar" else "remove it"
         raise InputError(f"archive {path} can't be extracted ({error}): {remedy} and run again") from error
 
 
@@ -468,9 +468,9 @@ def _contents(path: Path) -> Iterator[Callable[[_Member], AbstractContextManager
 def _unrar(path: Path) -> Iterator[IO[bytes]]:
     """The files of a RAR archive, one directly after the other.
 
-    rarfile starts a process for each file, which in a solid archive decompresses all files before it once more: days
-    for the videos of UCF101. One process without file names gives all of them in their order. rarfile tells where
-    each ends, and its checksum whether that is right.
+    rarfile starts a process for each file, and in a solid archive each process decompresses all earlier files again:
+    days for the videos of UCF101. One process without file names gives all files in their order. rarfile gives the size
+    and checksum of each.
     """
     command = find_unrar(path).open_cmdline(None, str(path))
     with Popen(command, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL) as process:

@@ -1,1 +1,1 @@
-"""The whole road in minutes, on people that the demo paints itself."""
+"""Every step of the program in minutes, on people that the demo draws itself."""

@@ -73,7 +73,7 @@ def shade(colour: Colour, factor: float) -> Colour:
 
 
 def paint_person(brush: Brush, person: Person, pose: Pose, held: str | None) -> None:
-    """Paint a person from the far parts to the near ones.
+    """Paint a person, the far parts first.
 
     Args:
         brush: its origin is where the person stands.

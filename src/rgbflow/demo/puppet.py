@@ -55,11 +55,11 @@ class Person:
 
 @dataclass(frozen=True)
 class Style:
-    """How one clip's motion is done; drawn once for an action and its twins.
+    """The manner of one clip's motion, drawn once for an action and its twins.
 
     Attributes:
-        begin: part of the sweep already done in the first frame, 0 to 1.
-        end: part of the sweep done in the last frame, above `begin`.
+        begin: fraction of the sweep already done in the first frame, 0 to 1.
+        end: fraction of the sweep done in the last frame, above `begin`.
         unevenness: -0.5 to 0.5; how much faster (or slower) the sweep is at its ends than in its middle.
         cycles: repetitions in the clip, for motions that repeat.
         phase: where the first repetition starts, 0 to 1.
@@ -76,7 +76,7 @@ class Style:
     facing: int
 
     def progress(self, time: float) -> float:
-        """Part of the sweep done at `time` (0 first frame, 1 last frame); it only ever grows."""
+        """Fraction of the sweep done at `time` (0 first frame, 1 last frame); it never decreases."""
         even = time + self.unevenness * sin(2 * pi * time) / (2 * pi)
         return self.begin + (self.end - self.begin) * even
 

@@ -21,7 +21,7 @@ METAL = (70, 66, 64)
 
 
 def paint_room(rng: np.random.Generator) -> np.ndarray:
-    """Paint an empty room; what differs between rooms is drawn from `rng`.
+    """Paint an empty room; `rng` draws everything that differs between rooms.
 
     Returns:
         (HEIGHT, WIDTH, 3) uint8 RGB.

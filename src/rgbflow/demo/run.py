@@ -1,4 +1,4 @@
-"""The demo: the whole road on a data set it makes itself, in minutes, without a network."""
+"""The demo: every step on a data set that it makes itself, in minutes, without a network connection."""
 
 import importlib.util
 import shutil
@@ -30,7 +30,7 @@ PREPARATION = Preparation(short_side=128, flow=FlowSettings("dis", "medium", bou
 
 @dataclass(frozen=True)
 class Plan:
-    """What the demo films and how it trains; `note` is printed before it begins."""
+    """The size of the demo's data set and its training settings; `note` is printed before it begins."""
 
     config: TrainConfig
     groups: int
@@ -77,7 +77,7 @@ MARKER = ".rgbflow-demo"  # in a folder that the demo made and may empty
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo measured and where it left things."""
+    """The demo's figures and the paths of its files."""
 
     evaluation: Evaluation
     clip: str
@@ -98,7 +98,7 @@ class DemoResult:
         }
 
     def summary(self) -> str:
-        """Where to look, and the next command."""
+        """The label of a clip, the paths to look at, and the next command."""
         return (
             f"held-out clip {self.clip}: {self.prediction.label} ({self.prediction.score:.0%})\n"
             f"{self.prediction.decision.line()}\n"
@@ -116,12 +116,12 @@ def choose_plan() -> Plan:
 def run_demo(folder: Path, workers: int, seed: int, plan: Plan, track: Track = untracked) -> DemoResult:
     """Make the data set, prepare it, train, calibrate and evaluate both streams, and label a clip, all inside `folder`.
 
-    A demo that was stopped goes on; one that was finished, or had another seed, is made anew. A folder that holds
-    anything but a demo is left alone.
+    A stopped demo resumes; a finished one, or one with another seed, starts again. A folder with other files is left
+    alone.
 
     Args:
         folder: made if missing.
-        workers: processes that film and prepare; with more than one, both streams are trained at the same time.
+        workers: processes that draw and prepare the clips; with more than one, both streams train at the same time.
         seed: of the data set, the split and the training.
         plan: from `choose_plan`.
         track: how each piece of the work shows its progress.
@@ -154,15 +154,15 @@ def _trained_streams(bundle: Path) -> Collection[Stream]:
 
 
 def _take_folder(folder: Path, mark: str, finished: bool) -> None:
-    """Make the folder, or empty it if a demo made it that can't go on.
+    """Make the folder, or empty it if it holds a demo that can't be resumed.
 
     Args:
-        folder: of the demo.
-        mark: the line that says which demo it is; only the same demo goes on.
-        finished: whether the demo in the folder has come to its end.
+        folder: the demo's folder.
+        mark: the line that identifies a demo; only the same demo is resumed.
+        finished: whether the demo in the folder is finished.
 
     Raises:
-        InputError: if somebody else's files are in it.
+        InputError: if it holds other files.
     """
     marker = folder / MARKER
     if folder.is_dir() and any(folder.iterdir()):

@@ -1,4 +1,4 @@
-"""The demo's data set: MP4 files of drawn people; some actions differ only in motion, some only in looks.
+"""The demo's data set: MP4 files of drawn people; some actions differ only in motion, some only in appearance.
 
 | actions | differ in | told apart by |
 |---|---|---|
@@ -7,8 +7,8 @@
 | pick_up_ball, put_down_ball, pick_up_melon, put_down_melon | both | only both together |
 
 Such actions are *twins*: clip n of a group has the same body, room, motion, camera and light in each twin;
-only the named difference is new. An ideal rgb stream is therefore right on 8 of 12 clips (66.7 %), and so is
-an ideal flow stream; both together can be right on all. "Left" is the left of the picture.
+they differ only as the table says. An ideal rgb stream is therefore right on 8 of 12 clips (66.7 %), and so is an ideal
+flow stream; both together can be right on all. "Left" is the left of the picture.
 """
 
 from dataclasses import dataclass
@@ -87,7 +87,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Take:
-    """What varies between the clips of a group; lengths are parts of the picture's height, time is 0 to 1.
+    """The variation between the clips of a group; lengths are fractions of the picture's height, time is 0 to 1.
 
     Attributes:
         style: how the motion is done.
@@ -137,7 +137,7 @@ def write_dataset(
 
     Args:
         folder: made if missing; clips of the same name are replaced.
-        num_groups: persons, each in a room of their own.
+        num_groups: number of people, each in a separate room.
         clips_per_group: clips of each class in each group.
         size: (W, H) of the pictures.
         seed: another seed gives other people, rooms and clips.
@@ -280,7 +280,7 @@ def _check_arguments(num_groups: int, clips_per_group: int, size: tuple[int, int
             raise InputError(f"{name} is {count}, but at least 1 is needed: give 1 or more")
     if min(size) < SMALLEST_SIDE:
         raise InputError(
-            f"size is {size[0]}x{size[1]}, but persons can't be recognised below {SMALLEST_SIDE} pixels: "
+            f"size is {size[0]}x{size[1]}, but people can't be recognised below {SMALLEST_SIDE} pixels: "
             f"give a larger width and height"
         )
 

@@ -1,4 +1,4 @@
-"""Both streams trained at the same time: small networks use two cores better by a process each than by two threads."""
+"""Both streams trained at the same time: with small networks, two processes use two cores better than two threads."""
 
 import multiprocessing
 import os
@@ -20,7 +20,7 @@ from rgbflow.stream import Stream
 
 @dataclass(frozen=True)
 class Job:
-    """What is trained: the streams of one bundle, from one store and split, with the same settings."""
+    """The streams of one bundle to train, from one store and split, with the same settings."""
 
     store: Path
     split: Path
@@ -41,7 +41,7 @@ def train_one_by_one(job: Job, streams: Sequence[Stream], track: Track) -> None:
 
 
 def train_side_by_side(job: Job, streams: Sequence[Stream], track: Track) -> None:
-    """Train each stream in a process of its own, with its share of the cores. The processes end with this one.
+    """Train each stream in its own process, with its share of the cores. The processes end with this one.
 
     Raises:
         InputError: if a training fails.
@@ -101,7 +101,7 @@ def _pass_on(news: Mapping[Stream, Connection], progress: Progress) -> None:
     """Report the progress of all trainings together until each has ended.
 
     Raises:
-        InputError: if one fails, or ends before its end.
+        InputError: if a training fails, or its process dies.
     """
     steps: dict[Stream, tuple[int, int]] = {}
     notes: dict[Stream, str] = {}
@@ -125,7 +125,7 @@ def _receive(stream: Stream, news: Connection) -> tuple[int, int, str] | str | N
         message = news.recv()
     except EOFError as error:
         raise InputError(
-            f"the training of {stream} died, perhaps for lack of memory: the same command with --workers 1 goes on"
+            f"the training of {stream} died, perhaps for lack of memory: run the command with --workers 1 to resume"
         ) from error
     if isinstance(message, InputError):
         raise message

@@ -1,4 +1,4 @@
-"""What each part of a recipe is worth: everything trained as a whole, then without one part at a time."""
+"""The worth of each part of a recipe: training with the whole recipe, then without one part at a time."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class Part:
     """A part of a recipe.
 
     Attributes:
-        name: on the command line.
-        words: in the table.
-        without: the fields of TrainConfig that take it away.
-        streams: those it changes.
+        name: name on the command line.
+        words: name in the table.
+        without: the fields of TrainConfig that take the part away.
+        streams: the streams that it changes.
     """
 
     name: str
@@ -76,18 +76,18 @@ PARTS = (
 
 @dataclass(frozen=True)
 class AblationRow:
-    """What one scorer comes to without one part.
+    """The figures of one scorer without one part.
 
     Attributes:
-        part: its name; "whole" for nothing taken away.
-        words: what it is.
+        part: name of the part; "whole" if nothing is taken away.
+        words: name of the part in the table.
         scorer: "rgb", "flow" or "fused".
         top1: percent of whole videos; a clip tested by several runs counts once, with its mean.
         top1_interval: 95 % Wilson over the distinct clips.
         run_top1: percent, of each run.
-        worth: points that are lost without it, on the same clips, those of each split; None for the whole.
-        worth_interval: 95 % of it (`metrics.group_interval`): with three splits or more, a split as one observation;
-            with fewer, a group (person, scene), which leaves out the luck of training.
+        worth: points lost without the part, on the same clips of each split; None for the whole.
+        worth_interval: 95 % interval of the worth (`metrics.group_interval`). With three splits or more, each split is
+            one observation; with fewer, each group (person, scene), which ignores the randomness of training.
     """
 
     part: str
@@ -102,7 +102,7 @@ class AblationRow:
 
 @dataclass(frozen=True)
 class Ablation:
-    """The table, the runs and settings behind it, and what made it."""
+    """The table, its runs and settings, and its origin."""
 
     rows: list[AblationRow]
     clips: int
@@ -118,17 +118,17 @@ class Ablation:
 
 
 def choose_parts(names: Sequence[str], config: TrainConfig) -> list[Part]:
-    """The parts of these names that the settings have; all that they have if no name is given.
+    """The parts with these names; without names, all parts that the settings have.
 
     Raises:
-        InputError: if a name is unknown, or the settings are without the part already.
+        InputError: if a name is unknown, or if the settings don't have the part.
     """
     known = {part.name: part for part in PARTS}
     for name in names:
         if name not in known:
             raise InputError(f"--parts {name} is unknown: use some of {', '.join(known)}")
         if not known[name].is_in(config):
-            raise InputError(f"--parts {name}: the settings are without it already: leave it out, or switch it on")
+            raise InputError(f"--parts {name}: the settings don't have this part: leave it out, or switch it on")
     return [part for part in PARTS if part.is_in(config) and (part.name in names or not names)]
 
 
@@ -141,9 +141,9 @@ def ablation_tasks(
     parts: Sequence[Part],
     snippets: int,
 ) -> tuple[list[Training], list[Evaluating]]:
-    """All that has to be trained and measured: run after run, so that a table of few runs is there early.
+    """All trainings and evaluations, run after run, so that a table of few runs is ready early.
 
-    A part that only flow has is taken away from flow alone: its fusion takes the rgb of the whole.
+    A part that only flow has is removed only from flow; the fusion then takes the rgb stream of the whole recipe.
     """
     trainings, evaluations = [], []
     for run in runs_of(splits, seeds):
@@ -159,7 +159,7 @@ def ablation_tasks(
 def read_ablation(
     folder: Path, splits: Sequence[Path], seeds: int, config: TrainConfig, parts: Sequence[Part], snippets: int
 ) -> Ablation:
-    """The table of what `ablation_tasks` left in a folder."""
+    """The table from the results of `ablation_tasks` in a folder."""
     runs = runs_of(splits, seeds)
     groups = {clip.name: clip.group for split in splits for clip in load_split(split).test}
     whole = {scorer: [_hits(folder, run, None, scorer) for run in runs] for scorer in SCORERS}
@@ -172,7 +172,7 @@ def read_ablation(
 
 
 def _hits(folder: Path, run: Run, part: Part | None, scorer: str) -> dict[str, float]:
-    """For each test clip of a run, whether the scorer names it rightly without the part."""
+    """For each test clip of a run, whether the scorer is right without the part."""
     (file,) = read_scores([folder / run.name / WHOLE / SCORES])
     scores = file.probabilities()
     if part:
@@ -203,7 +203,7 @@ def worth(
     whole: Sequence[Mapping[str, float]],
     groups: Mapping[str, str],
 ) -> tuple[float, tuple[float, float]]:
-    """As `AblationRow` has it, with its interval, from what each run names rightly without the part and with it."""
+    """The worth of a part and its interval, see `AblationRow`, from the right answers of each run."""
     lost = defaultdict(list)
     for run, after, before in zip(runs, hits, whole, strict=True):
         for clip, hit in after.items():
@@ -273,6 +273,6 @@ def _draw(rows: Sequence[AblationRow], palette: Mapping[str, str]) -> Figure:
                   label="fusion" if scorer == "fused" else scorer)  # fmt: skip
     axis.set_yticks(range(len(words)), words)
     axis.invert_yaxis()
-    axis.set_xlabel("worth: points of top-1 that are lost without it")
+    axis.set_xlabel("worth: points of top-1 lost without the part")
     figure.legend(loc="outside right upper", frameon=False)
     return figure

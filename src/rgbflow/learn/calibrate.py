@@ -1,9 +1,8 @@
-"""Fitting on the validation part: how the streams are fused, how sure the fusion may be, and when nothing is known.
+"""Fits on the validation part: the fusion of the streams, its temperature, and the threshold of "unknown".
 
-Validation parts are small (10 to 100 clips), so every fit is made as if a clip or so more had been seen, and what comes
-after another fit sees only scores that this fit didn't see: the temperature is fitted on fused scores of which each was
-made without the clip's group, and the figures by which fusions are compared repeat all of that without each group.
-The test part is never read.
+Validation parts are small (10 to 100 clips), so every fit adds about one imaginary clip, and no fit uses scores that an
+earlier fit has seen: the temperature is fitted on fused scores that were each made without the clip's group, and the
+figures that compare fusions repeat all of this without each group. The test part is never read.
 
 Sources: Guo et al. 2017 (temperature); Hinton 2002 (product); Seewald 2002, Ting and Witten 1999 (stacking); Vovk et
 al. 2005 (threshold).
@@ -45,7 +44,7 @@ class ScoredClips:
     Attributes:
         scores: per stream (N, K) float64 probabilities.
         labels: (N,) integers, index of the true class.
-        groups: (N,) names; clips of one group are alike.
+        groups: (N,) names; clips of one group are similar.
     """
 
     scores: Mapping[str, np.ndarray]
@@ -62,12 +61,12 @@ class ScoredClips:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A fusion fitted on all validation clips, and how its like does on groups that it was not fitted on.
+    """A fusion fitted on all validation clips, and cross-validated figures of this method on unseen groups.
 
     Attributes:
-        fusion: with its temperature, without a threshold.
+        fusion: the fusion with its temperature, without a threshold.
         log_loss: nats per clip, cross-validated.
-        log_loss_error: standard error of its difference to the default's, see `choose`.
+        log_loss_error: standard error of the difference to the default's log loss, see `choose`.
         calibration_error: percent, cross-validated.
     """
 
@@ -79,18 +78,18 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was fitted on the validation part.
+    """The result of the fits on the validation part.
 
     Attributes:
-        fusion: the chosen one, with the threshold of "unknown" if there is one.
-        candidates: by method, what it was chosen from.
-        clips, groups: how many validation clips there were, of how many groups.
+        fusion: the chosen fusion, with the threshold of "unknown" if there is one.
+        candidates: the fusions it was chosen from, by method.
+        clips, groups: number of validation clips and of their groups.
         uncalibrated_error: calibration error of the plain average, percent.
-        snippets: of each clip and stream.
-        crops: of each snippet.
-        unknown_clips, unknown_classes: what the threshold was fitted on.
-        rejected: percent of the validation clips that the threshold calls unknown; None without one.
-        engine: what ran the networks, and in which precision.
+        snippets: snippets of each clip and stream.
+        crops: crops of each snippet.
+        unknown_clips, unknown_classes: number of clips and classes that the threshold was fitted on.
+        rejected: percent of the validation clips that the threshold calls unknown; None without a threshold.
+        engine: name and number format of the engine.
     """
 
     fusion: Fusion
@@ -107,11 +106,11 @@ class Calibration:
 
     @property
     def calibration_error(self) -> float:
-        """Of the chosen fusion: percent, cross-validated."""
+        """Calibration error of the chosen fusion: percent, cross-validated."""
         return self.candidates[self.fusion.method].calibration_error
 
     def as_dict(self) -> dict:
-        """A form for JSON; the bundle keeps it, without `fusion`, under `calibration`."""
+        """The values for JSON; the bundle keeps them, without `fusion`, under `calibration`."""
         rows = {method: {**asdict(row), "fusion": row.fusion.as_dict()} for method, row in self.candidates.items()}
         return {**asdict(self), "fusion": self.fusion.as_dict(), "candidates": rows}
 
@@ -129,19 +128,19 @@ def calibrate_fusion(
     """Fit the fusion, its temperature and perhaps a threshold on the val and unknown_val parts of a split.
 
     Args:
-        recognizer: the trained bundle; how it fuses now does not matter.
+        recognizer: the trained bundle; its present fusion does not matter.
         store: the prepared data set.
-        split: the one the bundle was trained on.
+        split: the split the bundle was trained on.
         choice: a method, or "auto", see `choose`.
-        false_alarm_rate: share of clips of unseen classes, between 0 and 1, that may be given a name; None fits no
+        false_alarm_rate: share of clips of unseen classes, between 0 and 1, that may get a known name; None fits no
             threshold.
         num_snippets: S of a clip.
-        crops: of each snippet, 1 or 10.
+        crops: of each snippet, 1, 3 or 10.
         progress: a step is a clip.
 
     Raises:
-        InputError: if store, split and bundle do not belong together, val has fewer than 5 clips, the rate can't be
-            promised, or the bundle has one stream and `choice` needs two.
+        InputError: if store, split and bundle do not belong together, if val has fewer than 5 clips, if the rate can't
+            be promised, or if the bundle has one stream and `choice` needs two.
     """
     _check_choice(choice, list(recognizer.bundle.streams))
     if false_alarm_rate is not None:
@@ -169,7 +168,7 @@ def calibrate_fusion(
 
 
 def fit_calibration(clips: ScoredClips, choice: Choice = "auto") -> Calibration:
-    """As `calibrate_fusion`, from the streams' scores of the val clips; without a threshold."""
+    """Like `calibrate_fusion`, but from the streams' scores of the val clips, and without a threshold."""
     _check_choice(choice, list(clips.scores))
     candidates = fit_candidates(clips)
     fusion = candidates[choose(candidates) if choice == "auto" else choice].fusion
@@ -183,7 +182,7 @@ def _check_choice(choice: Choice, streams: Sequence[str]) -> None:
 
 
 def record_calibration(folder: Path, calibration: Calibration) -> None:
-    """Write the fitted fusion into the bundle and its model card; figures of the former fusion are forgotten."""
+    """Write the fitted fusion into the bundle and its model card; figures of the former fusion are dropped."""
     kept = {name: value for name, value in calibration.as_dict().items() if name != "fusion"}
     kept["origin"] = describe_origin()
     bundle = replace(load_bundle(folder), fusion=calibration.fusion, calibration=kept, measured={})
@@ -191,7 +190,7 @@ def record_calibration(folder: Path, calibration: Calibration) -> None:
 
 
 def fit_candidates(clips: ScoredClips) -> dict[Method, Candidate]:
-    """Every fusion that the streams allow, fitted with its temperature, and compared by cross-validation."""
+    """Every fusion that these streams allow, fitted with its temperature, and compared by cross-validation."""
     methods = METHODS if len(clips.scores) > 1 else ("average",)
     fused = {method: cross_validated(partial(fit, method), clips) for method in methods}
     losses = {method: _log_losses(rows, clips.labels) for method, rows in fused.items()}
@@ -210,8 +209,8 @@ def fit_candidates(clips: ScoredClips) -> dict[Method, Candidate]:
 def choose(candidates: Mapping[Method, Candidate]) -> Method:
     """The method with the least cross-validated log loss, if it beats the default by more than a standard error.
 
-    The one-standard-error rule of Breiman et al. 1984: what is not clearly better is no reason to leave the default,
-    which is `DEFAULT_FUSION`, and the average for a stream alone.
+    The one-standard-error rule of Breiman et al. 1984 keeps the default unless another method is clearly better. The
+    default is `DEFAULT_FUSION`, and the average for a single stream.
     """
     best, default = min(candidates, key=lambda method: candidates[method].log_loss), _default(candidates)
     gain = candidates[default].log_loss - candidates[best].log_loss
@@ -223,7 +222,7 @@ def _default(methods: Collection[Method]) -> Method:
 
 
 def fit(method: Method, clips: ScoredClips) -> Fusion:
-    """A fusion of one method with its temperature, which sees only fused scores of clips whose group was left out."""
+    """A fusion of one method; its temperature is fitted on fused scores made without the clip's group."""
     held_out = cross_validated(FITS[method], clips)
     return replace(FITS[method](clips), temperature=fit_temperature(held_out, clips.labels))
 
@@ -239,7 +238,7 @@ def cross_validated(fit: Callable[[ScoredClips], Fusion], clips: ScoredClips) ->
 
 
 def _folds(groups: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """At most ten folds by group; clips of one group only are all that there is, and count as groups of their own."""
+    """At most ten folds by group; if all clips are of one group, each counts as its own group."""
     from sklearn.model_selection import GroupKFold
 
     if len(set(groups)) == 1:
@@ -248,15 +247,15 @@ def _folds(groups: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def fit_average(clips: ScoredClips) -> Fusion:
-    """Nothing to fit."""
+    """The average, which has nothing to fit."""
     return Fusion()
 
 
 def fit_product(clips: ScoredClips) -> Fusion:
-    """One power for each stream, one over its temperature, by log loss; pulled to 1 each, the plain product.
+    """One power for each stream (one over its temperature) by log loss, regularised towards 1, the plain product.
 
-    The pull is as strong as that of stacking (L2, strength 1). The loss is convex, so there is one optimum; no power is
-    negative, since no stream is believed to be worse than none.
+    The regularisation is that of stacking (L2, strength 1). The loss is convex, so there is one optimum. Powers are not
+    negative, since no stream should be worse than none.
     """
     said = np.stack([log_scores(rows) for rows in clips.scores.values()])  # (streams, N, K)
     rows = np.arange(len(clips))
@@ -273,7 +272,7 @@ def fit_product(clips: ScoredClips) -> Fusion:
 
 
 def fit_weighted(clips: ScoredClips) -> Fusion:
-    """One weight for each of two streams, by log loss; as if two more clips were seen, each right in one of them."""
+    """One weight for each of two streams, by log loss; with two imaginary clips added, each right in one stream."""
     (one, other), rows = clips.scores, np.arange(len(clips))
     right, otherwise = (clips.scores[stream][rows, clips.labels] for stream in (one, other))
 
@@ -286,15 +285,15 @@ def fit_weighted(clips: ScoredClips) -> Fusion:
 
 
 def fit_tempered(clips: ScoredClips) -> Fusion:
-    """A temperature for each stream, fitted as the fused scores' is."""
+    """A temperature for each stream, fitted like that of the fused scores."""
     weights = {stream: (1 / fit_temperature(scores, clips.labels),) for stream, scores in clips.scores.items()}
     return Fusion("tempered", weights)
 
 
 def fit_reliability(clips: ScoredClips) -> Fusion:
-    """A weight for each stream and class: the share of the probability the stream gave to the class that was right.
+    """A weight for each stream and class: the share of the stream's probability for the class that went to clips of it.
 
-    As if each class had got one clip's probability more, as reliable as the stream is over all classes.
+    Each class gets the probability of one imaginary clip more, as reliable as the stream is over all classes.
     """
     weights = {}
     for stream, scores in clips.scores.items():
@@ -305,11 +304,11 @@ def fit_reliability(clips: ScoredClips) -> Fusion:
 
 
 def fit_stacking(clips: ScoredClips) -> Fusion:
-    """Logistic regression on the streams' log probabilities; the logit of a class sees what is said of that class.
+    """Logistic regression on the streams' log probabilities; the logit of a class depends on that class alone.
 
-    A stream's weight for a class is a part that all classes share and one of its own; all of them are pulled to the
-    equal sum of the streams' logarithms (L2, strength 1, as scikit-learn's C = 1). So few clips fit the shared parts
-    only, and a class without validation clips keeps a sensible weight.
+    A stream's weight for a class is the sum of a part shared by all classes and a part of its own; both are regularised
+    towards the equal sum of the streams' logarithms (L2, strength 1, as scikit-learn's C = 1). So few clips change only
+    the shared parts, and a class without validation clips keeps a sensible weight.
     """
     said = np.stack([log_scores(rows) for rows in clips.scores.values()])  # (streams, N, K)
     num_streams, _, num_classes = said.shape
@@ -346,10 +345,10 @@ FITS: dict[Method, Callable[[ScoredClips], Fusion]] = {
 
 
 def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature with the least log loss (Guo et al. 2017), as if one more clip were seen and named wrongly.
+    """The temperature with the least log loss (Guo et al. 2017), with one imaginary clip added that is named wrongly.
 
-    The clip more is the rule of succession: n of n right is no proof that the next will be, so the confidence stays
-    below about n / (n + 1); with many clips it changes nothing.
+    This is the rule of succession: n of n right do not prove that the next will be, so the confidence stays below about
+    n / (n + 1). With many clips the added clip changes nothing.
 
     Args:
         scores: (N, K) probabilities of clips that nothing else was fitted on.
@@ -369,7 +368,7 @@ def check_rate(rate: float, unknown_clips: int) -> None:
     """Refuse a false-alarm rate that this number of clips of unseen classes can't promise.
 
     Raises:
-        InputError: with what can be promised.
+        InputError: if the rate is too low; the message gives the lowest possible rate.
     """
     if not 0 < rate < 1:
         raise InputError(f"false_alarm_rate ({rate}) must lie between 0 and 1: 0.05 is 5 %")
@@ -387,11 +386,11 @@ def check_rate(rate: float, unknown_clips: int) -> None:
 
 
 def with_threshold(fusion: Fusion, unknown: Mapping[str, np.ndarray], rate: float) -> Fusion:
-    """The fusion with the lowest threshold that keeps the promise: at most `rate` of unseen clips get a name.
+    """The fusion with the lowest threshold that keeps the promise: at most `rate` of unseen clips get a known name.
 
-    If another unseen clip is drawn as the M were, each place among them is equally likely for it: it comes above the
-    m-th highest of them with a chance of at most m / (M + 1) (conformal prediction, Vovk et al. 2005). The promise is
-    about clips like these; classes that are more like the known ones are named more often.
+    For a further unseen clip, drawn as the M clips were, each rank among them is equally likely: it ranks above the
+    m-th highest with a chance of at most m / (M + 1) (conformal prediction, Vovk et al. 2005). The promise holds for
+    clips like these; clips of classes more similar to the known ones get a known name more often.
 
     Args:
         fusion: fitted on known clips.
@@ -399,7 +398,7 @@ def with_threshold(fusion: Fusion, unknown: Mapping[str, np.ndarray], rate: floa
         rate: between 1 / (M + 1) and 1.
 
     Raises:
-        InputError: as `check_rate`.
+        InputError: for the reasons of `check_rate`.
     """
     highest = np.sort(fusion.fuse(unknown).max(axis=1))[::-1]
     check_rate(rate, len(highest))

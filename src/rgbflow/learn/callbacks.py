@@ -1,4 +1,4 @@
-"""What happens beside the steps of a training: its curve, its checkpoints, its last phase, how far it is."""
+"""The callbacks of a training: its curve, its checkpoints, its last phase, its progress."""
 
 import math
 import os
@@ -23,7 +23,7 @@ def _own(module: L.LightningModule) -> StreamTraining:
 
 
 class CurveKeeper(L.Callback):
-    """Keeps the curve in the checkpoints and writes it after each epoch, in one file whatever the number of resumes."""
+    """Keeps the curve in the checkpoints and writes it after each epoch to one file, also over several resumes."""
 
     def __init__(self, work: Path):
         self.work = work
@@ -60,9 +60,9 @@ class CurveKeeper(L.Callback):
 
 
 class MovableCheckpoint(ModelCheckpoint):
-    """A checkpoint after each epoch, or of the best one so far, in a folder that may be moved between two runs.
+    """A checkpoint after each epoch, or of the best epoch so far, in a folder that may be moved between two runs.
 
-    Lightning forgets what was best when the folder has another name; the next epoch would take its place.
+    If the folder has another name, Lightning forgets which epoch was best, and the next epoch would replace it.
     """
 
     @property
@@ -79,9 +79,9 @@ class MovableCheckpoint(ModelCheckpoint):
 
 
 class LastEpochsAverage(WeightAveraging):
-    """In the last phase what is validated and kept is the mean of the weights over all its steps so far.
+    """In the last phase, validates and keeps the mean of the weights over all steps of the phase so far.
 
-    Until then it is the weights as they are: the average begins anew with each step.
+    Before that phase it uses the weights as they are: the average restarts with each step.
     """
 
     def __init__(self):
@@ -97,9 +97,9 @@ class LastEpochsAverage(WeightAveraging):
 
 
 class Patience(L.Callback):
-    """Begins the last phase, which is the end where nothing is averaged, when no epoch has been better for some time.
+    """Begins the last phase when no epoch has been better for some time; without averaging, this ends the training.
 
-    Lightning's own early stop would leave the averaged epochs out, and keep the luckiest of the others.
+    Lightning's own early stop would skip the averaged epochs and keep the luckiest of the others.
     """
 
     def __init__(self, epochs: int):
@@ -135,9 +135,9 @@ class Patience(L.Callback):
 
 
 class StepSaver(L.Callback):
-    """Makes a checkpoint every few minutes inside an epoch, where `ModelCheckpoint` makes one after each epoch.
+    """Makes a checkpoint every few minutes inside an epoch; `ModelCheckpoint` makes one after each epoch.
 
-    Not after an epoch's last step: a run that goes on from there would leave out the epoch's validation.
+    It makes none after an epoch's last step: a run that resumed there would skip the epoch's validation.
     """
 
     def __init__(self, path: Path, minutes: float):

@@ -1,4 +1,4 @@
-"""Scorers compared on the same clips: each with its figures, and how far it is ahead of one of them."""
+"""Comparison of scorers on the same clips: the figures of each, and its lead over a reference."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -13,12 +13,12 @@ class Compared:
     """One scorer among others, in percent of whole videos.
 
     Attributes:
-        name: of the scorer.
-        clips: how many.
-        top1: share of the clips named right.
+        name: name of the scorer.
+        clips: number of clips.
+        top1: share of the clips with the right answer.
         top1_interval: its 95 % Wilson interval.
-        calibration_error: see `calibration_error`.
-        ahead: top-1 above the reference's, of the same clips; None for the reference itself.
+        calibration_error: see `metrics.calibration_error`.
+        ahead: top-1 minus that of the reference on the same clips; None for the reference itself.
         ahead_interval: its 95 % interval over the groups of the clips, see `group_interval`.
     """
 
@@ -41,7 +41,7 @@ def compare(scores: Mapping[str, np.ndarray], labels: np.ndarray, groups: Mappin
     Args:
         scores: of each scorer (N, K) probabilities.
         labels: (N,) integers.
-        groups: of each of the N clips, in their order, the group it belongs to.
+        groups: the group of each of the N clips.
     """
     right = {name: (truth_ranks(rows, labels) == 0).astype(float) for name, rows in scores.items()}
     reference = next(iter(scores))

@@ -1,4 +1,4 @@
-"""The settings of a training run; each is declared here once and is a flag and a TOML key by itself."""
+"""The settings of a training run: each field declared here is also a flag and a TOML key."""
 
 import dataclasses
 import difflib
@@ -22,87 +22,94 @@ class TrainConfig:
     """How one stream is trained."""
 
     algorithm: str = "two-stream"
-    """The family of the network: two-stream (the paper's: an image classifier); c3d or lrcn (an LSTM), that the paper
-    compares with; or a video network: i3d (one of timm, inflated), s3d, r3d_18, mc3_18, r2plus1d_18, mvit_v1_b,
-    mvit_v2_s, swin3d_t, swin3d_s, swin3d_b. All but two-stream bring a backbone, a size and more of their own."""
+    """Family of the network: two-stream is the paper's, an image classifier; the paper compares it with c3d and lrcn
+    (an LSTM). Video networks are i3d (one of timm, inflated), s3d, r3d_18, mc3_18, r2plus1d_18, mvit_v1_b, mvit_v2_s,
+    swin3d_t, swin3d_s, swin3d_b. All but two-stream change the defaults of backbone, input size and more."""
     backbone: str = "resnet101"
-    """An image classifier of timm; for c3d: c3d, c3d_half or c3d_quarter; of a video network but i3d its
-    own name."""
+    """Name of an image classifier of timm; for c3d: c3d, c3d_half or c3d_quarter; for a video network other than i3d
+    its own name."""
     weights: str = "imagenet"
     """Starting weights: none, imagenet, for video networks kinetics, or a .safetensors or .pth file."""
     input_size: int = 224
-    """Pixels; the network sees input_size × input_size."""
+    """The network's input is input_size × input_size pixels."""
     crop_fraction: float = 0.875
-    """Side of the centre square that is shown outside training, as a share of the short side."""
+    """Side of the centre crop used outside training, as a share of the frame's shorter side."""
     stack_length: int = STACK_LENGTH
-    """Flow fields in a snippet (L); the paper's single pair (u,v) is 1. Not used by rgb and by networks that read
+    """Flow fields in a snippet (L); 1 is the paper's single pair (u,v). Not used by rgb and by networks that read
     several frames."""
     frames: int = 0
-    """Frames, or flow fields, in a snippet of a video network; 0 is what its family is published with."""
+    """Frames, or flow fields, in a snippet of a video network; 0 takes the number that its family is published with."""
     frame_rate: float = 0.0
-    """Frames per second of such a snippet, whatever the rate of a clip; 0 is what its family is published with."""
+    """Frames per second of such a snippet, whatever the rate of a clip; 0 takes the published rate."""
     num_segments: int = 1
-    """Snippets of a clip per training step (S); their consensus is trained."""
+    """Snippets of a clip per training step (S); the loss is that of their mean logits."""
     epochs: int = 50
+    """Passes over the training part."""
     batch_size: int = 16
     """Clips per step and process."""
     optimizer: Optimizer = "sgd-momentum"
+    """One of the four optimizers that the paper compares."""
     learning_rate: float = 0.005
-    """At the start, after the warm-up."""
+    """Learning rate after the warm-up."""
     schedule: Schedule = "cosine"
-    """Cosine to zero; exponential by decay per epoch; or constant."""
+    """How the learning rate falls: cosine to zero, exponential by decay per epoch, or constant."""
     decay: float = 0.95
     """Factor per epoch of the exponential schedule."""
     warmup_epochs: float = 1.0
     """The learning rate rises linearly from zero over these epochs."""
     momentum: float = 0.9
-    """Of sgd-momentum."""
+    """Momentum of sgd-momentum."""
     weight_decay: float = 5e-4
+    """Weight decay of the optimizer (L2)."""
     label_smoothing: float = 0.0
+    """Share of each label that is spread evenly over all classes."""
     dropout: float = 0.0
-    """Before the classifier."""
+    """Dropout before the classifier."""
     flip: bool = True
-    """Mirror half of the clips. Wrong for classes that differ in left and right."""
+    """Mirror half of the clips. Turn it off where classes differ only in left and right."""
     multi_scale: bool = True
-    """Crops of random size and shape, not only of the size that a test sees."""
+    """Draw crops of random size and shape, not only of the size that a test uses."""
     corner_crops: bool = False
-    """Crops lie in a corner or the centre, not anywhere."""
+    """Draw crops only in the corners and the centre, not anywhere."""
     colour_jitter: float = 0.0
-    """Brightness, contrast and saturation of frames vary by up to this share. Not used by flow."""
+    """Vary brightness, contrast and saturation of frames by up to this share. Not used by flow."""
     subtract_mean_flow: bool = False
-    """Subtract from each flow field its mean, which a moving camera makes. Not used by rgb."""
+    """Subtract from each flow field its mean, which comes from a moving camera. Not used by rgb."""
     balanced: bool = False
     """Show every class equally often, however many clips it has."""
     probe: bool = True
-    """Fit a classifier on the features of the frozen starting weights first, and keep these weights if no epoch is
-    better on the validation part. Training of rgb starts from it; flow's features must become others. Not used where
-    weights are none, and by c3d and lrcn."""
+    """First fit a classifier on the features of the frozen starting weights. Training of rgb starts from it; training
+    of flow does not, since flow needs other features. If no epoch is better on the validation part, the bundle keeps
+    the frozen network. Not used with weights none, nor by c3d and lrcn."""
     probe_rate: float = 0.1
-    """Of the learning rate, for an rgb stream that starts from a probe: more would shake what it begins with."""
+    """An rgb stream that starts from a probe uses this share of the learning rate; more would destroy what it starts
+    with."""
     freeze_batch_norms: bool = False
-    """Keep all batch norms but the first as they came with the starting weights. An rgb stream that starts from a probe
-    keeps all of them, whatever this says."""
+    """Freeze all batch norms but the first at the starting weights. An rgb stream that starts from a probe always
+    freezes all of them."""
     average_epochs: int = 0
-    """In this many last epochs the weights are the mean over the steps so far, and the best of them is kept, whatever
-    the epochs before; 0 averages nothing."""
+    """Number of last epochs in which the weights are averaged over the steps; the best of these epochs is kept, and
+    earlier ones do not count. 0 averages nothing."""
     patience: int = 0
-    """After this many epochs in a row without a better one on the validation part, go on with the last epochs, those
-    that are averaged, or stop if none are; 0 never does so."""
+    """After this many epochs without a better one on the validation part, go straight to the averaged epochs, or stop
+    if there are none. 0 never stops early."""
     gradient_clip: float = 20.0
     """Largest norm of the gradient; 0 turns clipping off."""
     precision: Precision = "auto"
-    """auto is bf16 where the hardware computes it fast, else fp32."""
+    """Number format to compute in; auto is bf16 where the hardware computes it fast, else fp32."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
     workers: int = 1
     """Processes that read clips; 0 reads in the training process."""
     save_minutes: float = 10.0
-    """Time between checkpoints inside an epoch; 0 makes them after whole epochs only."""
+    """Minutes between checkpoints inside an epoch; 0 makes checkpoints only after whole epochs."""
     seed: int = 0
+    """Seed of everything that training draws at random."""
     fusion: UnfittedFusion = DEFAULT_FUSION
-    """Of the bundle until `calibrate` fits one: average of the streams' probabilities, as in the paper, or product."""
+    """How the bundle fuses its streams until `calibrate` fits a fusion: average of the probabilities, as in the paper,
+    or product."""
     licence: str = "not stated"
-    """Of the trained weights, for the model card."""
+    """Licence of the trained weights, for the model card."""
 
     def __post_init__(self):
         for name, value in vars(self).items():
@@ -138,9 +145,9 @@ class TrainConfig:
                     f"{name} ({getattr(self, name)}) must not be negative: the default is {_default(name)}"
                 )
         if self.average_epochs > self.epochs:
-            raise InputError(f"average_epochs ({self.average_epochs}) must be at most epochs ({self.epochs})")
+            raise InputError(f"average_epochs ({self.average_epochs}) must be at most epochs ({self.epochs}): lower it")
         if self.freeze_batch_norms and self.weights == "none":
-            raise InputError("freeze_batch_norms keeps those of the starting weights: it needs weights, not none")
+            raise InputError("freeze_batch_norms keeps the statistics of the starting weights: give weights, not none")
         if not 0 < self.crop_fraction <= 1:
             raise InputError(f"crop_fraction ({self.crop_fraction}) must be in (0, 1]: the default is 0.875")
         if not 0 <= self.colour_jitter <= 1:
@@ -154,29 +161,29 @@ class TrainConfig:
                 raise InputError(f"{name} ({getattr(self, name)!r}) must be one of {', '.join(get_args(allowed))}")
 
 
-# Fields that a stream does not use: changed, they change nothing of it.
+# Fields that a stream does not use: to change them changes nothing of that stream.
 NOT_USED: dict[Stream, tuple[str, ...]] = {
     "rgb": ("stack_length", "subtract_mean_flow"),
     "flow": ("colour_jitter", "probe_rate"),
 }
-RESULT_NEUTRAL = ("workers", "save_minutes", "device", "fusion", "licence")  # fields that change nothing of the result
+RESULT_NEUTRAL = ("workers", "save_minutes", "device", "fusion", "licence")  # fields that do not change the result
 
 
 def changed(base: TrainConfig, changes: Mapping[str, object]) -> TrainConfig:
-    """The base with other values of the fields that are named; `TrainConfig` checks them."""
-    given: dict[str, Any] = dict(changes)  # which field a name means is known when it runs
+    """The base with some fields changed; `TrainConfig` checks the values."""
+    given: dict[str, Any] = dict(changes)  # the field names are known only at run time
     return replace(base, **given)
 
 
 def with_algorithm(base: TrainConfig, algorithm: str) -> TrainConfig:
-    """The base, changed to what networks of this family are usually trained with.
+    """The base with the usual training settings of this family of networks.
 
     Raises:
         InputError: if there is no such family.
     """
     if algorithm == base.algorithm:
         return base
-    from rgbflow.networks.families import family_of  # imports torch, which the command line's help can't wait for
+    from rgbflow.networks.families import family_of  # imports torch, which is too slow for --help
 
     return changed(base, {"algorithm": algorithm, **family_of(algorithm).defaults})
 
@@ -186,19 +193,19 @@ def load_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:
 
     Args:
         path: the file.
-        base: gives the fields that the file leaves out, the defaults if None; changed to the file's algorithm where
-            it names one.
+        base: settings for the fields that the file leaves out, the defaults if None. If the file names an algorithm,
+            the usual settings of that algorithm come on top of the base.
 
     Raises:
-        InputError: if the file is missing or no TOML, a key is unknown (the nearest right one is named) or a value
-            has the wrong type.
+        InputError: if the file is missing or not TOML, if a key is unknown (the message suggests the nearest one), or
+            if a value has the wrong type.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"--config {path} can't be read ({error.strerror}): pass a TOML file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"--config {path} is no TOML ({error}): write lines such as epochs = 30") from error
+        raise InputError(f"--config {path} is not TOML ({error}): write lines such as epochs = 30") from error
     fields = {field.name: field for field in dataclasses.fields(TrainConfig)}
     for key, value in values.items():
         if key not in fields:

@@ -1,4 +1,4 @@
-"""A training's curve: a row per epoch, kept beside the bundle's weights."""
+"""The curve of a training: one row per epoch, kept beside the bundle's weights."""
 
 import csv
 from pathlib import Path
@@ -18,7 +18,7 @@ def write_curve(work: Path, curve: Curve) -> None:
 
 
 def read_curve(folder: Path, stream: Stream) -> Curve:
-    """The curve a training run left in its bundle; empty where there is none."""
+    """The curve of a bundle's training; empty where there is none."""
     path = folder / "training" / stream / CURVE
     if not path.is_file():
         return []

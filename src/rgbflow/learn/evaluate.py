@@ -1,4 +1,4 @@
-"""Evaluation of a bundle on one part of a split: every clip is labelled as `predict` labels a file."""
+"""Evaluation of a bundle on one part of a split; clips are labelled with the code of `predict`."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -44,19 +44,19 @@ class Evaluation:
 
     Attributes:
         part: "test" or "val".
-        protocol: of the split.
-        leak_percent: share of the clips whose group is also in train.
+        protocol: protocol of the split.
+        leak_percent: share of the clips with a group that is also in train.
         classes: K names.
-        names: of the N clips.
+        names: names of the N clips.
         labels: (N,) int64, index of the true class.
-        num_snippets: of each clip and stream.
-        crops: of each snippet.
-        scores: per stream and, when there are two, "fused": (N, K) float64 probabilities.
-        groups: of the N clips.
-        fusion: the bundle's.
-        candidates: by method, every fusion that `calibrate` fitted on val; empty before.
-        unknown_scores: (M, K) fused probabilities of the clips of classes that were left out; None where none were.
-        engine: what ran the networks, and in which precision.
+        num_snippets: snippets of each clip and stream.
+        crops: crops of each snippet.
+        scores: per stream and, if there are two, "fused": (N, K) float64 probabilities.
+        groups: groups of the N clips.
+        fusion: the bundle's fusion.
+        candidates: every fusion that `calibrate` fitted on val, by method; empty before it ran.
+        unknown_scores: (M, K) fused probabilities of the clips of left-out classes; None if no class was left out.
+        engine: name and number format of the engine.
     """
 
     part: HeldOut
@@ -76,28 +76,28 @@ class Evaluation:
 
     @property
     def streams(self) -> dict[str, np.ndarray]:
-        """The scores of each stream alone."""
+        """The scores of the streams, without the fusion."""
         return {name: scores for name, scores in self.scores.items() if name != "fused"}
 
     @property
     def calibration_error(self) -> float:
-        """Of the answers, percent."""
+        """Calibration error of the final probabilities, percent."""
         return calibration_error(self.fusion.fuse(self.streams), self.labels)
 
     @property
     def uncalibrated_error(self) -> float:
-        """Of the plain average of the streams, percent."""
+        """Calibration error of the plain average of the streams, percent."""
         return calibration_error(Fusion().fuse(self.streams), self.labels)
 
     def comparison(self) -> list[Compared]:
-        """The fusions that were fitted on val, measured here; empty without `calibrate` or a second stream."""
+        """The fusions fitted on val, measured on these clips; empty without `calibrate` or a second stream."""
         if len(self.candidates) < 2:
             return []
         fused = {method: fusion.fuse(self.streams) for method, fusion in self.candidates.items()}
         return compare(fused, self.labels, dict(zip(self.names, self.groups, strict=True)))
 
     def unknown_figures(self) -> UnknownFigures | None:
-        """How well the clips of classes that were left out are told apart from these; None where there are none."""
+        """How well the clips of left-out classes are separated from these; None if there are none."""
         if self.unknown_scores is None:
             return None
         known = self.fusion.fuse(self.streams)
@@ -108,7 +108,7 @@ class Evaluation:
         return {name: measure(scores, self.labels) for name, scores in self.scores.items()}
 
     def as_dict(self) -> dict:
-        """A form for JSON; the bundle keeps the same."""
+        """The values for JSON, which the bundle keeps too."""
         unknown = self.unknown_figures()
         return {
             "protocol": self.protocol,
@@ -138,15 +138,15 @@ def evaluate_recognizer(
     crops: Crops = 1,
     progress: Progress = SILENT,
 ) -> Evaluation:
-    """Label every clip of a part of a split, and those of the unknown part that goes with it.
+    """Label every clip of a part of a split, and the clips of its unknown part.
 
     Args:
         recognizer: the trained bundle.
         store: the prepared data set, made with the bundle's working size and flow.
-        split: its clips and their classes.
+        split: the split the bundle was trained on.
         part: "test", or "val" for anything that is chosen or fitted.
         num_snippets: S of a clip.
-        crops: of each snippet, 1 or 10.
+        crops: of each snippet, 1, 3 or 10.
         progress: a step is a clip.
 
     Raises:
@@ -193,10 +193,10 @@ def label_clips(
     Args:
         recognizer: the trained bundle.
         store: the prepared data set, made with the bundle's working size and flow.
-        split: the one that the bundle was trained on.
+        split: the split the bundle was trained on.
         clips: some of its clips.
         num_snippets: S of a clip.
-        crops: of each snippet, 1 or 10.
+        crops: of each snippet, 1, 3 or 10.
         progress: a step is a clip.
 
     Raises:
@@ -214,25 +214,25 @@ def label_clips(
 
 
 def stream_scores(predictions: Sequence[Prediction]) -> dict[str, np.ndarray]:
-    """Per stream (N, K): the probabilities that N predictions hold."""
+    """The probabilities of N predictions: (N, K) per stream."""
     return {name: np.stack([each.stream_scores[name] for each in predictions]) for name in predictions[0].stream_scores}
 
 
 def record_figures(folder: Path, evaluation: Evaluation) -> None:
-    """Write an evaluation's figures, and what made them, into the bundle and its model card."""
+    """Write an evaluation's figures and their origin into the bundle and its model card."""
     bundle = load_bundle(folder)
     measured = {**bundle.measured, evaluation.part: {**evaluation.as_dict(), "origin": describe_origin()}}
     save_bundle(folder, replace(bundle, measured=measured))
 
 
 def make_report(evaluation: Evaluation, recognizer: Recognizer, folder: Path, store: AnyStore, title: str) -> Report:
-    """Everything the HTML report shows of an evaluation.
+    """The content of the HTML report of an evaluation.
 
     Args:
-        evaluation: of the bundle in `folder`.
+        evaluation: evaluation of the bundle in `folder`.
         recognizer: the same bundle, to explain some of its answers.
-        folder: for the curves of its training.
-        store: for the sample frames.
+        folder: the bundle, for its training curves.
+        store: the data set, for the sample frames.
         title: heading of the report.
     """
     curves = {name: read_curve(folder, name) for name in recognizer.bundle.streams}
@@ -256,7 +256,7 @@ def make_report(evaluation: Evaluation, recognizer: Recognizer, folder: Path, st
 
 
 def make_example(store: AnyStore, name: str) -> Example:
-    """A clip's film strip: evenly spaced frames with the flow that leads on from each, in colour."""
+    """A clip's film strip: evenly spaced frames, each with the flow to the next frame, in colour."""
     clip = store.clip(name)
     indices = np.linspace(0, clip.num_frames - 2, EXAMPLE_FRAMES).round().astype(np.int64)
     fields = dequantise(clip.read("flow", indices), store.preparation.flow.bound)
@@ -266,7 +266,7 @@ def make_example(store: AnyStore, name: str) -> Example:
 
 
 def make_why(evaluation: Evaluation, recognizer: Recognizer, store: AnyStore, name: str) -> Why:
-    """A clip's decision, with what each stream read at the moment that spoke most for the answer.
+    """A clip's decision, with the input of each stream at the moment that spoke most for the answer.
 
     Raises:
         InputError: if a network has no class activation maps.
@@ -292,9 +292,9 @@ def _whys(evaluation: Evaluation, recognizer: Recognizer, store: AnyStore) -> li
 
 
 def clips_to_explain(evaluation: Evaluation, of_each: int = 2, most: int = 8) -> list[str]:
-    """The surest clips of each kind of decision, of different classes where there are such.
+    """The most confident clips of each kind of decision, of different classes if possible.
 
-    What only one stream or only the fusion got right comes first, then mistakes, then what both streams got right.
+    Clips that only one stream or only the fusion got right come first, then mistakes, then clips that both got right.
     """
     decided = deciding_stream(evaluation.scores, evaluation.labels)
     sureness = evaluation.scores.get("fused", next(iter(evaluation.scores.values()))).max(axis=1)
@@ -312,10 +312,10 @@ def _one_per_class(evaluation: Evaluation, most: int = 12) -> list[str]:
 
 
 def check_belongs(bundle: Bundle, store: AnyStore, split: Split) -> None:
-    """Raise InputError if a store or a split is not what a bundle was trained on."""
+    """Raise InputError if a bundle was trained on another store or split."""
     if store.preparation != bundle.preparation:
         raise InputError(
-            f"the store was prepared with {store.preparation.as_dict()}, the bundle needs "
+            f"the store was prepared with {store.preparation.as_dict()}, but the bundle needs "
             f"{bundle.preparation.as_dict()}: prepare the videos with the bundle's settings"
         )
     if split.classes != bundle.classes:
@@ -328,7 +328,7 @@ def check_belongs(bundle: Bundle, store: AnyStore, split: Split) -> None:
 
 
 def _ahead(read: Callable[[SplitClip], Clip], clips: Iterable[SplitClip], depth: int = 2) -> Iterator[Clip]:
-    """Read clips in threads, `depth` of them before they are asked for; decoding frees the interpreter's lock."""
+    """Read clips in threads, `depth` of them ahead; decoding frees the interpreter's lock."""
     with ThreadPoolExecutor(depth) as pool:
         waiting: deque = deque()
         for clip in clips:

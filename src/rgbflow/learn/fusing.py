@@ -1,4 +1,4 @@
-"""The streams of score files fused: as they are, or by numbers that were fitted without the clip's group."""
+"""Fusion of the streams in score files: unfitted, or by numbers that were fitted without the clip's group."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,13 +18,13 @@ from rgbflow.stream import FusionMethod as Method
 
 @dataclass(frozen=True)
 class FusedClips:
-    """What the streams say together of N clips.
+    """The fused answers for N clips.
 
     Attributes:
-        scores: (N, K) float64 probabilities; after a fit, each row by numbers that were fitted without its group.
-        fusion: what made them; after a fit, the one fitted on all of these clips, for the use with others.
-        figures: of each stream and "fused"; empty without labels.
-        compared: the average as it is, then this fusion, on these clips; empty without labels, or if it is the average.
+        scores: (N, K) float64 probabilities; after a fit, each row by numbers that were fitted without the row's group.
+        fusion: the fusion used; after a fit, the one fitted on all of these clips, for use with other clips.
+        figures: figures of each stream and "fused"; empty without labels.
+        compared: the plain average and this fusion on these clips; empty without labels, or if it is the average.
     """
 
     scores: np.ndarray
@@ -44,15 +44,15 @@ def fuse_clips(
     """Fuse the streams, and measure them where there are labels.
 
     Args:
-        streams: of each (N, K) probabilities.
-        names: of the N clips.
-        labels: (N,) integers; None where they are not known.
+        streams: (N, K) probabilities of each stream.
+        names: names of the N clips.
+        labels: (N,) integers; None if unknown.
         groups: (N,) names.
         method: without a fit, average or product.
         with_fit: fit the method and a temperature to the labels, cross-validated by group.
 
     Raises:
-        InputError: if a method or a fit needs what is not there.
+        InputError: if a method or a fit needs labels, clips or streams that are missing.
     """
     _check(streams, labels, groups, method, with_fit)
     if labels is None:
@@ -76,25 +76,25 @@ def _check(
     if not with_fit:
         return
     if labels is None:
-        raise InputError("--fit needs labels, the score files have none: leave it out, or add `labels` (N)")
+        raise InputError("--fit needs labels, but the score files have none: leave it out, or add `labels` (N)")
     num_groups = len(set(groups))
     if len(labels) < FEWEST_CLIPS or num_groups < 2:
         raise InputError(
             f"--fit needs {FEWEST_CLIPS} clips of 2 groups, but there are {len(labels)} of {num_groups}: leave it out"
         )
     if len(streams) == 1 and method != "average":
-        raise InputError(f"--fit of {method} needs two streams, the files have one: use --method average")
+        raise InputError(f"--fit of {method} needs two streams, but the files have one: use --method average")
 
 
 def clip_groups(names: Sequence[str], table: Mapping[str, str] | None = None) -> np.ndarray:
-    """The group of each clip: the table's, else the one in its UCF101 name (v_Class_gNN_cNN), else its own name.
+    """The group of each clip: from the table, else from its UCF101 name (v_Class_gNN_cNN), else the clip's own name.
 
     Args:
-        names: of the clips, with or without class folder and ending.
-        table: as `rgbflow.data.layouts.read_groups` gives it; it may name other clips too.
+        names: names of the clips, with or without class folder and extension.
+        table: from `rgbflow.data.layouts.read_groups`; it may name other clips too.
 
     Raises:
-        InputError: if there is a table and it lacks clips, or may mean two clips by one line.
+        InputError: if the table lacks clips, or if one of its lines fits two clips.
     """
     paths = {name: PurePosixPath(without_ending(name)) for name in names}
     bare = {without_ending(clip): group for clip, group in (table or {}).items()}

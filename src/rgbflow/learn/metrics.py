@@ -1,7 +1,7 @@
-"""How well scores name clips: top-1, top-5, mean class accuracy, confusion, which stream decided, how sure it may be.
+"""Metrics of scores: top-1, top-5, mean class accuracy, confusion, deciding stream, calibration, unknown classes.
 
-Every figure is a percentage of whole videos. `scores` are (N, K) floats, higher is better: probabilities or
-logits, only their order counts. `labels` are (N,) integers in 0 ... K - 1.
+Every figure is a percentage of whole videos. `scores` are (N, K) floats, higher is better: probabilities or logits,
+since only their order counts. `labels` are (N,) integers in 0 ... K - 1.
 
 Ties: of equal scores the class with the lower index comes first, as in `numpy.argmax`. So a constant scorer
 always answers class 0 and gets the share of class 0, and top-1 is the diagonal of the confusion matrix.
@@ -46,14 +46,14 @@ class Figures:
 
 @dataclass(frozen=True)
 class UnknownFigures:
-    """How well clips of classes that were not trained on are told apart from the known ones, in percent.
+    """How well clips of unseen classes are separated from clips of known ones, in percent.
 
     Attributes:
-        known_clips, unknown_clips: how many there were.
+        known_clips, unknown_clips: numbers of clips.
         auroc: area under the ROC curve of the highest probability (Hendrycks and Gimpel 2017); 50 is chance.
         auroc_interval: its 95 % interval, see `auroc_interval`.
         promised: the false-alarm rate that the threshold was fitted for; None where it was set by hand.
-        false_alarms: share of the unknown clips that are given a name; None, as the next three, without a threshold.
+        false_alarms: share of the unknown clips that get a known name; None without a threshold, like the next three.
         false_alarms_interval: its 95 % Wilson interval.
         rejected: share of the known clips that are called unknown.
         rejected_interval: its 95 % Wilson interval.
@@ -88,14 +88,14 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
 
 
 def group_interval(values: Mapping[Clip, float], groups: Mapping[Clip, str]) -> tuple[float, float]:
-    """The 95 % interval of the mean of values, in percent, with groups as what was drawn: delete-one jackknife, t.
+    """The 95 % interval of the mean of values, in percent, with groups as the observations: delete-one jackknife, t.
 
-    Clips of one group (a person, a scene) are alike and count as one observation; with a single group nothing can be
-    said, and the interval is everything. With groups of one size it is the t interval of the groups' means.
+    Clips of one group (a person, a scene) are similar and count as one observation. With a single group the interval is
+    unbounded. With groups of equal size it is the t interval of the groups' means.
 
     Args:
-        values: of each clip, in -1…1.
-        groups: of each clip.
+        values: one per clip, in -1…1.
+        groups: the group of each clip.
     """
     from scipy.stats import t
 
@@ -136,7 +136,7 @@ def measure(scores: np.ndarray, labels: np.ndarray) -> Figures:
 
 
 def truth_ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """How many classes come before the true one, for each clip: (N,) integers, 0 where the answer is right.
+    """Number of classes before the true one, for each clip: (N,) integers, 0 where the answer is right.
 
     Raises:
         InputError: as `measure`.
@@ -161,9 +161,9 @@ def confusion(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def deciding_stream(scores: Mapping[str, np.ndarray], labels: np.ndarray) -> np.ndarray:
     """Which stream a clip's right answer comes from, for each clip: (N,) strings, one of `DECISIONS`.
 
-    Where the fusion is right: "both" if rgb and flow alone are right too, "rgb" or "flow" if only that one
-    is, and "fusion" if each alone is wrong. Where it is wrong: "wrong", even if a stream alone was right. A stream
-    that is the only one decides all that it gets right.
+    Where the fusion is right: "both" if rgb and flow alone are right too, "rgb" or "flow" if only that one is, and
+    "fusion" if each alone is wrong. Where it is wrong: "wrong", even if a stream alone was right. A single stream
+    decides all clips that it gets right.
 
     Args:
         scores: (N, K) under each of the keys "rgb", "flow" and "fused", or under one of the first two.
@@ -182,9 +182,9 @@ def deciding_stream(scores: Mapping[str, np.ndarray], labels: np.ndarray) -> np.
 def calibration_error(scores: np.ndarray, labels: np.ndarray) -> float:
     """The expected calibration error in percent (Naeini et al. 2015), 15 bins of equal width.
 
-    How far the highest probability of clips lies from the share of them that are named right: the mean over the bins
-    of |confidence - accuracy|, weighed by their clips. Even a perfectly calibrated scorer gets some percent on few
-    clips, since the accuracy of a bin is then a coarse figure: see `calibration_error_by_chance`.
+    The mean over the bins of |confidence - accuracy|, weighted by their clips: how far the highest probability is from
+    the share of right answers. On few clips even a perfectly calibrated scorer gets a few percent, since the accuracy
+    of a bin is then coarse: see `calibration_error_by_chance`.
 
     Args:
         scores: (N, K) probabilities.
@@ -203,7 +203,7 @@ def calibration_error(scores: np.ndarray, labels: np.ndarray) -> float:
 def calibration_error_by_chance(scores: np.ndarray, draws: int = 1000, seed: int = 0) -> float:
     """The calibration error in percent that these (N, K) probabilities would show if they were perfectly calibrated.
 
-    The mean over draws in which each clip is named right with the probability its scorer states.
+    The mean over random draws in which each answer is right with the probability that the scorer gives it.
     """
     confidence = np.asarray(scores).max(axis=1)
     right = np.random.default_rng(seed).random((draws, len(confidence))) < confidence
@@ -224,7 +224,7 @@ def measure_unknown(
         known: probabilities.
         unknown: probabilities.
         threshold: a clip whose highest probability is not above it is called unknown.
-        promised: share of the unknown clips, 0 to 1, that it was fitted for; None where it was set by hand.
+        promised: share of the unknown clips, 0 to 1, that the threshold was fitted for; None if it was set by hand.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -246,10 +246,10 @@ def measure_unknown(
 
 
 def auroc_interval(auroc: float, positives: int, negatives: int) -> tuple[float, float]:
-    """The 95 % interval of an area under the ROC curve, all in percent: those areas that it doesn't speak against.
+    """The 95 % interval of an area under the ROC curve, all in percent: the areas that it does not contradict.
 
-    Hanley and McNeil's (1982) standard error, taken at the area that is asked about and not at the one that was found,
-    as Wilson's interval does: also an area of 100 % then has an interval (Newcombe 2006). Clips count as independent.
+    It uses Hanley and McNeil's (1982) standard error at the tested area, not at the measured one, as Wilson's interval
+    does: so an area of 100 % has an interval too (Newcombe 2006). Clips count as independent.
     """
     from scipy.optimize import brentq
     from scipy.stats import norm
@@ -268,13 +268,13 @@ def auroc_interval(auroc: float, positives: int, negatives: int) -> tuple[float,
 
 
 def _checked(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The two arrays, proven to fit together; a NaN would otherwise count as an answer."""
+    """The two arrays, checked to fit together; a NaN would otherwise count as an answer."""
     scores, labels = np.asarray(scores, dtype=np.float64), np.asarray(labels)
     shapes = f"scores {scores.shape} and labels {labels.shape}"
     if scores.ndim != 2 or labels.shape != scores.shape[:1]:
         raise InputError(f"{shapes} must be (N, K) and (N,): give one label for each clip")
     if scores.size == 0:
-        raise InputError(f"{shapes} must hold a clip and a class: choose a part that has clips")
+        raise InputError(f"{shapes} must have at least one clip and one class: choose a part that has clips")
     if labels.dtype.kind not in "iu":
         raise InputError(f"labels ({labels.dtype}) must be integers: give class indices, not names")
     if labels.min() < 0 or labels.max() >= scores.shape[1]:

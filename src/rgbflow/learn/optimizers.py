@@ -13,7 +13,8 @@ def make_optimizer(parameters: Iterable[nn.Parameter], config: TrainConfig) -> t
     """One of the four optimizers that the paper compares, each as torch has it by default.
 
     The configuration gives learning rate, weight decay and, for sgd-momentum, the momentum. asgd begins to average
-    after a million steps (torch's t0), which no training here reaches: until then it is sgd whose steps shrink slowly.
+    after a million steps (torch's t0), which no training here reaches: until then it is sgd with slowly shrinking
+    steps.
     """
     parameters, rate, decay = list(parameters), config.learning_rate, config.weight_decay
     match config.optimizer:
@@ -27,7 +28,7 @@ def make_optimizer(parameters: Iterable[nn.Parameter], config: TrainConfig) -> t
 
 
 def learning_rate_factor(config: TrainConfig, epoch: float) -> float:
-    """The share of the learning rate at a moment, counted in (partial) epochs from 0."""
+    """The share of the learning rate at a time, given in (partial) epochs from 0."""
     warmup = min(1.0, (epoch + 1e-2) / config.warmup_epochs) if config.warmup_epochs else 1.0
     if config.schedule == "cosine":
         return warmup * 0.5 * (1 + math.cos(math.pi * min(1.0, epoch / config.epochs)))

@@ -1,6 +1,6 @@
-"""The form of the pages that are left beside results: one HTML file that holds everything it shows.
+"""The form of HTML pages with results: one self-contained file.
 
-It needs no network, no script and no second file. It follows the reader's light or dark setting and prints in light.
+A page needs no network, script or second file. It follows the reader's light or dark setting and prints in light.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def provenance_section(provenance: Mapping[str, str]) -> str:
     if not provenance:
         return ""
     entries = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in provenance.items())
-    return section("Where the figures come from", "", f"<dl>{entries}</dl>\n")
+    return section("Origin of the figures", "", f"<dl>{entries}</dl>\n")
 
 
 def section(heading: str, note: str, body: str) -> str:

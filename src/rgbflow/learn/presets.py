@@ -1,4 +1,4 @@
-"""Settings to start from beside the paper's: what makes two-stream networks accurate, on a GPU and without one."""
+"""Presets besides the paper's: settings that make two-stream networks accurate, on a GPU and without one."""
 
 from dataclasses import replace
 

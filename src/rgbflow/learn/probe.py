@@ -1,4 +1,4 @@
-"""A linear classifier on the features of a frozen network: what fine-tuning starts from and must not lose to."""
+"""A linear classifier on the features of a frozen network: fine-tuning starts from it and must not be worse."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -40,8 +40,7 @@ class Head:
         weight: (K, D) float32.
         bias: (K,) float32.
         strength: inverse of the penalty on its squared weights, for features of unit spread.
-        top1: percent of the clips of held-out groups that heads of this strength name rightly; NaN where no group
-            could be held out.
+        top1: accuracy in percent of heads of this strength on held-out groups; NaN if no group could be held out.
     """
 
     weight: np.ndarray
@@ -50,7 +49,7 @@ class Head:
     top1: float = float("nan")
 
     def logits(self, features: np.ndarray) -> np.ndarray:
-        """The answers to (N, D) features: (N, K)."""
+        """The logits (N, K) of features (N, D)."""
         return features @ self.weight.T + self.bias
 
 
@@ -61,17 +60,17 @@ def fit_head(
     num_classes: int | None = None,
     strengths: Sequence[float] = STRENGTHS,
 ) -> Head:
-    """Fit a multinomial logistic regression; the strength is that with the least log loss on held-out groups.
+    """Fit a multinomial logistic regression with the strength that has the least log loss on held-out groups.
 
     Args:
         features: (N, D), a row per clip.
         labels: (N,) class indices.
-        groups: of each clip; one is never on both sides when the strength is chosen.
+        groups: the group of each clip; when the strength is chosen, no group is on both sides.
         num_classes: K, the largest label plus one if None; a class without a clip is never the answer.
         strengths: to choose from.
 
     Raises:
-        InputError: if the numbers of rows differ, a feature is no finite number, or there are fewer than two classes.
+        InputError: if the numbers of rows differ, a feature is not finite, or there are fewer than two classes.
 
     >>> head = fit_head(np.array([[0.0], [1.0], [5.0], [6.0]]), [0, 0, 1, 1], ["a", "b", "a", "b"])
     >>> head.logits(np.array([[0.5], [5.5]])).argmax(1)
@@ -80,13 +79,13 @@ def fit_head(
     features, labels, groups = np.asarray(features, np.float64), np.asarray(labels), np.asarray(groups)
     if not len(features) == len(labels) == len(groups):
         raise InputError(
-            f"features ({len(features)}), labels ({len(labels)}) and groups ({len(groups)}) must be as many: give one "
-            "of each for every clip"
+            f"features ({len(features)}), labels ({len(labels)}) and groups ({len(groups)}) must have the same "
+            "length: give one of each for every clip"
         )
     if not np.isfinite(features).all():
-        raise InputError("features must be finite numbers: the network gives others, look at its weights")
+        raise InputError("features must be finite numbers, but the network gives others: check its weights")
     if len(np.unique(labels)) < 2:
-        raise InputError(f"labels hold one class ({labels[:1]}): a head needs two to tell apart")
+        raise InputError(f"labels hold one class ({labels[:1]}): a head needs two: add clips of another class")
     num_classes = num_classes or int(labels.max()) + 1
     losses, hits, count = np.zeros(len(strengths)), np.zeros(len(strengths)), 0
     for fitted, held_out in _group_folds(labels, groups):
@@ -106,7 +105,7 @@ def fit_head(
 
 
 def _group_folds(labels: np.ndarray, groups: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of indices: fitted and held out, no group in both; none where there is one group."""
+    """Pairs of indices, fitted and held out, with no group in both; no pairs for a single group."""
     folds = min(FOLDS, len(np.unique(groups)), int(np.bincount(labels).max()))
     if folds < 2:
         return []
@@ -120,7 +119,7 @@ def _group_folds(labels: np.ndarray, groups: np.ndarray) -> list[tuple[np.ndarra
 def _path(
     features: np.ndarray, labels: np.ndarray, strengths: Sequence[float], num_classes: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Weight (K, D) and bias (K,) of a head of each strength, each fit begun where the last one ended."""
+    """Weight (K, D) and bias (K,) of a head of each strength; each fit starts from the one before."""
     mean, spread = features.mean(0), np.maximum(features.std(0), SMALLEST_SPREAD)
     rows, axes = (features - mean) / spread, None
     if len(rows) < rows.shape[1]:  # a penalty on squares keeps the weights in the span of the clips: fewer numbers
@@ -143,16 +142,16 @@ def _path(
 def clip_features(
     network: StreamNet, dataset: ClipDataset, device: torch.device | str = "cpu", workers: int = 0
 ) -> np.ndarray:
-    """What the classifier reads of each clip, as the network is now: the mean over the clip's snippets.
+    """The features of each clip with the network as it is: the mean over the clip's snippets.
 
     Args:
-        network: on the device; it is put into evaluation.
-        dataset: without variation, so that every clip is seen as tests see it.
-        device: where to compute.
-        workers: processes that read clips; 0 reads in this one.
+        network: on the device; it is put into evaluation mode.
+        dataset: without random variation, so that clips are read as in evaluation.
+        device: the device to compute on.
+        workers: processes that read clips; 0 reads in this process.
 
     Returns:
-        (N, D) float32. A linear classifier's answer to the mean is the consensus of its answers to the snippets.
+        (N, D) float32. For a linear classifier, the logits of the mean equal the consensus of the snippets.
     """
     network.eval()
     return np.concatenate(
@@ -169,7 +168,7 @@ def _batches(dataset: ClipDataset, device: torch.device | str, workers: int) -> 
 
 
 def put_head(network: StreamNet, head: Head) -> None:
-    """Make the head the network's classifier.
+    """Copy the head into the network's classifier.
 
     Raises:
         InputError: if the network's classifier is not one linear layer of that size.
@@ -184,7 +183,7 @@ def put_head(network: StreamNet, head: Head) -> None:
 
 
 def classifier_of(network: StreamNet) -> nn.Linear | None:
-    """The network's last layer, where its family names it and it is a linear one with a bias; else None."""
+    """The network's last layer, if its family names it and it is linear with a bias; else None."""
     find = network.family.classifier
     layer = find(network.backbone) if find else None
     return layer if isinstance(layer, nn.Linear) and layer.bias is not None else None
@@ -194,10 +193,10 @@ def classifier_of(network: StreamNet) -> nn.Linear | None:
 def settle_first_batch_norm(
     network: StreamNet, dataset: ClipDataset, device: torch.device | str = "cpu", workers: int = 0
 ) -> None:
-    """Measure the statistics of the network's first batch norm anew; nothing changes where it has none.
+    """Measure the statistics of the network's first batch norm again; without batch norms nothing changes.
 
-    Of flow, the starting weights know nothing: what their first convolution gives is of another size than for images,
-    and all later layers expect what the first batch norm makes of images.
+    The starting weights were trained on images. For flow, their first convolution gives values of another scale, but
+    all later layers expect values as the first batch norm makes them from images.
     """
     layers = [layer for layer in batch_norms(network)[:1] if layer.track_running_stats]
     if not layers:
@@ -221,13 +220,13 @@ def settle_first_batch_norm(
 
 @dataclass(frozen=True)
 class Probe:
-    """How a frozen network with a fitted head does.
+    """The figures of a frozen network with a fitted head.
 
     Attributes:
-        strength: that of its head.
-        cross_validated_top1: percent of the train part, in held-out groups; NaN where none could be held out.
-        val_top1: percent of the validation part.
-        val_loss: its mean log loss.
+        strength: strength of its head.
+        cross_validated_top1: percent on held-out groups of the train part; NaN if no group could be held out.
+        val_top1: percent on the validation part.
+        val_loss: mean log loss on the validation part.
     """
 
     strength: float
@@ -236,18 +235,18 @@ class Probe:
     val_loss: float
 
     def is_beaten_by(self, val_top1: float, val_loss: float) -> bool:
-        """Whether an epoch with these figures is better, by the rule that chooses among epochs."""
+        """Whether an epoch with these figures is better, by the rule that chooses the best epoch."""
         return validation_rank(val_top1, val_loss) > validation_rank(self.val_top1, self.val_loss)
 
     def save(self, network: StreamNet, path: Path) -> None:
-        """Keep the figures and the network as it is now."""
+        """Save the figures and the network."""
         state = {name: value.contiguous() for name, value in network.state_dict().items()}
         figures = {name: str(value) for name, value in asdict(self).items()}
         write_atomically(path, safetensors.torch.save(state, figures))
 
 
 def load_probe(network: StreamNet, path: Path) -> Probe:
-    """Read what `Probe.save` wrote: the network gets the weights, and the figures are returned.
+    """Read the file of `Probe.save`: load the weights into the network and return the figures.
 
     Raises:
         InputError: if the file is missing, damaged, or of another network.
@@ -269,14 +268,14 @@ def fit_probe(
     device: torch.device | str = "cpu",
     workers: int = 0,
 ) -> Probe:
-    """Give a network with starting weights a head fitted on its features, and measure both.
+    """Fit a head on the features of a network with starting weights, put it into the network, and measure it.
 
     Args:
-        network: on the device; a flow network's first batch norm is settled.
-        train: the clips to fit on, without variation.
-        val: the clips to measure on, looked at as after each epoch.
-        groups: of the train clips.
-        device: where to compute.
+        network: on the device; the first batch norm of a flow network is measured again.
+        train: the clips to fit on, without random variation.
+        val: the clips to measure on, read as after each epoch.
+        groups: the groups of the train clips.
+        device: the device to compute on.
         workers: processes that read clips.
     """
     if train.spec.stream == "flow":
@@ -290,13 +289,10 @@ def fit_probe(
 
 
 def is_fitted(network: StreamNet, config: TrainConfig) -> bool:
-    """Whether a training of the network with these settings starts from a fitted head."""
+    """Whether training the network with these settings starts from a fitted head."""
     return config.probe and config.weights != "none" and classifier_of(network) is not None
 
 
 def validation_rank(top1: Number, loss: Number) -> Number:
-    """What the best epoch has most of: its top-1 (percent); among equals the lower loss is better.
-
-    Small validation parts tie often.
-    """
+    """The sort key of epochs: top-1 (percent), and among equals the lower loss. Small validation parts tie often."""
     return top1 / 100 - loss / 1000

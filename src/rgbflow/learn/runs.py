@@ -1,4 +1,4 @@
-"""The runs behind a figure or table: each split with each seed, and what they come to together."""
+"""The runs behind a figure or table: each split with each seed, and their common figures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from rgbflow.learn.metrics import Clip, truth_ranks
 
 @dataclass(frozen=True)
 class Run:
-    """One repetition: a split and a seed that no other run has."""
+    """One repetition: a split, and a seed that no other run has."""
 
     name: str
     split: Path
@@ -20,13 +20,13 @@ class Run:
 
 
 def runs_of(splits: Sequence[Path], seeds: int) -> list[Run]:
-    """Every split with `seeds` seeds; the seeds of all runs differ, so that none is lucky everywhere."""
+    """Every split with `seeds` seeds. The seeds of all runs differ, so that no lucky seed counts twice."""
     every = [split for _ in range(seeds) for split in splits]  # so that more seeds are more runs, and none is another
     return [Run(f"run{index}", split, index) for index, split in enumerate(every)]
 
 
 def splits_table(splits: Sequence[Path], seeds: int) -> list[dict]:
-    """What a reader must know of each split: protocol, leak and clips."""
+    """The properties of each split that a reader must know: protocol, leak and clips."""
     rows = []
     for path in splits:
         split = load_split(path)
@@ -50,10 +50,10 @@ def clip_hits(names: Sequence[str], scores: np.ndarray, labels: np.ndarray, amon
     """For each clip, 1.0 if its class is among the first answers, else 0.0.
 
     Args:
-        names: of the N clips.
+        names: names of the N clips.
         scores: (N, K) floats.
         labels: (N,) integers.
-        among: how many answers count: 1 for top-1, 5 for top-5.
+        among: number of answers that count: 1 for top-1, 5 for top-5.
     """
     return dict(zip(names, map(float, truth_ranks(scores, labels) < among), strict=True))
 

@@ -1,4 +1,4 @@
-"""Score files: what each stream said of each clip, from this program or any other, and their fusion."""
+"""Score files: the scores of each stream for each clip, from this program or any other."""
 
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from rgbflow.atomic import replacing
 from rgbflow.errors import InputError
 
 Kind = Literal["logits", "scores", "sums"]
-SATURATED = 0.999  # a softmax that gives its first class more than this says nothing of the others
+SATURATED = 0.999  # above this for its first class, a softmax says nothing about the others
 _ABOUT = ("names", "labels", "classes", "kind", "frames")
 
 
@@ -22,12 +22,12 @@ class ScoreFile:
     """The content of a score file.
 
     Attributes:
-        names: of the N clips.
+        names: names of the N clips.
         classes: K names; empty where the file has none.
         labels: (N,) int64, index of the true class; None where the file has none.
         streams: per stream (N, K) float64.
         kind: "logits", "scores" (probabilities) or "sums" (of either over the frames of a clip).
-        frames: over how many frames sums were taken; 1 for the other kinds.
+        frames: number of frames that sums were taken over; 1 for the other kinds.
     """
 
     names: tuple[str, ...]
@@ -39,13 +39,13 @@ class ScoreFile:
 
     @property
     def known_labels(self) -> np.ndarray:
-        """`labels`, for what needs them.
+        """The labels, which the caller needs.
 
         Raises:
             InputError: if the file has none.
         """
         if self.labels is None:
-            raise InputError("the score file has no labels: write it anew with `rgbflow evaluate --scores`")
+            raise InputError("the score file has no labels: write it again with `rgbflow evaluate --scores`")
         return self.labels
 
     def save(self, path: Path) -> None:
@@ -71,19 +71,20 @@ class ScoreFile:
 def as_probabilities(values: np.ndarray, kind: Kind, frames: float = 1) -> np.ndarray:
     """Turn (N, K) logits, scores or sums into probabilities.
 
-    Sums of logits are divided by the number of frames before the softmax: a softmax of the sum itself would be so
-    sharp that an average of two streams is decided by the louder one. Sums of probabilities are divided as well.
+    Sums of logits are divided by the number of frames before the softmax: the softmax of a sum would be so sharp that
+    the stream with the larger numbers alone decides an average. Sums of probabilities are divided as well.
     """
     mean = values / frames
     is_distribution = kind != "logits" and (mean >= 0).all() and np.allclose(mean.sum(axis=1), 1, atol=1e-3)
     if kind == "scores" and not is_distribution:
-        raise InputError('kind is "scores", but the rows are no probabilities that sum to 1: pass --kind logits')
+        raise InputError('kind is "scores", but the rows are not probabilities that sum to 1: pass --kind logits')
     return mean if is_distribution else fusion.probabilities(mean)
 
 
 def guess_kind(values: np.ndarray) -> tuple[Kind, float]:
-    """What (N, K) values are by the look of them, and over how many frames: probabilities sum to 1, their sums to one
-    number for all clips; anything else is taken for logits.
+    """Guess the kind of (N, K) values, and the number of frames.
+
+    Rows of probabilities sum to 1, rows of their sums to the same number for all clips; all else is read as logits.
 
     >>> guess_kind(np.array([[0.25, 0.75], [1.0, 0.0]]))
     ('scores', 1)
@@ -104,16 +105,16 @@ def saturated_share(probabilities: np.ndarray) -> float:
 
 
 def read_scores(paths: Sequence[Path], kind: Kind | None = None, frames: float | None = None) -> list[ScoreFile]:
-    """Read score files of any origin; several files may hold a stream each, with their clips in any order.
+    """Read score files of any origin; several files may hold one stream each, with their clips in any order.
 
     Args:
         paths: .npz files with `names` (N) and one or more (N, K) arrays; `labels`, `classes`, `kind` and `frames` are
-            optional. A stream without a name of its own (`scores`) is called after its file.
-        kind: overrides what the files say; None believes them, and guesses where they say nothing.
-        frames: over how many frames sums were taken; as `kind`.
+            optional. A stream without its own name (`scores`) is named after its file.
+        kind: overrides the kind in the files; None reads it, and guesses where a file has none.
+        frames: number of frames that sums were taken over; None as for `kind`.
 
     Returns:
-        One ScoreFile for each path, all with the clips of the first, in its order.
+        One ScoreFile for each path, all with the clips of the first file in the same order.
 
     Raises:
         InputError: if a file can't be read, streams share a name, or clips, labels or classes do not agree.
@@ -121,7 +122,7 @@ def read_scores(paths: Sequence[Path], kind: Kind | None = None, frames: float |
     files = [_read(path, kind, frames) for path in paths]
     first, streams = files[0], [name for file in files for name in file.streams]
     if len(set(streams)) < len(streams):
-        raise InputError(f"two score files hold a stream of one name ({', '.join(streams)}): rename one of them")
+        raise InputError(f"two score files hold a stream of the same name ({', '.join(streams)}): rename one of them")
     return [first, *(_in_order_of(first, file, path) for file, path in zip(files[1:], paths[1:], strict=True))]
 
 
@@ -150,7 +151,7 @@ def _read(path: Path, kind: Kind | None, frames: float | None) -> ScoreFile:
         streams[name] = values.astype(np.float64)
     classes = tuple(map(str, np.ravel(content.get("classes", ()))))
     if len(widths := {values.shape[1] for values in streams.values()}) > 1 or (classes and {len(classes)} != widths):
-        raise InputError(f"score file {path}: its arrays and classes must have one number of classes, K")
+        raise InputError(f"score file {path}: its arrays and classes must have the same number of classes, K")
     labels = content.get("labels")
     if labels is not None and (labels.dtype.kind not in "iu" or labels.shape != (len(names),)):
         raise InputError(f"score file {path}: labels {labels.shape} must be {len(names)} integers, indices of classes")
@@ -181,10 +182,12 @@ def _in_order_of(first: ScoreFile, file: ScoreFile, path: Path) -> ScoreFile:
     labels = None if file.labels is None else file.labels[order]
     if (one := _num_classes(first)) != (other := _num_classes(file)):
         raise InputError(
-            f"score file {path} has {other} classes, the first file {one}: fuse scores of the same classes"
+            f"score file {path} has {other} classes, but the first file has {one}: fuse scores of the same classes"
         )
     if first.classes and file.classes and first.classes != file.classes:
-        raise InputError(f"score file {path} has other classes, or in another order: sort its columns like the first's")
+        raise InputError(
+            f"score file {path} has other classes, or another order: sort its columns like the first file's"
+        )
     if labels is not None and first.labels is not None and (labels != first.labels).any():
         raise InputError(f"score file {path} has other labels than the first file: check where they come from")
     streams = {name: values[order] for name, values in file.streams.items()}

@@ -1,4 +1,4 @@
-"""A stream's record, as the settings and the train part make it."""
+"""A stream's record, made from the settings and the train part."""
 
 import math
 from dataclasses import replace
@@ -21,7 +21,7 @@ def make_spec(store: AnyStore, clips: tuple[SplitClip, ...], stream: Stream, con
 
 
 def form_of_input(stream: Stream, config: TrainConfig) -> StreamSpec:
-    """The stream's record as far as it is known without data: flow has no scale yet."""
+    """The stream's record without data: flow has no scale yet."""
     family = family_of(config.algorithm)
     length, frame_rate = family.frames or (config.stack_length if stream == "flow" else 1), family.frame_rate
     if frame_rate:
@@ -49,8 +49,8 @@ def form_of_input(stream: Stream, config: TrainConfig) -> StreamSpec:
 def flow_spread(store: AnyStore, clips: tuple[SplitClip, ...], spec: StreamSpec, num_clips: int = 64) -> float:
     """Root mean square of the stored flow (0…1) about no motion, over at most `num_clips` evenly chosen clips.
 
-    Where the mean of each field is subtracted, it is the spread about that.
-    Data sets differ widely in speed; a network that starts from ImageNet weights expects inputs of about unit size.
+    If the mean of each field is subtracted, it is the spread about that mean. Data sets differ widely in speed, and a
+    network with ImageNet weights expects inputs of about unit size.
     """
     chosen = clips[:: math.ceil(len(clips) / num_clips)]
     squares = []

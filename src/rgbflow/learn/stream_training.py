@@ -1,4 +1,4 @@
-"""A stream under training, as Lightning runs it."""
+"""The Lightning module that trains one stream."""
 
 from dataclasses import replace
 from functools import partial
@@ -22,7 +22,7 @@ from rgbflow.networks.stream_net import StreamNet, batch_norms
 
 
 class StreamTraining(L.LightningModule):
-    """One stream under training: its loss, its figures on the validation part, its optimizer.
+    """The training of one stream: loss, figures on the validation part, optimizer.
 
     Args:
         network: with its starting weights.
@@ -30,7 +30,7 @@ class StreamTraining(L.LightningModule):
         parts: "train" and "val" data; also "test" for a curve of it, which decides nothing.
 
     Attributes:
-        is_gentle: whether it starts from a fitted classifier whose features are to be kept at first.
+        is_gentle: whether it starts from a fitted classifier, so that the features should change little at first.
         last_phase: the epoch, counted from 0, from which weights are averaged; earlier where patience has run out.
     """
 
@@ -124,7 +124,7 @@ class StreamTraining(L.LightningModule):
         seen, processes = checkpoint["seen"], self.trainer.world_size
         if seen.any():  # in mid-epoch
             if len(seen) != processes:
-                raise InputError(f"the epoch was begun by {len(seen)} processes, not {processes}: go on with as many")
+                raise InputError(f"the epoch was begun by {len(seen)} processes, not {processes}: resume with as many")
             self.seen = seen[self.global_rank]
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int, dataloader_idx: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""The trainings and evaluations that a figure or a table is made of: done once, each where a device is free."""
+"""The trainings and evaluations behind a figure or a table: each runs once, on the next free device."""
 
 import multiprocessing
 import os
@@ -33,10 +33,10 @@ class Training:
     """One stream trained into a bundle.
 
     Attributes:
-        name: for messages, such as "two-stream rgb, run 1".
+        name: name in messages, such as "two-stream rgb, run 1".
         store: folder of the data set.
         split: file of the split.
-        stream: which network.
+        stream: the stream to train.
         folder: the bundle.
         config: the settings.
         test_curve: whether the test part is measured after each epoch.
@@ -51,10 +51,10 @@ class Training:
     test_curve: bool = False
 
     def is_done(self) -> bool:
-        """Whether the bundle holds the stream, trained with these settings.
+        """Whether the bundle already holds the stream, trained with these settings.
 
         Raises:
-            InputError: if it was trained with others.
+            InputError: if it was trained with other settings.
         """
         bundle = _bundle_at(self.folder)
         if not bundle or self.stream not in bundle.streams:
@@ -74,7 +74,7 @@ class Training:
         return True
 
     def run(self, device: str, track: Track = untracked) -> None:
-        """Train, from where an earlier run was stopped."""
+        """Train, resuming an earlier run."""
         config = replace(self.config, device=device)
         store, split = open_store(self.store), load_split(self.split)
         with track(self.name, "steps") as progress:
@@ -86,8 +86,8 @@ class Evaluating:
     """A bundle measured on the test part of its split; the scores go to a file in it.
 
     Attributes:
-        name, store, split, folder: as those of `Training`.
-        snippets: of each clip and stream.
+        name, store, split, folder: see `Training`.
+        snippets: snippets of each clip and stream.
     """
 
     name: str
@@ -98,7 +98,7 @@ class Evaluating:
 
     @property
     def scores(self) -> Path:
-        """The file of the scores."""
+        """The file with the scores."""
         return self.folder / SCORES
 
     def is_done(self) -> bool:
@@ -121,9 +121,9 @@ Task = Training | Evaluating
 
 
 def free_devices(device: str, jobs: int = 1) -> list[str]:
-    """The devices that tasks may run on side by side: every GPU for "auto" and "cuda", else the one that is named.
+    """The devices for parallel tasks: every GPU for "auto" and "cuda", else the named device.
 
-    Each takes `jobs` tasks at a time, each in a process with its share of the cores.
+    Each device takes `jobs` tasks at a time, each in its own process with its share of the cores.
     """
     if device in ("auto", "cuda") and torch.cuda.device_count() > 1:
         return [f"cuda:{index}" for index in range(torch.cuda.device_count())] * jobs
@@ -131,15 +131,15 @@ def free_devices(device: str, jobs: int = 1) -> list[str]:
 
 
 def run_tasks(tasks: Sequence[Task], devices: Sequence[str], track: Track = untracked) -> None:
-    """Run the tasks that are not done, in this process for one device, else each in a process of its own.
+    """Run the tasks that are not done: in this process for one device, else each in its own process.
 
     Args:
-        tasks: of any kinds.
-        devices: as `free_devices` gives them.
-        track: how each task shows its progress; a function that other processes can import.
+        tasks: tasks of any kinds.
+        devices: from `free_devices`.
+        track: shows the progress of a task; a function that other processes can import.
 
     Raises:
-        InputError: if one fails, or was done with other settings.
+        InputError: if a task fails, or was done with other settings.
     """
     missing = [task for task in tasks if not task.is_done()]
     if len(devices) == 1:

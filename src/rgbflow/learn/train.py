@@ -62,19 +62,19 @@ SNIPPETS = 5  # of each clip that the classifier of the frozen network is fitted
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training run came to.
+    """The result of a training run.
 
     Attributes:
-        stream: which network.
-        best_epoch: counted from 1; the one whose weights the bundle holds, chosen on the validation part alone. 0 if
-            none was better than the probe, whose weights it holds then.
-        val_top1: percent, of these weights.
-        probe_top1: percent of the validation part, of a classifier fitted on the frozen starting weights; None if
-            there was no such start.
+        stream: the trained stream.
+        best_epoch: the epoch with the weights in the bundle, counted from 1, chosen only on the validation part. 0 if
+            no epoch was better than the probe; the bundle then holds the probe's weights.
+        val_top1: percent on the validation part with these weights.
+        probe_top1: percent on the validation part of a classifier fitted on the frozen starting weights; None without
+            such a start.
         curve: a row per epoch: epoch, learning_rate, and loss and top1 (percent) of each part: train_loss, train_top1,
-            val_loss, ... The training part's are those of the epoch's steps, augmented, with dropout.
-        seconds: of training, before a resume and after it.
-        resumed_epoch: the epoch an earlier run had finished, 0 for a fresh start or one in its first epoch.
+            val_loss, ... Those of the training part come from the epoch's steps, augmented, with dropout.
+        seconds: seconds of training, including those before a resume.
+        resumed_epoch: the last epoch that an earlier run had finished; 0 if there was no earlier run, or none finished.
     """
 
     stream: Stream
@@ -100,23 +100,23 @@ def train_stream(
 
     Args:
         store: the prepared data set.
-        split: its train part trains, its val part chooses the epoch, its test part isn't looked at (see test_curve).
-        stream: which network.
+        split: its train part trains, its val part chooses the epoch, its test part is not used (but see test_curve).
+        stream: the stream to train.
         folder: the bundle; made if missing. Logs go to `folder/training/<stream>`.
         config: the run's settings.
-        progress: a step is one of the optimizer's; the figures of each epoch and what is worth knowing are lines.
-        replace_stream: whether a stream that the bundle holds already is trained anew.
-        test_curve: measure the test part after each epoch too, for a figure; nothing is chosen by it.
+        progress: a step is an optimizer step; the figures of each epoch and notes are lines.
+        replace_stream: whether to train a stream again that the bundle already holds.
+        test_curve: also measure the test part after each epoch, for a figure; nothing is chosen by it.
 
-    Of many processes (torchrun, SLURM) only the first one reports and writes.
+    Of several processes (torchrun, SLURM), only the first reports and writes.
 
     Returns:
         The chosen epoch, its figure and the curves.
 
     Raises:
-        InputError: if the split is for another store or has an empty part, a clip is too short or broken, the bundle
-            holds something else, an unfinished run with other settings is there, another process trains the same
-            stream into it, or the loss becomes infinite.
+        InputError: if the split is for another store or has an empty part, if a clip is too short or broken, if the
+            bundle does not fit, if it has an unfinished run with other settings, if another process trains the same
+            stream into it, or if the loss becomes infinite.
     """
     if not is_first_process():
         progress = SILENT
@@ -133,7 +133,7 @@ def train_stream(
         about = {"split": split.sha256, "preparation": store.preparation.as_dict(), "watched": watched}
         checkpoint, resumed_epoch = _find_checkpoint(work, about, spec, config)
         if checkpoint:
-            progress.report(f"going on in epoch {min(resumed_epoch + 1, config.epochs)} of {config.epochs}")
+            progress.report(f"resuming in epoch {min(resumed_epoch + 1, config.epochs)} of {config.epochs}")
         probe = _probe(module, split, work / PROBE, checkpoint is not None, progress)
         curve, best_epoch, seconds = _fit(module, work, checkpoint, progress)
         module.trainer.strategy.barrier()  # every process has read the best epoch
@@ -160,7 +160,7 @@ def train_stream(
 
 @contextmanager
 def _locked(work: Path) -> Iterator[None]:
-    """Keep a second training of the same stream out of the folder; the processes of one training count as one."""
+    """Keep a second training of the same stream out of the folder; all processes of one training may enter."""
     work.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(work / ".lock", timeout=0) if is_first_process() else nullcontext():
@@ -189,7 +189,7 @@ def _make_module(
     progress.report(f"{config.backbone}, {initialise(network, spec, config.weights)}")
     if config.flip and (sided := [name for name in split.classes if _names_a_side(name)]):
         progress.report(
-            f"note: {', '.join(sided)} name a side, and a mirrored clip shows the other: consider --no-flip"
+            f"note: {', '.join(sided)} name a side, but a mirrored clip shows the other side: consider --no-flip"
         )
     check_input(network, spec)
     network.to(memory_format=network.memory_format).train()
@@ -197,10 +197,10 @@ def _make_module(
 
 
 def _probe(module: StreamTraining, split: Split, path: Path, resumes: bool, progress: Progress) -> Probe | None:
-    """Fit a classifier on the network's frozen features; None where that isn't wanted or can't be.
+    """Fit a classifier on the network's frozen features; None if the settings or the network don't allow it.
 
-    An rgb stream's training starts from it. Flow's features must become others first: there it is only what must be
-    beaten. Every process of many fits the same one. A run that goes on reads what it began with from `path`.
+    An rgb stream's training starts from it. Flow needs other features, so there it is only the figure to beat. Each of
+    several processes fits the same classifier. A resumed run reads the one it began with from `path`.
     """
     network, config, data = module.network, module.config, module.parts["train"]
     if not is_fitted(network, config):
@@ -249,7 +249,7 @@ def _fit(module: StreamTraining, work: Path, checkpoint: Path | None, progress: 
             raise InputError(re.sub(r"^rgbflow\.[\w.]+Error: ", "", line)) from error
         except OSError as error:
             raise InputError(
-                f"{work} can't be written ({error.strerror}): free space; the same command goes on"
+                f"{work} can't be written ({error.strerror}): free space, then run the same command to resume"
             ) from error
     if trainer.interrupted:
         raise KeyboardInterrupt
@@ -310,7 +310,7 @@ def _make_trainer(config: TrainConfig, work: Path, callbacks: list[L.Callback]) 
 
 
 def launched_processes() -> tuple[int | None, int]:
-    """How torchrun or SLURM has started this run: (processes on each machine, machines); (None, 1) if neither has."""
+    """How torchrun or SLURM started this run: (processes per machine, machines); (None, 1) if neither did."""
     environment = os.environ
     if "TORCHELASTIC_RUN_ID" in environment:
         here = int(environment["LOCAL_WORLD_SIZE"])
@@ -340,15 +340,15 @@ def _check_parts(split: Split, parts: tuple[Part, ...]) -> None:
         if not clips:
             raise InputError(f"the {part} part of the split is empty: make a split with such a part")
         if clips < processes:
-            raise InputError(f"the {part} part has {clips} clips for {processes} processes: start fewer")
+            raise InputError(f"the {part} part has {clips} clips for {processes} processes: start fewer processes")
     if len(split.classes) < 2:
         raise InputError(f"the split has one class ({split.classes[0]}): there is nothing to tell apart")
 
 
 def _find_checkpoint(work: Path, about: dict, spec: StreamSpec, config: TrainConfig) -> tuple[Path | None, int]:
-    """The checkpoint to go on from and its number of finished epochs; (None, 0) for a fresh start.
+    """The checkpoint to resume from and its number of finished epochs; (None, 0) for a fresh start.
 
-    A run goes on with the settings it was begun with only: `about` the data, the stream's and those of training.
+    A run resumes only with the settings it began with: those of the data, the stream and the training, in `about`.
     """
     changing = {name: value for name, value in asdict(config).items() if name not in RESULT_NEUTRAL}
     # config's flip and frame_rate, and the algorithm's: said there, and older runs say them there alone
@@ -358,7 +358,7 @@ def _find_checkpoint(work: Path, about: dict, spec: StreamSpec, config: TrainCon
     path, last = work / "settings.json", work / LAST
     if last.is_file() and (not path.is_file() or path.read_text(encoding="utf-8") != settings):
         raise InputError(
-            f"{work} holds an unfinished run with other settings: delete it to start anew, or use its settings"
+            f"{work} holds an unfinished run with other settings: delete it to start again, or use its settings"
         )
     write_atomically(path, settings)
     if not last.is_file():
@@ -367,7 +367,7 @@ def _find_checkpoint(work: Path, about: dict, spec: StreamSpec, config: TrainCon
         checkpoint = torch.load(last, map_location="cpu", weights_only=True)
         return last, len(checkpoint["callbacks"][CurveKeeper.__qualname__]["rows"])
     except Exception as error:  # a damaged file fails in many ways
-        raise InputError(f"{last} is damaged, or of another rgbflow: delete {work} to start anew") from error
+        raise InputError(f"{last} is damaged, or of another rgbflow: delete {work} to start again") from error
 
 
 def _names_a_side(label: str) -> bool:
@@ -387,7 +387,7 @@ _EXPECTED_WARNINGS = (
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Hide what Lightning prints about itself and its warnings of what is deliberate here, within the block."""
+    """Within the block, hide Lightning's messages about itself and its warnings about deliberate choices."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.WARNING)

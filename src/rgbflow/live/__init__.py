@@ -1,4 +1,4 @@
-"""Frames as they come, to events: a camera, its newest frame, running scores, what starts and ends, where it goes."""
+"""Live recognition: from a camera's newest frame to running scores, starts and ends of actions, and their outlets."""
 
 from rgbflow.live.batching import SharedEngine
 from rgbflow.live.camera import capture

@@ -1,4 +1,4 @@
-"""Several live recognisers on one set of networks: snippets that wait at the same time go through them together."""
+"""Several live recognisers share one set of networks: snippets that wait at the same time form one batch."""
 
 import threading
 import time
@@ -31,13 +31,13 @@ class _Request:
 
 
 def _awaited(request: _Request) -> StreamAnswer:
-    """The answer, with how long it was waited for; also where it is an error."""
+    """The answer, or the error, with the seconds waited for it."""
     began = time.monotonic()
     return replace(request.answer.result(), seconds=time.monotonic() - began)
 
 
 def _rows(answer: StreamAnswer, start: int, end: int) -> StreamAnswer:
-    """The part of an answer that is about the snippets from start to before end."""
+    """The part of an answer for the snippets from start to before end."""
     features = None if answer.features is None else answer.features[start:end]
     return replace(answer, logits=answer.logits[start:end], features=features)
 
@@ -45,14 +45,14 @@ def _rows(answer: StreamAnswer, start: int, end: int) -> StreamAnswer:
 class SharedEngine:
     """Runs the networks for several live recognisers, in one thread; a context manager.
 
-    The request that has waited longest is always served next, together with all others of its kind: the same stream and
-    the same size. A caller waits for its answer before it asks again, so every caller gets its turn, and with more of
-    them each gets fewer turns instead of older ones.
+    The request that has waited longest is always next, together with all others of the same stream and size. A caller
+    waits for its answer before it asks again, so every caller gets its turn; with more callers, each gets fewer
+    answers, not older ones.
 
     Args:
-        engine: of the recogniser.
-        max_batch: snippets that go through a network at once, at most.
-        deadline_seconds: how long the first request waits for others, at most; where nobody else is there, it doesn't.
+        engine: the recogniser's engine.
+        max_batch: the most snippets in one pass through a network.
+        deadline_seconds: the longest that the first request waits for others; without other callers it doesn't wait.
     """
 
     def __init__(self, engine: Engine, max_batch: int = 8, deadline_seconds: float = 0.005):
@@ -72,10 +72,10 @@ class SharedEngine:
     def answers(
         self, snippets: Mapping[Stream, np.ndarray], crops: Crops = 1, with_features: bool = False
     ) -> dict[Stream, StreamAnswer]:
-        """As of any engine; may be called from many threads, and blocks until the answers are there.
+        """See `Engine.answers`; may be called from many threads, and blocks until the answers are there.
 
-        All streams wait side by side, so a caller waits for one turn however many it asks for. The `seconds` of a
-        stream are those that the caller waited for it after the stream before.
+        All streams of a call wait at the same time, so the caller waits for one turn only. The `seconds` of a stream
+        are the time that the caller waited for it after the previous stream.
         """
         requests = [_Request(stream, given, crops, with_features) for stream, given in snippets.items()]
         with self._changed:
@@ -137,7 +137,7 @@ class SharedEngine:
             return batch
 
     def _is_full(self, first: _Request) -> bool:
-        """Whether waiting longer would bring nothing: the batch is full, or all who ask lately wait already."""
+        """Whether waiting longer is useless: the batch is full, or all recent callers are waiting already."""
         now = time.monotonic()
         self._callers = {caller: last for caller, last in self._callers.items() if now - last < 1}
         size = sum(len(one.snippets) for one in self._waiting if one.kind == first.kind)

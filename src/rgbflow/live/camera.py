@@ -1,4 +1,4 @@
-"""Cameras, addresses and files as they happen: each frame with the moment at which it came."""
+"""Cameras, addresses and files in real time: each frame with the moment of its arrival."""
 
 import math
 import re
@@ -27,13 +27,13 @@ OPENING_SECONDS = 5.0  # for so long at most, that burst is to blame for what is
 
 @dataclass(frozen=True, eq=False)
 class Arrival:
-    """A frame that has come.
+    """A frame that has arrived.
 
     Attributes:
         pixels: (H, W, 3) uint8 RGB.
         pts_seconds: the source's time.
-        arrived: `time.perf_counter()` at that moment, of an address before it was decoded; now, if not given.
-        skipped: frames since the one before that are left out because decoding takes longer than they come.
+        arrived: `time.perf_counter()` at its arrival, for an address before decoding; now, if not given.
+        skipped: frames left out since the previous one because decoding is slower than the source.
     """
 
     pixels: np.ndarray
@@ -54,7 +54,7 @@ def is_address(source: str) -> bool:
 
 
 def without_password(source: str) -> str:
-    """A source as it may be shown: rtsp://user:password@host without what comes before the host.
+    """The source for display: rtsp://user:password@host without user and password.
 
     >>> without_password("rtsp://admin:secret@camera/stream")
     'rtsp://camera/stream'
@@ -63,17 +63,17 @@ def without_password(source: str) -> str:
 
 
 def capture(source: str) -> Generator[Arrival]:
-    """Yield what a camera, an address or a file shows, as fast as it happens.
+    """Yield the frames of a camera, an address or a file in real time.
 
-    A file, or a recording behind an address, is played at its own speed, to its end; the others go on until they fail.
-    What an address sends faster than it can be decoded is skipped from half a second on.
+    A file, or a recording behind an address, is played at its own speed to its end; other sources continue until they
+    fail. If an address sends faster than frames can be decoded, those more than half a second late are skipped.
 
     Args:
-        source: the number of a camera of this machine, an address (rtsp, http, ...), or the path of a file. Where an
-            address sends no times with its pictures (Motion JPEG by HTTP), they get those of their arrival.
+        source: the number of a camera of this machine, an address (rtsp, http, ...), or the path of a file. If an
+            address sends pictures without times (Motion JPEG by HTTP), the time of their arrival is used.
 
     Raises:
-        VideoError: as `decode` for a file; for the others if they can't be opened, or stop answering.
+        VideoError: for a file for the reasons of `decode`; for other sources if they can't be opened or stop answering.
     """
     if is_device(source):
         return _camera(int(source.removeprefix("/dev/video")))
@@ -83,7 +83,7 @@ def capture(source: str) -> Generator[Arrival]:
 def in_real_time(frames: Iterable[Frame]) -> Generator[Arrival]:
     """Yield each frame when its time has come, counted from the first one; late ones at once.
 
-    A gap in the times is not waited out: only LONGEST_GAP_SECONDS, or twice the step before it where that is longer.
+    Of a gap in the times, it waits only LONGEST_GAP_SECONDS, or twice the step before the gap if that is longer.
     """
     began, last, step = None, 0.0, 0.0
     for frame in frames:
@@ -116,7 +116,7 @@ def _camera(number: int) -> Generator[Arrival]:
             is_there, pixels = camera.read()
             arrived = time.perf_counter()
             if not is_there:
-                raise VideoError(f"camera {number} is gone: plug it in again")
+                raise VideoError(f"camera {number} has stopped sending: check that it is plugged in")
             yield Arrival(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), arrived - began, arrived)
     finally:
         camera.release()
@@ -136,7 +136,7 @@ def _address(source: str) -> Generator[Arrival]:
 
 
 def _decoded(broadcast: Broadcast, packets: "_Packets") -> Iterator[Arrival]:
-    """The frames of a broadcast; of those that are late, only so many that nobody is blind for long."""
+    """The frames of a broadcast; of late frames only a few, so that no pause gets long."""
     skipped, newest, clock = 0, -math.inf, ArrivalClock()
     for packet, arrived, left_out in packets:
         if left_out:
@@ -154,13 +154,14 @@ def _decoded(broadcast: Broadcast, packets: "_Packets") -> Iterator[Arrival]:
 
 
 class _Packets:
-    """The packets of a broadcast, read by a thread of its own so that none waits in the socket or on the way, unseen.
+    """The packets of a broadcast, read by its own thread so that none waits unseen in the socket.
 
-    A context manager and an iterator: (packet, when it came, how many before it were left out). Where the oldest has
-    waited for longer than LATE_SECONDS, all before the newest key frame that waits too are left out.
+    A context manager and an iterator: (packet, when it came, how many before it were left out). If the oldest packet
+    has waited for longer than LATE_SECONDS, all packets before the newest waiting key frame are left out.
 
     Attributes:
-        is_opening: nothing has been waited for yet, so what is late is what came before anybody could take it.
+        is_opening: True until the reader has waited once; until then, packets are late only because the source was
+            opening.
     """
 
     def __init__(self, broadcast: Broadcast):
@@ -208,7 +209,7 @@ class _Packets:
         return left_out
 
     def _arrival(self, packet: Packet, read: float) -> float:
-        """When a packet came: those of the burst at the opening had come before they could be read."""
+        """The arrival of a packet; packets of the burst at the opening had arrived before they could be read."""
         seconds = self._broadcast.seconds_of(packet)
         if seconds is None or read - self._opened >= BURST_SECONDS:
             return read

@@ -1,4 +1,4 @@
-"""Live recognition on a terminal: the likeliest classes, what goes on, and how long each stage takes."""
+"""Live recognition on a terminal: the likeliest classes, the current action, and the time of each stage."""
 
 import time
 from collections import deque
@@ -24,7 +24,7 @@ PER_SECOND = 8  # pictures
 
 
 class Times:
-    """How long each stage took in the last updates, and how many updates a second there were."""
+    """The time of each stage in the last updates, and the number of updates per second."""
 
     def __init__(self):
         self._seconds: dict[str, deque[float]] = {stage: deque(maxlen=REMEMBERED) for stage in STAGES}
@@ -53,8 +53,8 @@ class Dashboard:
     """Shows updates in place on a terminal; a context manager.
 
     Args:
-        feed: whose frames and losses are shown.
-        title: of the source.
+        feed: the feed with the counts of frames to show.
+        title: name of the source.
         console: a terminal.
     """
 
@@ -94,7 +94,7 @@ class Dashboard:
         """Nothing is open."""
 
     def _render(self) -> RenderableType:
-        """What the terminal shows now; called by rich's own thread."""
+        """The current picture of the terminal; called by rich's own thread."""
         trouble = self._feed.trouble
         return Group(Text(f"{trouble}; waiting for it", style="bold red"), self._picture) if trouble else self._picture
 
@@ -143,7 +143,7 @@ def event_line(event: Event) -> str:
 
 
 class Lines:
-    """Where there is no terminal: one line for each event."""
+    """The view without a terminal: one line for each event."""
 
     def send(self, update: Update) -> None:
         self.send_events(update.events)

@@ -15,10 +15,10 @@ class EventRules:
     """When an action starts and when it ends.
 
     Attributes:
-        start_score: an action starts when the score of its class reaches it and is the highest, and when the bundle's
-            "unknown" threshold lets it have a name.
-        end_score: it ends when its score falls below this one, which is lower: a score between the two changes nothing.
-        min_seconds: both must last so long: shorter actions are not reported, and shorter breaks not seen.
+        start_score: an action starts when the score of its class reaches this value, is the highest, and is above the
+            bundle's "unknown" threshold.
+        end_score: an action ends when its score falls below this lower value; a score between the two changes nothing.
+        min_seconds: both conditions must last this long: shorter actions and shorter breaks are not reported.
     """
 
     start_score: float = 0.5
@@ -43,10 +43,10 @@ class EventRules:
         end_score: float | None = None,
         min_seconds: float = 0.5,
     ) -> "EventRules":
-        """The rules for a recogniser, where nobody set others.
+        """The rules for a recogniser; arguments replace the default values.
 
-        What is high enough for a name is high enough for an event: `start_score` is the bundle's "unknown" threshold.
-        A bundle without one gives a name to everything: then it is twice the score of an even guess, at most 0.5.
+        A score that is high enough for a name is high enough for an event: `start_score` is the bundle's "unknown"
+        threshold. For a bundle without one it is twice the score of an even guess, at most 0.5.
         `end_score` is END_SHARE of `start_score`.
         """
         if start_score is None:
@@ -61,12 +61,12 @@ class Event:
     Attributes:
         kind: "start" or "end".
         label: the class.
-        score: of the class when it started; at its end the mean over the action.
-        start_seconds: when the action began: the middle of the evidence that first said so.
-        end_seconds: when it was over; None while it goes on.
-        evidence_start_seconds: of the oldest frame that the scores were computed from when this was decided.
-        evidence_end_seconds: of the newest one.
-        latency_seconds: from the arrival of that newest frame to this event.
+        score: score of the class at the start; for an end, the mean over the action.
+        start_seconds: when the action began: the middle of the first evidence for it.
+        end_seconds: when it ended; None while it lasts.
+        evidence_start_seconds: time of the oldest frame that the deciding scores were computed from.
+        evidence_end_seconds: time of the newest of these frames.
+        latency_seconds: seconds from the arrival of that newest frame to this event.
     """
 
     kind: Literal["start", "end"]
@@ -81,7 +81,7 @@ class Event:
 
 @dataclass(frozen=True)
 class _Evidence:
-    """The stretch of video that scores stand for."""
+    """The part of the video that scores were computed from."""
 
     start_seconds: float
     end_seconds: float
@@ -90,21 +90,21 @@ class _Evidence:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A class that could start, and the scores since which it could."""
+    """A class that may start, with its scores since it became the candidate."""
 
     index: int
     since: _Evidence
 
 
 class EventFinder:
-    """Follows running scores and says when actions start and end.
+    """Follows running scores and reports when actions start and end.
 
     Args:
         classes: K names.
         rules: the two thresholds and the shortest duration.
 
     Attributes:
-        action: the class that goes on now; None is idle: nothing does, or nothing that has a name.
+        action: the current action; None while there is none, or none with a known name.
     """
 
     def __init__(self, classes: tuple[str, ...], rules: EventRules):
@@ -115,13 +115,13 @@ class EventFinder:
     def push(
         self, scores: np.ndarray, evidence_start_seconds: float, evidence_end_seconds: float, is_known: bool = True
     ) -> list[Event]:
-        """Take the next scores; returns what has started and ended by them, an end before a start.
+        """Take the next scores; returns the starts and ends that follow from them, an end before a start.
 
         Args:
             scores: (K,) probabilities.
-            evidence_start_seconds: of the oldest frame they were computed from.
-            evidence_end_seconds: of the newest frame; later than at the last call.
-            is_known: whether the highest of them is high enough for a name.
+            evidence_start_seconds: time of the oldest frame they were computed from.
+            evidence_end_seconds: time of the newest frame; later than at the last call.
+            is_known: whether the highest score is high enough for a name.
         """
         start, end = evidence_start_seconds, evidence_end_seconds
         # What comes first is true from the first frame on; later the middle of the window is what it tells of.
@@ -136,7 +136,7 @@ class EventFinder:
         return events
 
     def finish(self) -> list[Event]:
-        """The video is over or has a gap: what goes on ends with its last frame. The next scores begin anew."""
+        """End the current action with its last frame, because the video is over or has a gap; then start afresh."""
         now = self._now
         events = [self._end(now.end_seconds, now)] if self.action is not None and now is not None else []
         self._restart()
@@ -172,7 +172,7 @@ class EventFinder:
         return [self._end(min(sign.at_seconds for sign in signs), now)]
 
     def _replaced_since(self, now: _Evidence) -> _Evidence | None:
-        """Since when another class has been the candidate, if it has been so for long enough."""
+        """The time since which another class has been the candidate, if that is long enough."""
         candidate = self._candidate
         if candidate is None or candidate.index == self._class or not self._has_lasted(candidate.since, now):
             return None

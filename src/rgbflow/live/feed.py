@@ -1,4 +1,4 @@
-"""A source read in a thread of its own, of which never more than one frame waits: the newest wins."""
+"""A source read by its own thread; only the newest frame waits."""
 
 import threading
 from collections.abc import Callable, Generator
@@ -10,20 +10,21 @@ from rgbflow.live.camera import Arrival
 
 
 class Feed:
-    """Reads frames as they come and keeps the newest alone; a context manager.
+    """Reads frames as they come and keeps only the newest; a context manager.
 
     Args:
         open_source: opens the source, as `camera.capture` does; called again each time the source fails.
-        reopens: whether a source that fails after its first frame is waited for; False, as for a file, ends the feed.
-        retry_seconds: between two attempts.
-        report: gets one line when the source is gone, when it is back, and when it sends more than can be decoded.
+        reopens: whether to wait for a source that fails after its first frame; False, as for a file, ends the feed.
+        retry_seconds: seconds between two attempts to open the source.
+        report: called with one line when the source is gone, when it is back, and when it sends faster than frames can
+            be decoded.
 
     Attributes:
         received: frames that came.
-        dropped: frames that were replaced by a newer one before anybody took them, and those that were skipped.
-        skipped: frames that were not decoded, because it takes longer than they come.
-        lost: times that the source failed.
-        trouble: why nothing comes at the moment; empty while frames come.
+        dropped: frames that a newer one replaced before they were taken, and those that were skipped.
+        skipped: frames that were not decoded, because decoding is slower than the source.
+        lost: number of times that the source failed.
+        trouble: the reason why no frames come at the moment; empty while frames come.
     """
 
     def __init__(
@@ -46,12 +47,12 @@ class Feed:
         self._thread.start()
 
     def take(self) -> Arrival | None:
-        """The newest frame, when one is there that was not taken yet; None when the source has ended.
+        """Wait for a frame that was not taken yet and return the newest; None when the source has ended.
 
-        Its `pts_seconds` goes on when the source is opened again.
+        Its `pts_seconds` continues when the source is opened again.
 
         Raises:
-            InputError: if the source can't be opened in the first place, or fails and is not waited for.
+            InputError: if the source can't be opened at first, or fails without `reopens`.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._waiting is not None or self._is_over)
@@ -61,7 +62,7 @@ class Feed:
             return taken
 
     def close(self) -> None:
-        """Stop reading. A source that hangs is left to its thread, which dies with the process."""
+        """Stop reading. If a source hangs, its thread is left behind and ends with the process."""
         self._closing.set()
         with self._changed:
             self._is_over = True
@@ -95,7 +96,7 @@ class Feed:
             self._changed.notify_all()
 
     def _read(self) -> None:
-        """Read the source until it ends or fails; opened again, its times follow those from before."""
+        """Read the source until it ends or fails; after reopening, its times continue from before."""
         offset = None
         with closing(self._open()) as frames:
             for frame in frames:
@@ -111,7 +112,7 @@ class Feed:
         if self.trouble:
             self._report("the source is back")
         if arrival.skipped and not self.skipped:
-            self._report("frames come faster than they can be decoded and some are skipped: use a smaller picture")
+            self._report("frames come faster than they can be decoded, so some are skipped: use a smaller picture")
         with self._changed:
             self.received += 1 + arrival.skipped
             self.trouble = ""

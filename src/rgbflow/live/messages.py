@@ -1,4 +1,4 @@
-"""What a live recogniser says, as JSON: the form that files, pages and other programs read. docs/live.md."""
+"""The updates and events of a live recogniser as JSON, for files, pages and other programs. docs/live.md."""
 
 from collections.abc import Iterable
 from dataclasses import asdict

@@ -13,7 +13,7 @@ from rgbflow.live.session import Update
 
 
 class Outlet(Protocol):
-    """Takes what a live recogniser says."""
+    """Takes the updates and events of a live recogniser."""
 
     def send(self, update: Update) -> None:
         """Take an update, and the events that came with it."""
@@ -51,13 +51,13 @@ class JsonLines:
 
 
 class Osc:
-    """Sends OSC messages by UDP. A receiver that isn't there, or isn't there yet, is no error: UDP doesn't say.
+    """Sends OSC messages by UDP, which reports no error if the receiver is not there, or not yet.
 
     Args:
         address: HOST:PORT.
 
     Raises:
-        InputError: if the address is none, the host isn't known, or python-osc is not installed.
+        InputError: if the address has another form, the host isn't known, or python-osc is not installed.
     """
 
     def __init__(self, address: str):

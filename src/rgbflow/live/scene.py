@@ -1,4 +1,4 @@
-"""When the rgb network has to look again: what a frame shows changes far more rarely than the frame."""
+"""When the rgb network has to run again: the content of a frame changes far more rarely than its pixels."""
 
 import cv2
 import numpy as np
@@ -11,10 +11,10 @@ STILL_SECONDS = 1.0  # between two looks at a scene in which nothing does
 
 
 class Scene:
-    """Remembers the frame that was looked at last and compares new ones with it.
+    """Remembers the last frame that the network saw and compares new frames with it.
 
-    A new look is due at once after a cut, after MOVING_SECONDS if something has moved, and after STILL_SECONDS in any
-    case.
+    The network runs again at once after a cut, after MOVING_SECONDS if something has moved, and after STILL_SECONDS in
+    any case.
     """
 
     def __init__(self):

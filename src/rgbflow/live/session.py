@@ -11,6 +11,7 @@ import numpy as np
 from rgbflow.bundle import Bundle
 from rgbflow.clip import Preparer, stored_flow, stored_frame
 from rgbflow.errors import InputError
+from rgbflow.flow import dequantise
 from rgbflow.live.events import Event, EventFinder, EventRules
 from rgbflow.live.scene import Scene
 from rgbflow.live.ticks import Ticks
@@ -25,15 +26,15 @@ MOST_STARTS_WITHOUT_UPDATE = 4  # more of them in a row: something is wrong
 
 @dataclass(frozen=True)
 class Update:
-    """What a live recogniser says now.
+    """The current answer of a live recogniser.
 
     Attributes:
-        prediction: the running scores over the window; its times are those of the oldest and newest frame they come
-            from. Its `seconds`: capture (from the arrival of the newest frame until its flow was begun), flow, the
-            networks that ran, fusion.
-        action: the class that goes on by the events so far; None is idle.
-        events: what has started or ended just now.
-        latency_seconds: from the arrival of the newest frame to this update.
+        prediction: the running scores over the window, with the times of the oldest and newest frame of the window. Its
+            `seconds`: capture (from the arrival of the newest frame to the start of its flow), flow, the networks that
+            ran, fusion.
+        action: the current action by the events so far; None if there is none.
+        events: starts and ends with this update.
+        latency_seconds: seconds from the arrival of the newest frame to this update.
     """
 
     prediction: Prediction
@@ -60,7 +61,7 @@ class Update:
 
 
 class _KeptFrame:
-    """A working frame; what JPEG leaves of it is made when a network asks for it."""
+    """A working frame; the loss of JPEG is applied when a network asks for it."""
 
     def __init__(self, frame: np.ndarray, jpeg_quality: int | None):
         self.frame, self._quality = frame, jpeg_quality
@@ -71,15 +72,15 @@ class _KeptFrame:
 
 
 class Ring:
-    """The newest frames and flow fields of a camera, one for each tick of the nominal rate: a clip without an end.
+    """The newest frames and flow fields of a camera, one for each tick of the nominal rate: an endless clip.
 
     Args:
         preparation: working size and flow settings.
         frame_rate: nominal, frames per second.
-        lengths: per stream how many of the newest are kept.
+        lengths: per stream, how many of the newest are kept.
 
     Attributes:
-        num_frames: ticks since the start, as if all were kept.
+        num_frames: number of ticks since the start, including those not kept.
         frames_per_second: the nominal rate.
         flow_seconds: time spent on flow so far.
     """
@@ -107,6 +108,11 @@ class Ring:
         return self._frames[-1].frame
 
     @property
+    def newest_field(self) -> np.ndarray | None:
+        """The newest flow field, (2, h, w) uint8, as it is stored; None where none leads to the newest frame."""
+        return self._fields[-1] if self._fields else None
+
+    @property
     def start_seconds(self) -> float:
         return self._times[0]
 
@@ -115,13 +121,13 @@ class Ring:
         return self._times[-1]
 
     def time_of(self, index: int) -> float:
-        """When frame `index`, one of the newest, was shown."""
+        """The time at which frame `index`, one of the newest, was shown."""
         return self._times[index - self.num_frames]
 
     def push(self, pixels: np.ndarray, pts_seconds: float) -> bool:
-        """Take the next frame, (H, W, 3) uint8 RGB; returns whether anything new is there to look at.
+        """Take the next frame, (H, W, 3) uint8 RGB; returns whether it adds anything new.
 
-        After a gap, or when the picture changes its size, it begins anew: `num_frames` is 1.
+        After a gap, or when the picture changes its size, the ring starts afresh: `num_frames` is 1.
         """
         if pixels.shape != self._shape:
             self._shape = pixels.shape
@@ -144,7 +150,7 @@ class Ring:
         return count > 0
 
     def read(self, stream: Stream, indices: np.ndarray) -> np.ndarray:
-        """As of any clip; only the newest are there."""
+        """See `Clip.read`; only the newest items exist."""
         if stream == "flow":
             return np.stack([self._fields[index - (self.num_frames - 1)] for index in indices.tolist()])
         return np.stack([self._frames[index - self.num_frames].planes for index in indices.tolist()])
@@ -152,7 +158,7 @@ class Ring:
 
 @dataclass(frozen=True)
 class _Look:
-    """What one network said of one snippet."""
+    """The answer of one network for one snippet."""
 
     start_seconds: float
     end_seconds: float
@@ -160,14 +166,14 @@ class _Look:
 
 
 class Window:
-    """What one network said of the snippets of the last seconds."""
+    """The answers of one network for the snippets of the last seconds."""
 
     def __init__(self, seconds: float):
         self.seconds = seconds
         self._looks: deque[_Look] = deque()
 
     def add(self, look: _Look) -> None:
-        """Append the newest and forget those that do not lie within the window any more."""
+        """Append the newest answer and drop those that are no longer within the window."""
         self._looks.append(look)
         while len(self._looks) > 1 and self._looks[0].start_seconds < look.end_seconds - self.seconds - 1e-6:
             self._looks.popleft()
@@ -194,7 +200,7 @@ class Window:
 
 @dataclass(frozen=True)
 class _State:
-    """What an update looks at, taken from the ring at one moment."""
+    """The input of an update, taken from the ring at one moment."""
 
     snippets: dict[Stream, np.ndarray]  # of the networks that have to run: (1, C, h, w) uint8
     begins: dict[Stream, float]  # seconds, of each stream's newest snippet
@@ -217,16 +223,16 @@ def _seconds_of(spec: StreamSpec, frame_rate: float) -> float:
 
 
 class LiveRecognizer:
-    """A recogniser of one camera; made by `Recognizer.live`.
+    """A recogniser for one camera; made by `Recognizer.live`.
 
-    `push` does all for one frame. Where frames come faster than the networks answer, one thread may call `see` for each
-    frame and another `update` in a loop: flow then sees every frame, the networks the newest state.
+    `push` does everything for one frame. If frames come faster than the networks answer, one thread may call `see` for
+    each frame and another `update` in a loop: flow then uses every frame, the networks the newest state.
 
     Args:
-        bundle: what the streams see and how their scores are fused.
-        engine: what runs the networks.
-        window_seconds: the scores are those of the last so many seconds.
-        updates_per_second: at most so many; None gives one for each frame that is used.
+        bundle: gives the input of the streams and the fusion of their scores.
+        engine: runs the networks.
+        window_seconds: length of the window that scores are computed over.
+        updates_per_second: the most updates per second; None gives one for each frame that is used.
         rules: when an action starts and ends.
 
     Raises:
@@ -269,11 +275,11 @@ class LiveRecognizer:
         self._last: tuple[Prediction, float] | None = None  # of the last update, and the arrival of its newest frame
 
     def push(self, pixels: np.ndarray, pts_seconds: float, arrived: float | None = None) -> Update | None:
-        """Take a frame and say what is seen now; None where the frame adds nothing, and until the first stack is full.
+        """Take a frame and return the current answer; None if it adds nothing, or before the first stack is full.
 
         Args:
             pixels: (H, W, 3) uint8 RGB, any size.
-            pts_seconds: when it was shown, on any clock that goes on evenly.
+            pts_seconds: the time at which it was shown, on any steady clock.
             arrived: `time.perf_counter()` when it came; now, if not given.
 
         Raises:
@@ -282,7 +288,7 @@ class LiveRecognizer:
         return self.update() if self.see(pixels, pts_seconds, arrived) else None
 
     def see(self, pixels: np.ndarray, pts_seconds: float, arrived: float | None = None) -> bool:
-        """Take a frame, which costs one flow field at most; returns whether it adds anything to look at."""
+        """Take a frame, which costs at most one flow field; returns whether it adds anything new."""
         began = time.perf_counter()
         arrived = began if arrived is None else arrived
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
@@ -302,7 +308,7 @@ class LiveRecognizer:
         return True
 
     def update(self) -> Update | None:
-        """Look at the newest snippet of each stream: say what is seen now; None where there is nothing new to see."""
+        """Run the networks on the newest snippet of each stream and return the answer; None if there is nothing new."""
         with self._lock:
             state = self._take_state()
         if state is None:
@@ -329,9 +335,9 @@ class LiveRecognizer:
         return Update(prediction, self._events.action, (*ended, *events), latency)
 
     def end_after_silence(self) -> Update | None:
-        """End what goes on if no frame has come for longer than a gap: an update that repeats the last scores.
+        """End the current action if no frame has come for longer than a gap: an update that repeats the last scores.
 
-        None while frames come, and where nothing goes on. To be called where `update` is, from the same thread.
+        None while frames come, and without a current action. Call it from the thread that calls `update`.
         """
         with self._lock:
             seen = self._seen
@@ -342,12 +348,30 @@ class LiveRecognizer:
         return Update(self._last[0], None, tuple(events), events[0].latency_seconds)
 
     def finish(self) -> tuple[Event, ...]:
-        """The video is over: the end of the action that goes on, if there is one."""
+        """Finish, because the video is over; returns the end of the current action, if there is one."""
         return tuple(self._end_action())
 
     @property
+    def rules(self) -> EventRules:
+        """When an action starts and ends; may be set while frames come."""
+        return self._events.rules
+
+    @rules.setter
+    def rules(self, rules: EventRules) -> None:
+        self._events.rules = rules
+
+    def newest_flow(self) -> np.ndarray | None:
+        """The flow that led to the newest frame: (2, h, w) float32, pixels per nominal step; None where there is none.
+
+        It is what the flow network reads: the field of a slow camera is scaled to the step that the network knows.
+        """
+        with self._lock:
+            field = self._ring.newest_field
+        return None if field is None else dequantise(field, self.bundle.preparation.flow.bound)
+
+    @property
     def trouble(self) -> str:
-        """Why no update comes though frames do; empty while updates come."""
+        """The reason why no update comes although frames do; empty while updates come."""
         with self._lock:
             starts = self._starts_without_update
         if starts <= MOST_STARTS_WITHOUT_UPDATE:
@@ -359,12 +383,12 @@ class LiveRecognizer:
         )
 
     def _end_action(self) -> list[Event]:
-        """The end of the action that goes on; its latency counts from the newest frame that it is about."""
+        """The end of the current action; its latency counts from the action's newest frame."""
         latency = 0.0 if self._last is None else time.perf_counter() - self._last[1]
         return [replace(event, latency_seconds=latency) for event in self._events.finish()]
 
     def _look(self, state: _State) -> None:
-        """Ask the networks, and put their answers into the windows."""
+        """Run the networks, and put their answers into the windows."""
         answers = self._engine.answers(state.snippets)
         for stream, answer in answers.items():
             state.seconds[f"{stream} network"] = answer.seconds

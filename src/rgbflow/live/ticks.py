@@ -1,4 +1,4 @@
-"""Which frames of a camera are used, and how many steps of the rate that the networks know each one closes.
+"""Which frames of a camera are used, and how many steps of the nominal rate each of them completes.
 
 Flow is a velocity: the displacement between two frames that are a time t apart, multiplied with the nominal step / t,
 is what a camera of the nominal rate would have seen between two of its frames, as long as the motion is even.
@@ -14,12 +14,12 @@ LONGEST_GAP_SECONDS = 0.5  # flow over a longer one means nothing
 
 @dataclass(frozen=True)
 class Step:
-    """What a used frame closes.
+    """The steps that a used frame completes.
 
     Attributes:
-        ticks: how many nominal steps the field that leads to it stands for; 0 where it lies within a step.
-        scale: what its displacements are multiplied with: the nominal step over the one that passed.
-        starts: it is the first frame, or the first after a gap: nothing leads to it.
+        ticks: number of nominal steps that the field before the frame stands for; 0 for a frame within a step.
+        scale: factor for the displacements: the nominal step divided by the step that passed.
+        starts: whether it is the first frame, or the first after a gap, so that no field leads to it.
     """
 
     ticks: int
@@ -28,7 +28,7 @@ class Step:
 
 
 class Ticks:
-    """A clock that ticks with the nominal rate, set by the frames of a camera of any rate.
+    """A clock that ticks at the nominal rate, driven by the frames of a camera of any rate.
 
     Args:
         frame_rate: nominal, frames per second.
@@ -45,13 +45,13 @@ class Ticks:
         self._reached = 0.0  # time up to which ticks are filled
 
     def restart(self) -> None:
-        """Take the next frame as the first one."""
+        """Start again with the next frame as the first."""
         self._last = None
 
     def step(self, pts_seconds: float) -> Step | None:
-        """Take the next frame's time; None means that the frame is not used: too soon, or older than the last one.
+        """Take the next frame's time; None means that the frame is not used: too early, or older than the last one.
 
-        A time far before the last one, as of a source that was opened again, starts anew.
+        A time far before the last one, as from a reopened source, restarts the clock.
         """
         if self._last is None or abs(pts_seconds - self._last) > self.longest_gap_seconds:
             self._last = self._reached = pts_seconds

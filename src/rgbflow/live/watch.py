@@ -1,4 +1,4 @@
-"""A live recogniser at work on a feed: one thread sees every frame, another asks the networks for the newest state."""
+"""A live recogniser on a feed: one thread takes every frame, another runs the networks on the newest state."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -8,16 +8,16 @@ from rgbflow.live.session import LiveRecognizer, Update
 
 
 def watch(live: LiveRecognizer, feed: Feed, report: Callable[[str], None] = lambda line: None) -> Iterator[Update]:
-    """Yield updates as fast as the networks give them, until the feed ends; each is of the newest frame there is.
+    """Yield updates as fast as the networks answer, each for the newest frame, until the feed ends.
 
-    While the networks are busy, frames are still taken and their flow computed, so that no motion is missed; those that
-    come faster than flow are dropped by the feed. Nothing waits in a queue, so nothing can be late by more than one
-    frame and one update. Where no frame comes for longer than a gap, what goes on ends.
+    While the networks are busy, frames are still taken and their flow computed, so that no motion is missed; the feed
+    drops frames that come faster than flow. There is no queue, so an update is late by at most one frame and one
+    update. If no frame comes for longer than a gap, the current action ends.
 
     Args:
         live: the recogniser.
-        feed: of its camera.
-        report: gets one line when no update comes though frames do.
+        feed: the feed of its camera.
+        report: called with one line when no update comes although frames do.
 
     Raises:
         InputError: as `Feed.take` and `LiveRecognizer.see`.

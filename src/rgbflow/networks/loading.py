@@ -1,4 +1,4 @@
-"""The engine of a bundle: the candidates, those whose scores agree with the weights, the fastest of them."""
+"""The engine of a bundle: the fastest of the candidates that give the scores of the weights."""
 
 import time
 from collections.abc import Callable
@@ -35,19 +35,19 @@ def load_engine(
 ) -> Engine:
     """The engine of a bundle.
 
-    Exported files are believed only if their scores agree with torch's, where the weights are there to ask it.
+    Exported files are used only if their scores agree with torch's; without weights this can't be checked.
 
     Args:
         folder: of the bundle.
-        bundle: what its record says.
+        bundle: the record of the bundle.
         device: "auto", or a torch device name; exported files run on the CPU.
-        engine: "auto" takes the fastest of torch, where the weights are there, and of OpenVINO and ONNX Runtime, where
-            they are installed and their files lie in the folder and agree; beside a GPU it takes torch.
-        report: gets a line for each engine that "auto" passed by though its files are there.
-        precision: "auto" takes the fastest that the engine has; with 8-bit integers in its files, those.
+        engine: "auto" takes the fastest of torch, if the folder has weights, and of OpenVINO and ONNX Runtime, if they
+            are installed and the folder has files of theirs that agree. On a GPU it takes torch.
+        report: called with one line for each engine that "auto" skipped although its files exist.
+        precision: "auto" takes the engine's fastest; for files with 8-bit integers, these.
 
     Raises:
-        InputError: if the engine asked for can't be used, or none can.
+        InputError: if the requested engine can't be used, or if no engine can.
     """
     for spec in bundle.streams.values():
         check_form(spec)
@@ -61,7 +61,7 @@ def load_engine(
 
 
 def _candidates(folder: Path, bundle: Bundle, device: str, engine: EngineName) -> list[EngineName]:
-    """The engines to try: the one asked for, or for "auto" all whose files or weights the folder holds."""
+    """The engines to try: the requested one, or for "auto" all that have files or weights in the folder."""
     runs_on_cpu = choose_device(device).type == "cpu"
     if engine in EXPORTED and device not in ("auto", "cpu"):
         raise InputError(f"--engine {engine} runs on the CPU, not on {device}: leave --device out, or pass torch")
@@ -87,10 +87,10 @@ def _candidates(folder: Path, bundle: Bundle, device: str, engine: EngineName) -
 def _agreeing(
     folder: Path, names: list[EngineName], open_one: Callable[[EngineName], Engine], report: Callable[[str], None]
 ) -> list[Engine]:
-    """Those of the candidates that can be used; the others are reported.
+    """The candidates that can be used; the others are reported.
 
     Raises:
-        InputError: if there are none.
+        InputError: if no candidate can be used.
     """
     engines, refused = [], ""
     for name in names:
@@ -124,7 +124,7 @@ def _open(
     precision: EnginePrecision,
     name: EngineName,
 ) -> Engine:
-    """An engine whose scores agree with those of the networks, if there are any.
+    """An engine, checked to give the scores of the torch networks, if there are any.
 
     Raises:
         InputError: if its library is missing, a file is damaged, it has no such precision, or the scores differ.
@@ -156,7 +156,7 @@ def _open_files(name: EngineName, folder: Path, bundle: Bundle, precision: Engin
 
 
 def difference(one: Engine, other: Engine, bundle: Bundle) -> float:
-    """The largest difference of two engines' scores on snippets of smooth noise; not a number if a score is none."""
+    """The largest difference between the scores of two engines on snippets of smooth noise; NaN if a score is NaN."""
     snippets = {stream: _smooth_noise(bundle, stream, 2) for stream in bundle.streams}
     found, expected = (engine.answers(snippets) for engine in (one, other))
     apart = [probabilities(found[stream].logits) - probabilities(expected[stream].logits) for stream in snippets]
@@ -164,7 +164,7 @@ def difference(one: Engine, other: Engine, bundle: Bundle) -> float:
 
 
 def update_seconds(engine: Engine, bundle: Bundle) -> float:
-    """How long an engine takes for one snippet of every stream: the best of three, after a first one."""
+    """Seconds that an engine takes for one snippet of every stream: the best of three, after a first run."""
     snippets, seconds = {stream: _smooth_noise(bundle, stream, 1) for stream in bundle.streams}, []
     for _ in range(4):
         began = time.perf_counter()

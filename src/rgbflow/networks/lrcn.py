@@ -11,13 +11,13 @@ HIDDEN = 256  # units of the LSTM on RGB frames (Donahue et al. 2015, section 4.
 
 
 class LRCN(nn.Module):
-    """Features of each frame, an LSTM over the frames, and the mean of its answers (Donahue et al. 2015, section 4).
+    """Features of each frame, an LSTM over the frames, and the mean of its outputs (Donahue et al. 2015, section 4).
 
     Args:
         features: an image network without its classifier; gives (N, F) for (N, planes, H, W).
         feature_size: F.
         num_classes: K.
-        dropout: of the LSTM's answers, before the classifier.
+        dropout: dropout of the LSTM's outputs, before the classifier.
     """
 
     def __init__(self, features: nn.Module, feature_size: int, num_classes: int, dropout: float):
@@ -28,7 +28,7 @@ class LRCN(nn.Module):
         self.classifier = nn.Linear(HIDDEN, num_classes)
 
     def forward(self, snippets: Tensor) -> Tensor:
-        """Class logits of snippets: the mean over the frames, each of which has heard all before it.
+        """Class logits of snippets: the mean over the frames; the LSTM at each frame has read all earlier frames.
 
         Args:
             snippets: (N, 16 · planes, H, W) float32, frame after frame, each with its planes.
@@ -39,7 +39,7 @@ class LRCN(nn.Module):
         return self.classifier(self.dropout(self._answers(snippets))).mean(dim=1)
 
     def embed(self, snippets: Tensor) -> Tensor:
-        """What the classifier reads, (N, HIDDEN): the mean of the LSTM's answers to the frames."""
+        """The features that the classifier reads, (N, HIDDEN): the mean of the LSTM's outputs over the frames."""
         return self._answers(snippets).mean(dim=1)
 
     def _answers(self, snippets: Tensor) -> Tensor:

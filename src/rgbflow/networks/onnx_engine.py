@@ -12,15 +12,15 @@ from rgbflow.stream import EnginePrecision, Stream
 
 
 class OnnxEngine(ExportedEngine):
-    """ONNX Runtime on the CPU, with the files of `rgbflow export --to onnx`; as many threads as torch has.
+    """ONNX Runtime on the CPU, for the files of `rgbflow export --to onnx`; it uses as many threads as torch.
 
     Args:
         folder: where the files lie.
-        bundle: what they were made from.
-        precision: fp32, which "auto" is too.
+        bundle: the bundle that they were made from.
+        precision: "fp32" or "auto", which is the same here.
 
     Raises:
-        InputError: if it can't compute in that.
+        InputError: for any other precision.
     """
 
     suffix = ".onnx"

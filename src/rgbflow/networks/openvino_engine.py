@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 def openvino_core() -> openvino.Core:
-    """The one core of this process, which is never given up.
+    """The only OpenVINO core of this process, which is never freed.
 
-    Each core that computes on the CPU puts a signal stack of its own in the place of the one before. Two that are
-    dropped in the order they were made leave one that is gone, and the next signal that Python handles (Ctrl-C) ends
-    the process with a segmentation fault; seen with OpenVINO 2026.4 on processors with AVX-512.
+    Each core that computes on the CPU replaces the process's signal stack by its own. If two cores are freed in the
+    order they were made, the signal stack is a freed one, and the next signal that Python handles (Ctrl-C) ends the
+    process with a segmentation fault; seen with OpenVINO 2026.4 on processors with AVX-512.
 
     Raises:
         ImportError: if OpenVINO is not installed.
@@ -41,17 +41,17 @@ def _the_only(make: Callable[[], openvino.Core]) -> openvino.Core:
 
 
 class OpenVinoEngine(ExportedEngine):
-    """OpenVINO on the CPU, with the files of `rgbflow export --to openvino`; as many threads as torch has.
+    """OpenVINO on the CPU, for the files of `rgbflow export --to openvino`; it uses as many threads as torch.
 
     It computes in 8-bit integers where the files were made with `--int8`.
 
     Args:
         folder: where the files lie.
-        bundle: what they were made from.
-        precision: "auto" takes bfloat16 where the hardware computes in it, and whatever the files hold.
+        bundle: the bundle that they were made from.
+        precision: "auto" takes the number format of the files, and bfloat16 where the hardware computes in it.
 
     Raises:
-        InputError: if the files, or the hardware, compute in something else.
+        InputError: if files or hardware compute in another precision.
     """
 
     suffix = ".xml"
@@ -79,7 +79,7 @@ class OpenVinoEngine(ExportedEngine):
 
 
 def _compile(path: Path, precision: EnginePrecision) -> tuple[openvino.CompiledModel, str]:
-    """The network of a file, and what it computes in: fp32, bf16, fp16 or int8."""
+    """The network of a file, and its number format: fp32, bf16, fp16 or int8."""
     options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     if precision != "auto":
         options["INFERENCE_PRECISION_HINT"] = {"fp32": "f32", "bf16": "bf16"}[precision]

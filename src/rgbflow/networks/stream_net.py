@@ -1,4 +1,4 @@
-"""The network of one stream: a backbone applied to each snippet, and the mean of its answers."""
+"""The network of one stream: a backbone applied to each snippet, and the mean of its logits."""
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from rgbflow.stream import StreamSpec
 
 
 class StreamNet(nn.Module):
-    """A backbone applied to each snippet, and the mean of its answers: the network of one stream.
+    """The network of one stream: a backbone applied to each snippet, and the mean of its logits.
 
     Args:
         spec: the stream; its algorithm names the family that builds the backbone.
@@ -41,7 +41,7 @@ class StreamNet(nn.Module):
         return self.backbone(_as_images(snippets)).float().unflatten(0, snippets.shape[:2]).mean(dim=1)
 
     def features(self, snippets: Tensor) -> Tensor:
-        """What the classifier reads of each snippet; the classifier's answer to it, in evaluation, is its logits.
+        """The features of each snippet; in evaluation the classifier turns them into the snippet's logits.
 
         Args:
             snippets: (B, S, C, H, W) float32, from `transforms.to_input`.
@@ -52,7 +52,7 @@ class StreamNet(nn.Module):
         return self.logits_and_features(snippets)[1]
 
     def logits_and_features(self, snippets: Tensor) -> tuple[Tensor, Tensor]:
-        """Both of each snippet in one pass: (B, S, K) and (B, S, D) float32, in evaluation."""
+        """Logits and features of each snippet in one pass: (B, S, K) and (B, S, D) float32, in evaluation."""
         logits, features = self.family.logits_and_features(self.backbone, _as_images(snippets))
         batch = snippets.shape[:2]
         return logits.float().unflatten(0, batch), features.float().unflatten(0, batch)
@@ -65,8 +65,9 @@ def _as_images(snippets: Tensor) -> Tensor:
 def batch_norms(network: nn.Module) -> list[_BatchNorm]:
     """All batch norms in the order of the network.
 
-    Frozen, they keep the statistics of the starting weights: small batches of small data sets give poor ones. All but
-    the first can be frozen while that one learns the new input (Wang et al. 2016, section 3.2: partial BN).
+    Frozen batch norms keep the statistics of the starting weights, since small batches of small data sets give poor
+    ones. All but the first can be frozen while the first adapts to the new input (Wang et al. 2016, section 3.2:
+    partial BN).
     """
     return [module for module in network.modules() if isinstance(module, _BatchNorm)]
 

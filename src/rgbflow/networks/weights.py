@@ -1,4 +1,4 @@
-"""The starting weights of a network: published ones, those of a file, or random ones."""
+"""The starting weights of a network: published, from a file, or random."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ CLASSIFIER_STD = 0.01  # of the random classifier on loaded weights, so that the
 
 
 class SkippedRandomStart(TorchFunctionMode):
-    """Networks built in this context get no random weights: for those whose weights are all loaded next.
+    """Networks built in this context get no random weights, because all their weights are loaded next.
 
     Drawing the 85 million random numbers of two ResNet101s takes about a second.
     """
@@ -38,8 +38,8 @@ def initialise(network: StreamNet, spec: StreamSpec, weights: str) -> str:
     Args:
         network: changed in place.
         spec: its stream.
-        weights: "none" (random), a name that the stream's family has published weights under, such as "imagenet", or
-            the path of a .safetensors or .pth file with a state dict.
+        weights: "none" (random), the name of published weights of the stream's family, such as "imagenet", or the path
+            of a .safetensors or .pth file with a state dict.
 
     Returns:
         One line that says where the weights came from.
@@ -102,7 +102,7 @@ def _read_weights(file: str, algorithm: str) -> Weights:
 
 
 def _load_weights(backbone: nn.Module, state: Weights, origin: str) -> None:
-    """Copy all weights but the classifiers'; the first convolutions are fitted to the stream's channels."""
+    """Copy all weights except those of the classifiers; the first convolutions are adapted to the stream's channels."""
     state = {name.removeprefix("backbone."): value for name, value in state.items()}
     classifiers = tuple(f"{name}." for name in _names(backbone, "classifier"))
     wanted = {name: value for name, value in backbone.state_dict().items() if not name.startswith(classifiers)}
@@ -148,7 +148,7 @@ def fit_first_convolution(weight: Tensor, channels: int) -> Tensor:
     """Average a first convolution over its input channels and repeat it for a stream with other channels.
 
     Args:
-        weight: (out, in, ...); returned as it is when `in` is already `channels`.
+        weight: (out, in, ...); returned unchanged if `in` is already `channels`.
         channels: 2L for flow (Wang et al. 2016, section 4.1, cross-modality initialisation).
     """
     if weight.shape[1] == channels:

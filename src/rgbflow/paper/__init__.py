@@ -1,1 +1,1 @@
-"""The paper's figure and table, made again."""
+"""The paper's figure and table, reproduced."""

@@ -35,12 +35,12 @@ class OptimizerCurve:
     """One optimizer on one stream.
 
     Attributes:
-        stream, optimizer: which.
-        columns: of each of `COLUMNS` the mean over the runs, a value per epoch; top-1 in percent.
-        runs: the same of each run.
+        stream, optimizer: the stream and the optimizer.
+        columns: for each of `COLUMNS` the mean over the runs, a value per epoch; top-1 in percent.
+        runs: the same values for each run.
         final_test_top1: percent after the last epoch, mean over the runs; no epoch is chosen.
-        final_interval: 95 % Wilson interval of it over the distinct test clips.
-        hours: of training, mean over the runs.
+        final_interval: its 95 % Wilson interval over the distinct test clips.
+        hours: hours of training, mean over the runs.
     """
 
     stream: Stream
@@ -54,7 +54,7 @@ class OptimizerCurve:
 
 @dataclass(frozen=True)
 class Figure4:
-    """Figure 4 as measured, the runs and settings behind it, and what made it."""
+    """Figure 4 as measured, its runs and settings, and its origin."""
 
     curves: list[OptimizerCurve]
     paper_says: str
@@ -70,7 +70,7 @@ class Figure4:
 
 
 def with_epochs(scale: Scale) -> Scale:
-    """The scale, with the figure's own number of epochs where none is given."""
+    """The scale, with the figure's own number of epochs if none is given."""
     return replace(scale, epochs=scale.epochs or EPOCHS)
 
 
@@ -84,8 +84,8 @@ def fig4_tasks(
         splits: files of splits.
         seeds: trainings of each network on each split.
         folder: where the bundles go.
-        scale: what is other than in Table I.
-        streams: which networks.
+        scale: changes to Table I.
+        streams: the streams to train.
     """
     tasks = []
     for run in runs_of(splits, seeds):
@@ -99,7 +99,7 @@ def fig4_tasks(
 
 
 def read_fig4(folder: Path, splits: Sequence[Path], seeds: int, scale: Scale, streams: Sequence[Stream]) -> Figure4:
-    """The figure of what `fig4_tasks` left in a folder."""
+    """The figure from the results of `fig4_tasks` in a folder."""
     runs, tables = runs_of(splits, seeds), splits_table(splits, seeds)
     clips = len({clip.name for split in splits for clip in load_split(split).test})
     curves = []
@@ -124,7 +124,7 @@ def _bundle(folder: Path, run: Run, optimizer: Optimizer) -> Path:
 
 
 def caption(figure4: Figure4) -> str:
-    """What a reader of the picture must know: the runs, the protocol and its leak."""
+    """The caption of the picture: the runs, the protocol and its leak."""
     protocols = sorted({f"protocol {split['protocol']}, leak {split['leak %']} %" for split in figure4.splits})
     runs = len(figure4.curves[0].runs)
     return f"mean of {runs} run(s), their range shaded; {'; '.join(protocols)}; the paper: {figure4.paper_says}"

@@ -1,4 +1,4 @@
-"""What a figure or table of the paper will cost: images, hours and gigabytes, from a few steps on this machine."""
+"""The cost of a figure or table of the paper: images, hours and gigabytes, from a few steps on this machine."""
 
 import statistics
 import time
@@ -32,17 +32,17 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Cost:
-    """What one training, and the measuring of its bundle's stream, costs.
+    """The cost of one training and of measuring its stream.
 
     Attributes:
-        name: of the training.
+        name: name of the training.
         images: frames or flow stacks that go through the network in training.
-        measured_images: those that go through it forward only: val after each epoch, and the test.
-        step_seconds: of a step with the real batch.
-        computing_hours: all of these images.
-        reading_hours: of the clips, in the worker processes, beside the computing; None where there are no clips.
-        memory_gib: of a step, for weights, gradients, optimizer and what the backward pass needs of the images.
-        disk_gib: of the weights that stay.
+        measured_images: images that go through it forward only: val after each epoch, and the test part.
+        step_seconds: seconds of a step with the real batch.
+        computing_hours: hours to compute all of these images.
+        reading_hours: hours to read the clips in worker processes, parallel to the computing; None without clips.
+        memory_gib: memory of a step, for weights, gradients, optimizer and activations.
+        disk_gib: disk space of the weights that are kept.
     """
 
     name: str
@@ -56,18 +56,18 @@ class Cost:
 
     @property
     def hours(self) -> float:
-        """The longer of computing and reading, which go on side by side."""
+        """The longer of computing and reading, which run in parallel."""
         return max(self.computing_hours, self.reading_hours or 0.0)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The costs of all trainings of a figure or table; an estimate.
+    """The estimated cost of all trainings of a figure or table.
 
     Attributes:
-        costs: of each training.
-        devices: how many trainings run side by side.
-        machine: the one that was measured.
+        costs: the cost of each training.
+        devices: number of trainings that run in parallel.
+        machine: the measured machine.
     """
 
     costs: list[Cost]
@@ -76,7 +76,7 @@ class Plan:
 
     @property
     def hours(self) -> float:
-        """Of all trainings, shared out evenly among the devices."""
+        """Hours of all trainings, shared evenly among the devices."""
         return sum(cost.hours for cost in self.costs) / self.devices
 
     def as_dict(self) -> dict:
@@ -93,7 +93,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Speed:
-    """Of one network: images in a snippet, seconds and bytes for each snippet, and bytes of the weights."""
+    """The cost of one network: images, seconds and bytes per snippet, and bytes of the weights."""
 
     images: int
     train_snippet: float
@@ -110,14 +110,13 @@ def make_plan(
     measured_images: int = MEASURED_IMAGES,
     progress: Progress = SILENT,
 ) -> Plan:
-    """Estimate what the trainings and evaluations cost, by a few steps with random pixels and, if there are clips, by
-    reading some.
+    """Estimate the cost of trainings and evaluations from a few steps on random pixels and the reading of some clips.
 
     Args:
-        trainings: all of them, done or not.
-        evaluations: of their bundles.
-        device: where they will run.
-        measured_images: at most so many in a measured step; a GPU is faster with the whole batch.
+        trainings: all trainings, done or not.
+        evaluations: the evaluations of their bundles.
+        device: the device they will run on.
+        measured_images: the most images in a measured step; a GPU is faster with the whole batch.
         progress: a step is a training; networks of one kind are measured once.
     """
     speeds: dict[StreamSpec, _Speed] = {}
@@ -151,7 +150,7 @@ def _cost(task: Training, split: Split, test_snippets: int, speed: _Speed) -> Co
 
 
 def _measure(task: Training, split: Split, spec: StreamSpec, device: torch.device, measured_images: int) -> _Speed:
-    """Train and look at random pixels; read a few clips."""
+    """Measure a training step and a forward pass on random pixels, and the reading of a few clips."""
     network = StreamNet(spec, len(split.classes))
     network.to(device).to(memory_format=network.memory_format).train()
     optimizer = make_optimizer(network.parameters(), task.config)

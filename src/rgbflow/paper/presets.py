@@ -45,32 +45,32 @@ SHOWN = (
 
 @dataclass(frozen=True)
 class Scale:
-    """What to change of the paper's scale; what is None stays as the paper has it."""
+    """Changes to the paper's scale; a field that is None keeps the paper's value."""
 
     backbone: str | None = None
-    """Of both streams and of the LSTM's features; resnet101."""
+    """Backbone of both streams and of the LSTM's features; resnet101 if not given."""
     weights: str | None = None
-    """Their starting weights: none, imagenet or a file; imagenet."""
+    """Starting weights of these backbones: none, imagenet or a file; imagenet if not given."""
     input_size: int | None = None
-    """Pixels of their input; 224."""
+    """Input size of these backbones in pixels; 224 if not given."""
     c3d_backbone: str | None = None
-    """c3d, or c3d_half or c3d_quarter with fewer channels; c3d."""
+    """Backbone of C3D: c3d, or c3d_half or c3d_quarter with fewer channels; c3d if not given."""
     c3d_input_size: int | None = None
-    """Pixels of C3D's input; 112."""
+    """Input size of C3D in pixels; 112 if not given."""
     stack_length: int | None = None
-    """Flow fields the flow network sees (L); 1, a single pair (u,v)."""
+    """Flow fields in a snippet (L); 1 if not given, a single pair (u,v)."""
     epochs: int | None = None
-    """Of every training; 100, for fig4 30."""
+    """Epochs of every training; if not given 100, for fig4 30."""
     batch_size: int | None = None
-    """Of every training; 16, of the flow stream 12."""
+    """Batch size of every training; if not given 16, of the flow stream 12."""
     learning_rate: float | None = None
-    """At the start, of every training; 0.0005."""
+    """Learning rate at the start of every training; 0.0005 if not given."""
     flip: bool = True
-    """Mirror half of the clips. Wrong for classes that differ in left and right."""
+    """Mirror half of the clips. Turn it off where classes differ only in left and right."""
     device: str = "auto"
-    """auto, cpu, cuda or mps; auto uses every GPU there is, a training on each."""
+    """auto, cpu, cuda or mps; auto runs one training on each GPU."""
     workers: int = 1
-    """Processes that read clips, of each training."""
+    """Processes that read clips, for each training."""
 
 
 def table_i(stream: Stream) -> TrainConfig:
@@ -79,9 +79,9 @@ def table_i(stream: Stream) -> TrainConfig:
 
 
 def scaled(stream: Stream, algorithm: str, scale: Scale, seed: int) -> TrainConfig:
-    """Table I for a network of the paper or one that it compares with, at another scale."""
+    """Table I for a network of the paper, or one that the paper compares with, at another scale."""
     base = with_algorithm(table_i(stream), algorithm)
-    has_own_backbone = base.backbone != TABLE_I.backbone  # C3D, whose backbones are no image classifiers
+    has_own_backbone = base.backbone != TABLE_I.backbone  # backbones of C3D are not image classifiers
     changes = {
         "backbone": scale.c3d_backbone if has_own_backbone else scale.backbone,
         "weights": None if has_own_backbone else scale.weights,
@@ -96,12 +96,12 @@ def scaled(stream: Stream, algorithm: str, scale: Scale, seed: int) -> TrainConf
 
 
 def settings_table(scale: Scale, networks: Mapping[str, tuple[Stream, str]], paper_scale: Scale) -> list[dict]:
-    """The settings of each network; a star marks what Table I has otherwise.
+    """The settings of each network; a star marks values that differ from Table I.
 
     Args:
-        scale: of the runs.
-        networks: from a name to stream and algorithm.
-        paper_scale: the paper's own; Figure 4 has fewer epochs than Table I.
+        scale: scale of the runs.
+        networks: stream and algorithm by name.
+        paper_scale: the paper's scale; Figure 4 has fewer epochs than Table I.
     """
     rows = []
     for name, (stream, algorithm) in networks.items():

@@ -43,9 +43,9 @@ class PaperRow:
 
     Attributes:
         name: as the paper calls it.
-        algorithm: whose bundle holds the scores.
+        algorithm: the algorithm of the bundle with the scores.
         scorer: which of its scores: "rgb", "flow" or "fused".
-        top1, top5: percent, as published; the paper gives one top-5.
+        top1, top5: percent, as published; the paper gives only one top-5.
     """
 
     name: str
@@ -66,10 +66,10 @@ PAPER = (
 
 @dataclass(frozen=True)
 class MeasuredRow:
-    """What a line of the table came to here, over all runs.
+    """A line of the table as measured here, over all runs.
 
-    A clip that several runs test counts once, with the share of them that name it rightly: more seeds make the figure
-    steadier, but not the test part larger.
+    A clip that several runs test counts once, with the share of runs that are right: more seeds make the figure
+    steadier, but the test part no larger.
 
     Attributes:
         name: as the paper calls it.
@@ -77,11 +77,11 @@ class MeasuredRow:
         paper_top1, paper_top5: percent, as published, on UCF101 and the paper's own split.
         clips: distinct clips tested.
         top1, top5: percent; top5 is None with five classes or fewer, where it says nothing.
-        top1_interval: 95 % Wilson, percent, over the distinct clips.
+        top1_interval: 95 % Wilson interval, percent, over the distinct clips.
         run_top1: percent, of each run.
-        behind: points that the two-stream is above this line, None in its own.
-        behind_interval: 95 % of it over the groups of the clips (persons, scenes), see `group_interval`.
-        hours: of training, mean over the runs.
+        behind: points by which the two-stream is above this line; None in its own line.
+        behind_interval: its 95 % interval over the groups of the clips (people, scenes), see `group_interval`.
+        hours: hours of training, mean over the runs.
     """
 
     name: str
@@ -100,7 +100,7 @@ class MeasuredRow:
 
 @dataclass(frozen=True)
 class Table2:
-    """Table II as measured: its lines, the runs and settings behind it, and what made it."""
+    """Table II as measured: its lines, runs and settings, and its origin."""
 
     rows: list[MeasuredRow]
     splits: list[dict]
@@ -118,15 +118,15 @@ class Table2:
 def table2_tasks(
     store: Path, splits: Sequence[Path], seeds: int, folder: Path, scale: Scale, snippets: int
 ) -> tuple[list[Training], list[Evaluating]]:
-    """All that has to be trained and measured for the table.
+    """All trainings and evaluations for the table.
 
     Args:
         store: the data set.
         splits: files of splits; each is trained and tested on.
         seeds: trainings of each network on each split.
         folder: where the bundles go.
-        scale: what is other than in Table I.
-        snippets: of each test clip and stream.
+        scale: changes to Table I.
+        snippets: snippets of each test clip and stream.
     """
     trainings, evaluations = [], []
     for run in runs_of(splits, seeds):
@@ -141,7 +141,7 @@ def table2_tasks(
 
 
 def read_table2(folder: Path, splits: Sequence[Path], seeds: int, scale: Scale, snippets: int) -> Table2:
-    """The table of what `table2_tasks` left in a folder."""
+    """The table from the results of `table2_tasks` in a folder."""
     runs = runs_of(splits, seeds)
     groups = {clip.name: clip.group for split in splits for clip in load_split(split).test}
     hits = {row.name: list(_hits(row, runs, folder)) for row in PAPER}
@@ -217,14 +217,14 @@ def render(table: Table2) -> str:
         f'<header>\n<h1>{TITLE}</h1>\n<p class="headline">{escape(headline(table.rows))}</p>\n</header>\n',
         section("Paper and here", note, body + themed(lambda palette: _draw(table.rows, palette), TITLE)),
         section("Data", LEAK_NOTE, grid(table.splits)),
-        section("Settings", "A star marks what is not as in Table&nbsp;I of the paper.", grid(table.settings)),
+        section("Settings", "A star marks values that differ from Table&nbsp;I of the paper.", grid(table.settings)),
         provenance_section(table.origin),
     ]
     return page(TITLE, sections)
 
 
 def headline(rows: Sequence[MeasuredRow]) -> str:
-    """What the intervals allow to say of the two-stream against the others, in a sentence."""
+    """A sentence that compares the two-stream with the others, as far as the intervals allow."""
     compared = [(SPOKEN.get(row.name, row.name), row.behind_interval) for row in rows if row.behind_interval]
     ahead = [name for name, (low, _) in compared if low > 0]
     behind = [name for name, (_, high) in compared if high < 0]

@@ -19,20 +19,20 @@ PLAYLISTS = {"hls", "dash"}  # formats of which the address gives a list of file
 class Broadcast:
     """The video behind an address (rtsp, http, ...), packet by packet; a context manager.
 
-    What was damaged on the way is left out; the next pictures are whole again.
+    Pictures that were damaged on the way are left out.
 
     Args:
         source: the address, of a protocol that FFmpeg knows.
-        shown: what it is called in messages.
-        silence_seconds: without a picture for so long, it counts as gone.
+        shown: the name of the source in messages.
+        silence_seconds: the source counts as gone after so long without a picture.
 
     Attributes:
-        is_recording: whether it has an end, as a file has.
-        has_times: whether its pictures bring their times.
-        is_closing: set it to end `packets` soon.
+        is_recording: whether the source has an end, as a file has.
+        has_times: whether its pictures carry times.
+        is_closing: set this to end `packets` soon.
 
     Raises:
-        VideoError: if it can't be opened, and where it breaks off.
+        VideoError: if the source can't be opened, or breaks off.
     """
 
     def __init__(self, source: str, shown: str, silence_seconds: float):
@@ -74,10 +74,10 @@ class Broadcast:
                     return
 
     def recording(self) -> Iterator[Frame]:
-        """The frames of a recording with their times, as `decode` gives those of a file; what is damaged is left out.
+        """The frames of a recording with their times, as `decode` gives those of a file; damaged frames are left out.
 
         Raises:
-            VideoError: if there are none, or it breaks off.
+            VideoError: if there are no frames, or the recording breaks off.
         """
         is_empty = True
         pictures = (picture for packet in self.packets() for picture in self._whole_pictures(packet))
@@ -86,15 +86,15 @@ class Broadcast:
                 is_empty = False
                 yield Frame(self._to_rgb(picture), seconds)
         if is_empty and not self.is_closing:
-            what = "sends pictures that can't be decoded, or none: check what it sends, or download it as a file"
+            what = "sends no pictures, or pictures that can't be decoded: check the source, or download it as a file"
             raise VideoError(f"source {self._shown} {what}")
 
     def seconds_of(self, packet: av.Packet) -> float | None:
-        """When the picture of a packet is shown, as far as FFmpeg knows."""
+        """The time at which the picture of a packet is shown, as far as FFmpeg knows."""
         return None if packet.pts is None else float(packet.pts * self._time_base)
 
     def frames(self, packet: av.Packet) -> Iterator[tuple[np.ndarray, float | None]]:
-        """The whole pictures that a packet completes: (H, W, 3) uint8 RGB and the second, None where they have none."""
+        """The intact pictures that a packet completes: (H, W, 3) uint8 RGB and the second, or None without a time."""
         with self._as_video_errors():
             for picture in self._whole_pictures(packet):
                 pts = picture.pts if self.has_times else None
@@ -104,12 +104,12 @@ class Broadcast:
                 yield self._to_rgb(picture), seconds
 
     def pass_over(self, packet: av.Packet) -> int:
-        """Decode a packet for the sake of those after it, which costs less; returns how many pictures it completes."""
+        """Decode a packet only because later ones need it, which is cheaper; returns the number of pictures in it."""
         with self._as_video_errors():
             return len(self._whole_pictures(packet))
 
     def jump(self) -> None:
-        """The next packet does not follow the last one that was decoded: it is a key frame."""
+        """Start again at the next packet, a key frame that does not follow the last decoded packet."""
         self._stream.codec_context.flush_buffers()
 
     def _whole_pictures(self, packet: av.Packet) -> list[av.VideoFrame]:

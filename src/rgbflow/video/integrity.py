@@ -1,4 +1,4 @@
-"""Whether a video file is whole, by what its container says of its own parts; FFmpeg plays on over most holes."""
+"""Whether a video file is complete, judged by its container; FFmpeg plays on over most holes."""
 
 import math
 import os
@@ -25,7 +25,7 @@ NEAR_PICTURES = 32  # a decoder holds up to 16 back
 
 
 class DamageError(Exception):
-    """What is wrong with a video at the place reached, in half a sentence; whoever reads it adds the place."""
+    """The damage of a video, as half a sentence; the caller adds the place."""
 
 
 def head(path: str | os.PathLike, size: int) -> bytes:
@@ -35,9 +35,9 @@ def head(path: str | os.PathLike, size: int) -> bytes:
 
 
 def missing_bytes(path: str | os.PathLike, stream: av.VideoStream) -> int:
-    """How many bytes a file lacks by its own header (AVI, Matroska) or index (MP4, MOV); 0 where unknown.
+    """Number of bytes that a file lacks by its own header (AVI, Matroska) or index (MP4, MOV); 0 where unknown.
 
-    A header that promises too much is no loss where the parts of an AVI are all there, up to the index at its end.
+    An AVI with a header that promises too much counts as complete if all its parts are there, up to the final index.
     """
     size, entries = os.path.getsize(path), stream.index_entries
     promised = header_size(start := head(path, 64))
@@ -49,7 +49,7 @@ def missing_bytes(path: str | os.PathLike, stream: av.VideoStream) -> int:
 
 
 def header_size(start: bytes) -> int:
-    """The size in bytes of a whole AVI or Matroska file, by its first bytes; 0 where they do not tell.
+    """The size in bytes of a complete AVI or Matroska file, by its first bytes; 0 where these don't say.
 
     >>> header_size(b"RIFF" + (1000).to_bytes(4, "little") + b"AVI ")
     1008
@@ -79,11 +79,11 @@ def _has_all_chunks(path: str | os.PathLike) -> bool:
 
 
 def damaged_place(path: str | os.PathLike) -> int | None:
-    """The byte of a Matroska or WebM file from which on its elements make no sense; None where all do.
+    """The byte of a Matroska or WebM file where its elements stop making sense; None if all make sense.
 
     Inserted or lost bytes shift everything after them: FFmpeg then plays on from the next cluster that it finds. The
-    place is that of the second block before, since the last may hold the change, and what looks like a block may be
-    none. What only lacks its end counts as whole here.
+    byte returned is the start of the second block before, since the last block may hold the change, and what looks like
+    a block may not be one. A file that only lacks its end counts as whole here.
     """
     with open(path, "rb") as file:
         start = file.read(64)
@@ -98,7 +98,7 @@ def damaged_place(path: str | os.PathLike) -> int | None:
 
 
 def _walk(file: BinaryIO, place: int, end: int) -> int | None:
-    """Go over the elements of a segment and of its clusters; the place of the second block before what is none."""
+    """Go over the elements of a segment and its clusters; returns the second block before the first bad one."""
     blocks = deque([place], maxlen=2)
     cluster_end = None  # outside of any cluster; `end` for one of unknown size
     while place < end:
@@ -135,10 +135,10 @@ def _is_padding(file: BinaryIO, place: int, end: int) -> bool:
 
 
 def is_joined(path: str | os.PathLike) -> bool:
-    """Whether an MPEG-TS whose packets miss some between them is several recordings in one file, each of them whole.
+    """Whether an MPEG-TS with gaps between its packets is several complete recordings joined into one file.
 
-    A joined file has such a place where the next recording begins. There the times go on, or start anew, and the
-    decoder, told to be strict, finds nothing wrong; where packets are lost, one of the two shows it.
+    A joined file has such a gap where the next recording begins: the times continue or start again, and a strict
+    decoder finds nothing wrong. If packets are lost, either the times or the decoder show it.
     """
     with av.open(f"file:{path}", metadata_errors="replace", container_options={"protocol_whitelist": "file"}) as opened:
         stream = opened.streams.video[0]

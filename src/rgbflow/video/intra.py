@@ -1,4 +1,4 @@
-"""The store's own format: a video of which any frame is read without the ones before it."""
+"""The store's own format: a video in which any frame can be read without the frames before it."""
 
 import json
 import os
@@ -15,6 +15,7 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, VideoReformatter
 
+from rgbflow.limits import PIXELS
 from rgbflow.video import jpeg
 from rgbflow.video.matroska import Matroska
 from rgbflow.video.reading import VideoError, check_is_file
@@ -28,14 +29,14 @@ MATROSKA_MAX_RATE = 500  # Matroska counts in milliseconds: far above this, two 
 class IntraWriter:
     """Write frames that `IntraReader` gives back one by one: Matroska in which every frame is a key frame.
 
-    A context manager. The file appears under its name when the block ends well; after an error there is none.
+    A context manager. The file appears under its name when the block ends without error; otherwise there is no file.
     The same frames and metadata give the same bytes.
 
     Args:
         path: the file (.mkv), replaced where it exists.
-        frames_per_second: above 0, for players only; above 500 it is written as 500.
+        frames_per_second: above 0, only for players; values above 500 are written as 500.
         metadata: any keys and texts.
-        jpeg_quality: 1 to 100 writes each frame as a JPEG (`jpeg.py`); None loses nothing (FFV1).
+        jpeg_quality: 1 to 100 writes each frame as a JPEG (`jpeg.py`); None is lossless (FFV1).
 
     Raises:
         InputError: if the file cannot be written (full disk, no permission) or gets no frames.
@@ -98,7 +99,7 @@ def _jpeg_packet(pixels: np.ndarray, _: VideoReformatter, quality: int) -> av.Pa
 
 
 class IntraReader:
-    """Read any frames of a file made by `IntraWriter`, reading and decoding these only.
+    """Reads any frames of a file made by `IntraWriter`, without reading or decoding others.
 
     A context manager, for one thread and one process.
 
@@ -108,6 +109,7 @@ class IntraReader:
 
     Raises:
         VideoError: if the file cannot be read, is incomplete or was not made by `IntraWriter`.
+        InputError: if its pictures have more pixels than `limits` allows.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -116,13 +118,12 @@ class IntraReader:
         with ExitStack() as stack:
             try:
                 self._file = Matroska(stack.enter_context(open(path, "rb")))
-                self.metadata: dict[str, str] = json.loads(self._file.tags[METADATA_TAG])
+                self.metadata = _metadata(self._file)
             except OSError as error:
                 raise VideoError(f"video ({path}) cannot be read ({error.strerror}): check the path") from error
-            except (KeyError, json.JSONDecodeError) as error:
-                raise VideoError(f"video ({path}) was not made by rgbflow: prepare the clip again") from error
-            except ValueError as error:
+            except (ValueError, IndexError) as error:  # IndexError: of a head that breaks off within an element
                 raise VideoError(f"video ({path}) {error}: prepare the clip again") from error
+            PIXELS.check(self._file.width * self._file.height, f"a picture of video ({path})")
             self.close = stack.pop_all().close
         self.num_frames = self._file.num_frames
         self._decode = jpeg.decode if self._file.codec == "V_MJPEG" else _lossless_decoder(self._file)
@@ -140,7 +141,7 @@ class IntraReader:
             indices: N numbers from 0 to num_frames - 1, in any order, with repeats.
 
         Returns:
-            (N, H, W) or (N, H, W, 3) uint8: exactly what was written, or what JPEG leaves of it.
+            (N, H, W) or (N, H, W, 3) uint8: exactly as written, or with the loss of JPEG.
 
         Raises:
             IndexError: if an index is outside the file.
@@ -158,9 +159,20 @@ class IntraReader:
     def _picture(self, index: int) -> np.ndarray:
         try:
             return self._decode(self._file.frame(index))
-        except (av.FFmpegError, OSError, ValueError) as error:
+        except (av.FFmpegError, OSError, ValueError, IndexError) as error:
             where = f"video ({self._path}) is damaged at frame {index}"
             raise VideoError(f"{where}: prepare the clip again") from error
+
+
+def _metadata(file: Matroska) -> dict[str, str]:
+    """Raise ValueError where they are not those of an `IntraWriter`."""
+    try:
+        values = json.loads(file.tags[METADATA_TAG])
+        if all(isinstance(value, str) for value in values.values()):
+            return values
+    except (KeyError, AttributeError, ValueError, RecursionError) as error:
+        raise ValueError("was not made by rgbflow") from error
+    raise ValueError("was not made by rgbflow")
 
 
 def _lossless_decoder(file: Matroska) -> Callable[[bytes], np.ndarray]:

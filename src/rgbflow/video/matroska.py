@@ -1,6 +1,7 @@
-"""The frames of a Matroska file (RFC 9559), found by its index: to open it, FFmpeg takes as long as to decode a frame.
+"""The frames of a Matroska file (RFC 9559), found by its index.
 
-It reads what `video.IntraWriter` writes: one track, and after the last frame an index with an entry for each.
+FFmpeg takes as long to open a file as to decode a frame. This module reads files of
+`video.IntraWriter`: one track, and after the last frame an index with an entry for each frame.
 """
 
 import os
@@ -28,19 +29,19 @@ class Matroska:
     """The coded frames of a file, for one thread and one process.
 
     Args:
-        file: open for reading; whoever opened it closes it.
+        file: open for reading; the caller closes it.
 
     Attributes:
         codec: such as "V_MJPEG".
-        codec_private: what the codec's decoder must know before the first frame.
+        codec_private: data that the decoder needs before the first frame.
         width: pixels.
         height: pixels.
-        tags: texts by their names.
-        num_frames: by the index.
+        tags: texts by name.
+        num_frames: number of frames in the index.
 
     Raises:
         OSError: if the file cannot be read.
-        ValueError: if it is cut off, damaged before its first frame or in its index, or no such file.
+        ValueError: if it is cut off, damaged before its first frame or in its index, or of another format.
     """
 
     def __init__(self, file: BinaryIO):
@@ -55,9 +56,11 @@ class Matroska:
 
         Raises:
             OSError: if it cannot be read.
-            ValueError: if there is no frame where the index says. What is wrong inside of it only its decoder can tell.
+            ValueError: if there is no frame where the index says. Only the decoder can find damage inside a frame.
         """
         entry = dict(_leaves(self._index, *self._entries[index]))
+        if not entry.keys() >= {CLUSTER_PLACE, BLOCK_PLACE}:
+            raise ValueError("has a damaged index")
         cluster, _ = self._content(self._segment + _number(entry[CLUSTER_PLACE]), CLUSTER)
         content, size = self._content(cluster + _number(entry[BLOCK_PLACE]), SIMPLE_BLOCK)
         if not BLOCK_HEAD < size <= self._end - content:
@@ -66,20 +69,20 @@ class Matroska:
         return self._file.read(size - BLOCK_HEAD)
 
     def _read_head(self) -> None:
-        """Read what stands before the first frame, and the index."""
+        """Read the part before the first frame, and the index."""
         head = self._file.read(HEAD)
-        self._segment, size = self._content(sum(size_at(head, 4)), SEGMENT)  # after the header of EBML
         self._end = self._file.seek(0, os.SEEK_END)
+        self._segment, size = self._content(sum(size_at(head, 4)), SEGMENT)  # after the header of EBML
         if missing := max(0, self._segment + size - self._end):
             raise ValueError(f"lacks its last {missing:,} bytes")
         leaves = list(_leaves(head, self._segment, len(head)))
-        values = dict(leaves)
-        self.codec, self.codec_private = values[CODEC].decode(), values.get(CODEC_PRIVATE, b"")
-        self.width, self.height = _number(values[WIDTH]), _number(values[HEIGHT])
-        named = [(name, name_of, content) for (name, name_of), (_, content) in pairwise(leaves)]
-        self.tags = {name_of.decode(): text.decode() for name, name_of, text in named if name == TAG_NAME}
-        place = next(place for name, name_of, place in named if name == SEEK_NAME and name_of == INDEX)
-        content, size = self._content(self._segment + _number(place), INDEX)
+        self._keep_head(leaves)
+        places = [place for (name, name_of), (_, place) in pairwise(leaves) if name == SEEK_NAME and name_of == INDEX]
+        if not places:
+            raise ValueError("has no index")
+        content, size = self._content(self._segment + _number(places[0]), INDEX)
+        if not CRC_SIZE < size <= self._end - content:
+            raise ValueError("has a damaged index")
         self._file.seek(content)
         self._index = self._file.read(size)
         if zlib.crc32(self._index[CRC_SIZE:]) != int.from_bytes(self._index[2:CRC_SIZE], "little"):
@@ -87,9 +90,18 @@ class Matroska:
         self._entries = _entries(self._index)
         self.num_frames = len(self._entries)
 
+    def _keep_head(self, leaves: list[tuple[bytes, bytes]]) -> None:
+        values = dict(leaves)
+        if not values.keys() >= {CODEC, WIDTH, HEIGHT}:
+            raise ValueError("has a damaged head")
+        self.codec, self.codec_private = values[CODEC].decode(), values.get(CODEC_PRIVATE, b"")
+        self.width, self.height = _number(values[WIDTH]), _number(values[HEIGHT])
+        named = [(name, name_of, content) for (name, name_of), (_, content) in pairwise(leaves)]
+        self.tags = {name_of.decode(): text.decode() for name, name_of, text in named if name == TAG_NAME}
+
     def _content(self, start: int, name: bytes) -> tuple[int, int]:
-        """Where the content of the element of this name starts that stands at `start`, and its size."""
-        self._file.seek(start)
+        """Start and size of the content of the element at `start`, which must have this name."""
+        self._file.seek(min(start, self._end))  # a place beyond what a file may have is no place
         data = self._file.read(len(name) + 8)
         if not data.startswith(name):
             raise ValueError(f"has not what it should have at byte {start:,}, or was not made by rgbflow")
@@ -98,9 +110,9 @@ class Matroska:
 
 
 def size_at(data: bytes, start: int) -> tuple[int, int]:
-    """Where the content of an element starts whose size stands at `start`, and that size (0 where it is not known).
+    """Start and size of the content of an element with its size field at `start` (size 0 if unknown).
 
-    The number of leading zero bits tells how many bytes the size takes; all ones mean unknown.
+    The number of leading zero bits gives the length of the size field; all ones mean unknown.
 
     >>> size_at(bytes([0x40, 0x7F]), 0)
     (2, 127)
@@ -116,7 +128,7 @@ def size_at(data: bytes, start: int) -> tuple[int, int]:
 
 
 def _leaves(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, bytes]]:
-    """The elements between two places that hold no others, up to the first cluster: (name, content)."""
+    """The elements without children between two bytes, up to the first cluster: (name, content)."""
     while start < end:
         after_name = start + 9 - data[start].bit_length()
         name = data[start:after_name]
@@ -131,11 +143,12 @@ def _leaves(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _entries(index: bytes) -> list[tuple[int, int]]:
-    """Where the content of each entry of the index starts and ends."""
+    """Start and end of the content of each entry of the index."""
     entries, start = [], CRC_SIZE
     while start < len(index):
-        end = start + 2 + index[start + 1] - 0x80  # an entry has fewer than 127 bytes: its size is one byte
-        if index[start] != INDEX_ENTRY or end <= start + 2:
+        # An entry has fewer than 127 bytes: its size is one byte.
+        end = start + 2 + index[start + 1] - 0x80 if start + 1 < len(index) else start
+        if index[start] != INDEX_ENTRY or not start + 2 < end <= len(index):
             raise ValueError("has a damaged index")
         entries.append((start + 2, end))
         start = end

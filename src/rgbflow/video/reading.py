@@ -1,4 +1,4 @@
-"""Video files to frames: decode them, count them, say what they are.
+"""Video files to frames: decode, count and describe them.
 
 A frame read here equals, to the last bit, the frame that `ffmpeg -i FILE -pix_fmt rgb24` gives (`rgb.py`)."""
 
@@ -17,6 +17,7 @@ import numpy as np
 from av.stream import Disposition
 
 from rgbflow.errors import InputError
+from rgbflow.limits import FRAMES, PIXELS
 from rgbflow.video import webp
 from rgbflow.video.integrity import DamageError, damaged_place, head, header_size, is_joined, missing_bytes
 from rgbflow.video.rgb import RgbConverter, orientation_of, time_base_of
@@ -48,16 +49,16 @@ class Frame:
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a file says about its video, and the size of its first decoded frame.
+    """The header of a video file, and the size of its first decoded frame.
 
     Attributes:
         width: pixels, after rotation.
         height: pixels, after rotation.
-        frames_per_second: by the times of the frames (`times.rate_of`); by the header where they have none, or agree
-            with it; 25 where it has none either.
+        frames_per_second: from the times of the frames (`times.rate_of`); from the header if the frames have no times
+            or agree with it; 25 if the header has no rate either.
         codec: FFmpeg's name of the codec, such as "h264".
-        duration_seconds: by the header, or None.
-        header_frames: by the header, or None. Often wrong: `count_frames` counts.
+        duration_seconds: from the header, or None.
+        header_frames: from the header, or None. It is often wrong; `count_frames` counts.
     """
 
     width: int
@@ -73,19 +74,19 @@ def decode(
 ) -> Iterator[Frame]:
     """Yield the frames of a video one after the other, in constant memory and one thread.
 
-    With a `frame_rate` (per second) they are what is shown at each multiple of its step, as `resample` says.
+    With a `frame_rate` (per second), they are the frames shown at each multiple of its step, see `resample`.
 
     The first video stream that is not a cover picture is read. Rotation and mirroring by quarter turns are
     applied; alpha is dropped; non-square pixels stay as stored; a stream that changes its size midway is
-    scaled to the size of its first frame. A missing or wrong time is mended (`times.mended`), and where a clock starts
-    anew the frames follow on. Where a recording starts between two key frames, the frames that no decoder can show are
-    left out. An animated WebP is a video too.
+    scaled to the size of its first frame. A missing or wrong time is corrected (`times.mended`); if a clock restarts,
+    the times continue. If a recording starts between two key frames, the frames that can't be decoded are left out. An
+    animated WebP is a video too.
 
     Args:
         path: the file.
         frame_rate: per second; None gives each frame of the file.
-        report: gets a line, without the file's name, for each time that is mended because others contradict it, and
-            for what is not as it should be though all frames are there.
+        report: called with a line, without the file's name, for each time that was corrected because others contradict
+            it, and for other oddities of a file with all its frames.
 
     Raises:
         VideoError: if the file is missing, unreadable, no video or has no frames; or, after the frames before
@@ -93,8 +94,9 @@ def decode(
             that the decoder marks as damaged, a packet cut short, a Matroska or WebM file whose elements make no
             sense, or a file shorter than its own header or index says (AVI, Matroska, WebM, WebP, MP4, MOV).
             Where nothing in the file tells its length, a cut exactly between two packets cannot be seen:
-            MPEG-TS and -PS, raw streams, FLV, ASF, and AVI, Matroska or fragmented MP4 recorded live; in GIF,
-            Ogg and Y4M no cut can. The decoders of Motion JPEG and VP9 hide most damage inside a picture.
+            MPEG-TS and -PS, raw streams, FLV, ASF, and AVI, Matroska or fragmented MP4 recorded live; in GIF, Ogg and
+            Y4M no cut can be seen. The decoders of Motion JPEG and VP9 hide most damage inside a picture.
+        InputError: if there are more pixels in a picture, or more frames, than `limits` allows.
     """
     with _playing(path, report) as (pictures, to_rgb):
         for picture, seconds in resample(pictures, frame_rate):
@@ -115,9 +117,9 @@ def count_frames(path: str | os.PathLike, frame_rate: float | None = None) -> in
 def _playing(
     path: str | os.PathLike, report: Callable[[str], None] = lambda line: None
 ) -> Iterator[tuple[Iterator[tuple[Any, float]], Callable[[Any], np.ndarray]]]:
-    """The pictures of a file, each with its second, and what makes (H, W, 3) uint8 RGB of one.
+    """The pictures of a file, each with its second, and the function that turns one into (H, W, 3) uint8 RGB.
 
-    A picture is PyAV's or Pillow's: only the function beside it reads it, hence `Any`.
+    A picture is an object of PyAV or Pillow, which only this function reads, hence `Any`.
     """
     check_is_file(Path(path))
     if webp.is_animated(path):
@@ -129,15 +131,15 @@ def _playing(
 
 
 def resample(timed: Iterable[tuple[Picture, float]], frame_rate: float | None) -> Iterator[tuple[Picture, float]]:
-    """What is shown at the first picture's time and at each step of 1 / frame_rate after it.
+    """The pictures shown at the first picture's time and at each step of 1 / frame_rate after it.
 
-    A picture is shown until the next one comes, the last as long as the one before it. So a video with a higher rate
-    loses pictures and one with a lower rate repeats some. A gap of more than `JUMP_SECONDS` and ten times the
-    step before it is not filled: the picture before it is shown for that step, and the next comes at its time.
+    A picture is shown until the next one comes; the last is shown as long as the one before it. So a video with a
+    higher rate loses pictures, and one with a lower rate repeats some. A gap of more than `JUMP_SECONDS` and ten times
+    the     step before it is not filled: the picture before it is shown for that step, and the next comes at its time.
 
     Args:
-        timed: pictures of any kind, each with the second it is shown at; the seconds grow.
-        frame_rate: pictures per second of the result; None gives back what came.
+        timed: pictures of any kind, each with the second it is shown at, in increasing order.
+        frame_rate: pictures per second of the result; None returns the input.
 
     >>> list(resample([("a", 0.0), ("b", 0.04), ("c", 0.08)], 12.5))
     [('a', 0.0), ('c', 0.08)]
@@ -194,7 +196,7 @@ def _probe_webp(path: str | os.PathLike) -> VideoInfo:
 
 
 def _rate(path: str | os.PathLike, stream: av.VideoStream) -> float:
-    """Frames per second by the times of the packets, which need no decoding; by the header where they tell none."""
+    """Frames per second from the times of the packets, which need no decoding; from the header if these give none."""
     header_rate, stamps = float(_header_rate(stream)), []
     with _open(path) as (container, again), suppress(av.FFmpegError):
         for packet in islice(container.demux(again), RATE_FRAMES):
@@ -211,7 +213,7 @@ def _open(path: str | os.PathLike) -> Iterator[tuple[av.container.InputContainer
     # playlists away from the network.
     options = {"protocol_whitelist": "file"}
     try:
-        container = av.open(f"file:{path}", metadata_errors="replace", container_options=options)
+        container = av.open(f"file:{path}", metadata_errors="replace", container_options=options, options=pixel_limit())
     except av.FFmpegError as error:
         raise VideoError(_why_not_opened(path, error)) from error
     with container:
@@ -219,7 +221,7 @@ def _open(path: str | os.PathLike) -> Iterator[tuple[av.container.InputContainer
 
 
 def check_is_file(path: Path) -> None:
-    """Raise where a path cannot be a video, in plainer words than FFmpeg's."""
+    """Raise an error for a path that cannot be a video, in plainer words than FFmpeg's."""
     try:
         size = path.stat().st_size
     except (FileNotFoundError, ValueError) as error:  # ValueError: a null byte in the name
@@ -252,9 +254,16 @@ def video_stream(path: str | os.PathLike, container: av.container.InputContainer
     stream = streams[0]
     if stream.codec_context is None:
         raise VideoError(f"video ({path}) uses a codec that FFmpeg does not know: convert it to H.264")
+    PIXELS.check(stream.codec_context.width * stream.codec_context.height, f"a picture of video ({path})")
     stream.thread_type = "NONE"  # data sets are prepared by one process per core
     stream.codec_context.thread_count = 1
+    stream.codec_context.options = pixel_limit()
     return stream
+
+
+def pixel_limit() -> dict[str, str]:
+    """What keeps FFmpeg's decoders from pictures above the limit, whatever the container's header says of them."""
+    return {"max_pixels": str(min(PIXELS.value, 2**31 - 1))}
 
 
 def timed(
@@ -275,14 +284,18 @@ def _until_break(
     path: str | os.PathLike, timed_pictures: Iterator[tuple[Picture, float]]
 ) -> Iterator[tuple[Picture, float]]:
     """Pass on what is decoded; raise VideoError where the video breaks."""
-    count, seconds = 0, 0.0
+    count, seconds, most = 0, 0.0, FRAMES.value
     try:
         for picture, seconds in timed_pictures:
+            if count == most:
+                FRAMES.check(count + 1, f"video ({path})")
             count += 1
             yield picture, seconds
     except (av.FFmpegError, DamageError) as error:
         place = f"after {count} frames ({seconds:.2f} s)" if count else "before its first frame"
         reason = error.strerror if isinstance(error, av.FFmpegError) else error
+        if isinstance(error, av.ArgumentError):  # as decoders call a picture above the limit, among others
+            reason = f"{reason}, perhaps a picture of more than {PIXELS.value:,} pixels"
         raise VideoError(f"video ({path}) breaks {place}: {reason}: copy or record it again") from error
     if count == 0:
         raise VideoError(f"video ({path}) has a video stream but no frames: copy or record it again")
@@ -296,7 +309,7 @@ def _pictures(
 ) -> Iterator[av.VideoFrame]:
     """Decode to the end or to the break.
 
-    At a break, pictures that the decoder holds back stay there, since some before them may be missing.
+    At a break, pictures still inside the decoder are dropped, since some before them may be missing.
     """
     damaged, is_checked = damaged_place(path), False
     for packet in container.demux(stream):

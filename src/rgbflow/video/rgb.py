@@ -13,7 +13,7 @@ UNSPECIFIED = 2  # as a matrix, read like BT.601
 
 
 class RgbConverter:
-    """Turns the decoded pictures of one stream into (H, W, 3) uint8 RGB: upright, all of the first one's size."""
+    """Turns the decoded pictures of one stream into (H, W, 3) uint8 RGB: upright, all of the size of the first."""
 
     def __init__(self, stream: av.VideoStream):
         self._time_base = time_base_of(stream)

@@ -1,4 +1,4 @@
-"""The times of a video's frames: what a file says, mended where it contradicts itself, and the rate that they tell."""
+"""The times of a video's frames: read from the file, corrected where they contradict each other; and the frame rate."""
 
 import math
 from bisect import bisect_left
@@ -24,17 +24,17 @@ def mended(
     longest_gap: float = math.inf,
     report: Callable[[str], None] = lambda line: None,
 ) -> Iterator[tuple[Picture, float]]:
-    """Give each picture a time that is later than the one before it: its own, unless the others contradict it.
+    """Give each picture a time later than the one before it: its own time, unless the others contradict it.
 
-    A missing or backward time becomes the time before it plus one step, and so does a time that runs ahead of the next
-    frames' times. Where a clock starts anew, and stays there, the frames follow on as if it had not. No more than
+    A missing or backward time becomes the time before it plus one step, and so does a time that runs ahead of the
+    times of the next frames. If a clock restarts for good, the times continue as if it had not. No more than
     `AHEAD` pictures are held. An error of `stamped` is raised after the pictures before it.
 
     Args:
-        stamped: pictures in the order in which they are shown, each with its time in seconds; None where it has none.
-        header_step: seconds from frame to frame as far as the header knows; the times know it better.
-        longest_gap: a clock that runs ahead by more seconds, and stays there, has started anew.
-        report: gets a line for each time that runs ahead and each clock that starts anew.
+        stamped: pictures in display order, each with its time in seconds; None where it has none.
+        header_step: seconds from frame to frame by the header; the times are more reliable.
+        longest_gap: a clock that jumps ahead by more seconds, and stays there, has restarted.
+        report: called with a line for each time that runs ahead and each clock that restarts.
 
     >>> list(mended([("a", 0.0), ("b", 300.0), ("c", 2.0), ("d", 3.0), ("e", 4.0)], 1.0))
     [('a', 0.0), ('b', 1.0), ('c', 2.0), ('d', 3.0), ('e', 4.0)]
@@ -58,7 +58,7 @@ def mended(
 
 
 class _Clock:
-    """The time that was given last, and what the file's times are shifted by since its clock started anew."""
+    """The last time given, and the shift of the file's times since its clock restarted."""
 
     def __init__(self, header_step: float, longest_gap: float, report: Callable[[str], None]):
         self._header_step, self._longest_gap, self._report = header_step, longest_gap, report
@@ -67,7 +67,7 @@ class _Clock:
         self._given: deque[float] = deque(maxlen=AHEAD)
 
     def time_of(self, stamp: float | None, later: Sequence[float | None]) -> float:
-        """The time of the next frame, which has this stamp and is followed by those."""
+        """The time of the next frame, from its own stamp and those of the frames after it."""
         self._number += 1
         own = None if stamp is None else stamp + self._shift
         following = [each + self._shift for each in later if each is not None]
@@ -78,11 +78,11 @@ class _Clock:
 
     @property
     def _least_step(self) -> float:
-        """Two frames do not come closer: packed B-frames in AVI may have almost the same time."""
+        """The shortest step between two frames: packed B-frames in AVI may have almost the same time."""
         return min(self._step, self._header_step) / 10
 
     def _step_of(self, stamps: list[float]) -> float:
-        """The header's step, unless these times say another; what they said before, where they are too few."""
+        """The header's step, unless these times show another; with too few times, the step found before."""
         steps = [later - earlier for earlier, later in pairwise(sorted(stamps)) if later - earlier > 1e-9]
         if len(steps) < AHEAD // 2:
             return self._step
@@ -117,7 +117,7 @@ class _Clock:
         return seconds
 
     def _after_a_hole(self, own: float, following: list[float]) -> float:
-        """Of a time that leaves a hole: the time itself, where it is not wrong and no other clock begins."""
+        """For a time after a hole: the time itself, if it is not wrong and no new clock begins."""
         last, step = self._last, self._step
         is_far = own - last > max(JUMP_SECONDS, 10 * step)
         is_alone = is_far and sum(each > own for each in following) < 2
@@ -132,7 +132,7 @@ class _Clock:
         return _most_growing(following, last) > 1 + _most_growing(following, own + self._least_step)
 
     def _bounded_step(self, following: list[float]) -> float:
-        """A step, or half the way to the next time where that is nearer."""
+        """One step, or half the way to the next time if that is shorter."""
         coming = next((each for each in following if each > self._last + self._least_step), math.inf)
         return min(self._step, (coming - self._last) / 2)
 
@@ -149,7 +149,7 @@ class _Clock:
 
 
 def _most_growing(stamps: list[float], after: float) -> int:
-    """How many of these stamps, all later than `after`, can be kept so that each is later than the one before it.
+    """The most of these stamps that can be kept so that all are later than `after` and each is later than the last.
 
     >>> _most_growing([3, 1, 2, 9, 4], 0)
     3
@@ -163,17 +163,17 @@ def _most_growing(stamps: list[float], after: float) -> int:
 
 
 def rate_of(stamps: Sequence[float], header_rate: float | None = None, resolution: float = 0.0) -> float | None:
-    """Frames per second by the times of the frames: one over their mean step, without gaps and wrong times.
+    """Frames per second from the times of the frames: one over their mean step, without gaps and wrong times.
 
     Holes of a frame or two count only where they are more than one step in twenty: a codec may leave out a few.
 
     Args:
         stamps: seconds, in any order.
-        header_rate: is given back where the times agree with it, because times are rounded.
+        header_rate: returned if the times agree with it, because times are rounded.
         resolution: seconds that the times are rounded to.
 
     Returns:
-        The rate, or None where the times tell none: fewer than two, or all the same.
+        The rate, or None if the times give none: fewer than two, or all the same.
 
     >>> rate_of([0.0, 0.1, 0.2, 0.3, 600.0, 0.5])
     10.0
@@ -192,17 +192,17 @@ def rate_of(stamps: Sequence[float], header_rate: float | None = None, resolutio
 
 
 def _without_rare(steps: np.ndarray, factor: float, fewest: int, share: float) -> np.ndarray:
-    """Without the steps that are so many times as long as the usual one, if they are few."""
+    """The steps without those that are a multiple of the usual one, if these are few."""
     is_long = steps > factor * np.median(steps)
     return steps[~is_long] if is_long.sum() <= max(fewest, share * len(steps)) else steps
 
 
 class ArrivalClock:
-    """The times of a live source: its own, unless the moments at which its frames come contradict them.
+    """The times of a live source: its own times, unless the arrivals of its frames contradict them.
 
-    Nobody can wait for later frames there. A time that runs ahead of the arrivals by more than `JUMP_SECONDS`, or goes
-    back by as much, becomes the time before it plus what passed; where the next frames agree with it, the source's
-    clock has started anew and they follow on.
+    A live source can't wait for later frames. A time that runs ahead of the arrivals by more than `JUMP_SECONDS`, or
+    goes back by as much, becomes the time before it plus the seconds that passed. If the next frames agree with the
+    jump, the source's clock has restarted, and the times continue.
 
     >>> clock = ArrivalClock()
     >>> [clock.time_of(stamp, arrived) for stamp, arrived in [(5.0, 0.0), (305.0, 1.0), (7.0, 2.0)]]
@@ -214,7 +214,7 @@ class ArrivalClock:
         self._last = self._arrived = -math.inf  # time given and arrival of the frame before
 
     def time_of(self, stamp: float, arrived: float) -> float:
-        """The time of the next frame, in seconds, from the source's own and from when it came."""
+        """The time of the next frame in seconds, from its stamp and its arrival."""
         if self._last == -math.inf:
             seconds = stamp
         elif self._agrees(stamp + self._shift, arrived):

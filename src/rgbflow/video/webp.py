@@ -1,4 +1,4 @@
-"""Animated WebP, which the FFmpeg that PyAV brings plays not at all or in part: Pillow decodes it."""
+"""Animated WebP, decoded by Pillow, because PyAV's FFmpeg decodes it only in part or not at all."""
 
 import os
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from itertools import accumulate
 
 from PIL import Image, UnidentifiedImageError
 
+from rgbflow.limits import PIXELS
 from rgbflow.video.integrity import DamageError, head
 
 STEP_SECONDS = 0.1  # where a frame has no duration: as browsers show it
@@ -13,7 +14,7 @@ ANIMATED = 2  # the flag in the extended header
 
 
 def is_animated(path: str | os.PathLike) -> bool:
-    """Whether a file begins as an animated WebP does; False for one that can't be read."""
+    """Whether a file begins like an animated WebP; False for a file that can't be read."""
     try:
         start = head(path, 21)
     except OSError:
@@ -22,7 +23,7 @@ def is_animated(path: str | os.PathLike) -> bool:
 
 
 def times(path: str | os.PathLike) -> tuple[list[float], float]:
-    """When each frame is shown, and for how long all are, in seconds, by the chunks of the file."""
+    """The time of each frame, and the total duration, in seconds, by the chunks of the file."""
     size, place, durations = os.path.getsize(path), 12, []
     with open(path, "rb") as file:
         while place + 24 <= size:
@@ -40,8 +41,11 @@ def pictures(path: str | os.PathLike) -> Iterator[tuple[Image.Image, float]]:
     """The frames, RGB, each with the second it is shown at.
 
     Raises:
-        DamageError: where the file breaks; a file that is shorter than it says has no frames.
+        DamageError: where the file breaks; a file shorter than its header says gives no frames.
+        InputError: if its pictures have more pixels than `limits` allows.
     """
+    width, height = (1 + int.from_bytes(head(path, 30)[place : place + 3], "little") for place in (24, 27))
+    PIXELS.check(width * height, f"a picture of video ({path})")
     missing = int.from_bytes(head(path, 8)[4:], "little") + 8 - os.path.getsize(path)
     if missing > 0:
         raise DamageError(f"its end is missing, {missing:,} bytes")

@@ -1,0 +1,81 @@
+"""What a running `prepare` has written so far, so that one that is killed goes on with files whose hashes are known.
+
+A file of lines of JSON: the settings, then a line for each clip. It is there only until the manifest is written.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from rgbflow.atomic import write_atomically
+from rgbflow.data.manifest import OK, Hashes, Row
+from rgbflow.errors import InputError
+from rgbflow.stream import Preparation
+
+UNFINISHED = "unfinished.jsonl"
+
+
+def preparation_of(folder: Path) -> Preparation | None:
+    """The settings of a run that is not done with a store; None where there is none."""
+    for line in _lines(folder):
+        try:
+            return Preparation.from_dict(line["preparation"])
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return None
+    return None
+
+
+def known_hashes(folder: Path) -> dict[str, Hashes]:
+    """The hashes of the stored files that such a run has written, by clip."""
+    hashes = {}
+    for line in _lines(folder):
+        if all(isinstance(line.get(name), str) for name in ("clip", "rgb_sha256", "flow_sha256")):
+            hashes[line["clip"]] = line["rgb_sha256"], line["flow_sha256"]
+    return hashes
+
+
+def _lines(folder: Path) -> Iterator[dict]:
+    """The lines that can be read; the last one of a killed run may be cut off."""
+    try:
+        text = (folder / UNFINISHED).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return
+    for line in text.splitlines():
+        try:
+            values = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(values, dict):
+            yield values
+
+
+def keep(folder: Path, preparation: Preparation) -> Callable[[Row], None]:
+    """Give a function that notes a clip; what a run with the same settings has noted stays.
+
+    Raises:
+        InputError: if it can't be written.
+    """
+    path = folder / UNFINISHED
+    if preparation_of(folder) != preparation:
+        write_atomically(path, json.dumps({"preparation": preparation.as_dict()}) + "\n")
+    _append(path, "\n")  # after a line that was cut off
+
+    def note(row: Row) -> None:
+        if row.status == OK and row.rgb_sha256:
+            noted = {"clip": row.clip, "rgb_sha256": row.rgb_sha256, "flow_sha256": row.flow_sha256}
+            _append(path, json.dumps(noted) + "\n")
+
+    return note
+
+
+def _append(path: Path, text: str) -> None:
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise InputError(f"{path} can't be written ({error.strerror}): free space; the same command goes on") from error
+
+
+def remove(folder: Path) -> None:
+    """The run is done."""
+    (folder / UNFINISHED).unlink(missing_ok=True)

@@ -1,0 +1,58 @@
+"""The service on a web server of its own: which address, how long it waits for clients, what ends it."""
+
+import asyncio
+import socket
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from rgbflow.errors import InputError
+from rgbflow.serve.limits import MIB
+
+LINGER_SECONDS = 5.0  # that a connection may take to be gone after its session has ended
+MESSAGE_BYTES = 4 * MIB  # above it the socket itself closes; `Limits.frame_bytes` is what a client may use
+
+
+class _Connection(WebSocketsSansIOProtocol):
+    """A socket that is gone soon after its session, also where the client reads nothing any more."""
+
+    def keepalive_timeout(self) -> None:
+        super().keepalive_timeout()
+        self.transport.abort()
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        super().on_task_complete(task)
+        self.loop.call_later(LINGER_SECONDS, self.transport.abort)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there; port 0 takes a free one.
+
+    Raises:
+        InputError: if it can't.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except (OSError, UnicodeError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"--host {host} --port {port} can't be used ({reason}): choose another") from error
+    listener.listen(2048)
+    return listener
+
+
+def make_server(app: FastAPI, log_level: str = "warning") -> uvicorn.Server:
+    """The web server of an application; `serve(sockets=[...])` runs it."""
+    config = uvicorn.Config(
+        app,
+        ws=_Connection,
+        ws_max_size=MESSAGE_BYTES,
+        ws_per_message_deflate=False,  # pictures are compressed already
+        log_level=log_level,
+        server_header=False,
+        timeout_graceful_shutdown=3,
+    )
+    return uvicorn.Server(config)
