@@ -45,10 +45,10 @@ def page(found: dict, commands: list[str]) -> str:
     return f"""# What each part of the strong recipe is worth
 
 Weizmann (Gorelick et al. 2007), {found["clips"]} test clips in three folds of three persons each, one seed a fold;
-EfficientNet-Lite0, {found["num_snippets"]} snippets, averaged scores. Each row trains anew without one part. Top-1 is
-a percentage of whole videos with its Wilson interval; the worth is what is lost without the part, on the same clips,
-its interval takes a fold as one observation, so it holds the luck of training too. A part that only flow has is taken
-from flow alone.
+EfficientNet-Lite0, {found["num_snippets"]} snippets, averaged scores. Each row is a new training without one part.
+Top-1 is a percentage of whole videos with its Wilson interval. The worth is the loss without the part, on the same
+clips; its interval takes a fold as one observation, so it includes the luck of training. A part that only flow has is
+removed from flow alone.
 
 | without | stream | top-1 % | 95 % interval | runs | worth, points |
 |---|---|---|---|---|---|
@@ -57,7 +57,7 @@ from flow alone.
 ## How it was made
 
 Written at commit {origin["commit"]}; {origin["machine"]}; {origin["date"]}. `make ablation VIDEOS=…` runs these
-commands and writes this page; a stopped run goes on.
+commands and writes this page; a stopped run resumes.
 
 ```
 {shown}

@@ -169,11 +169,11 @@ def page(rows: list[dict], seeds: int) -> str:
         lines.append(f"| {row['method']} | {costs} | **{row['top1']:.1f}** | {low:.1f} – {high:.1f} | {difference} |")
     return f"""# Methods of optical flow
 
-What the flow stream makes of each method's flow, trained alike: Weizmann (Gorelick et al. 2007), {rows[0]["clips"]}
-test clips in three folds of three persons, {seeds} seed(s); the preset `lite` at {CONFIG.input_size} pixels, S = 1,
-{CONFIG.epochs} epochs. Milliseconds are processor time of one thread for a pair at the working size
-(180×144), by turns on the same {CLIPS * PAIRS} pairs. Top-1 is a percentage of whole videos with its Wilson interval;
-the difference is on the same clips, its interval takes a person as one observation.
+Accuracy of the flow stream with each method's flow, under the same training: Weizmann (Gorelick et al. 2007),
+{rows[0]["clips"]} test clips in three folds of three persons, {seeds} seed(s); the preset `lite` at
+{CONFIG.input_size} pixels, S = 1, {CONFIG.epochs} epochs. Milliseconds are processor time of one thread for a pair at
+the working size (180×144); the methods take turns on the same {CLIPS * PAIRS} pairs. Top-1 is a percentage of whole
+videos with its Wilson interval. The difference is on the same clips; its interval takes a person as one observation.
 
 | method | ms a pair | MB of flow | flow top-1 % | 95 % interval | above {DEFAULT} |
 |---|---|---|---|---|---|
@@ -184,7 +184,7 @@ the difference is on the same clips, its interval takes a person as one observat
 ## How it was made
 
 Written at commit {origin["commit"]}; {origin["machine"]}; {origin["date"]}. `make flow-methods` prepares, trains, tests
-and writes this page; a stopped run goes on.
+and writes this page; a stopped run resumes.
 """
 
 

@@ -119,8 +119,8 @@ def section(protocol: Protocol, folds: list[FittedFold], compared: list[Compared
     return f"""## {protocol.title}
 
 {len(folds)} folds; the test parts together have {compared[0].clips} clips of {len(first.classes)} classes and
-{len(groups)} groups. Fitted on val parts of {val_size} clips. "{CHOSEN}" took {choices}. The temperature of the average
-was {min(temperatures):.2f} to {max(temperatures):.2f}.
+{len(groups)} groups. The fusions were fitted on val parts of {val_size} clips. `rgbflow calibrate` chose {choices}.
+The temperature of the average was {min(temperatures):.2f} to {max(temperatures):.2f}.
 
 | fusion | top-1 % | 95 % interval | ahead | 95 % interval | log loss | calibration error % | by chance |
 |---|---|---|---|---|---|---|---|
@@ -137,15 +137,16 @@ def page(sections: list[str], errors: dict[str, dict[str, float]], snippets: int
     )
     return f"""# Fusions compared
 
-On the folds of [strong.md](strong.md), {snippets} snippets of each stream. Each fold's fusions were fitted on its own
-val part, on which the epoch had been chosen too; "{CHOSEN}" is what `rgbflow calibrate` takes by itself. "Ahead" is the
-difference in top-1 to the average of the same clips, its interval over the groups. Scores that are all true would show
-the calibration error "by chance" with these clips: less can't be seen.
+The fusions on the folds of [strong.md](strong.md), with {snippets} snippets of each stream. Each fold's fusions were
+fitted on its own val part, on which the epoch was also chosen. The row "{CHOSEN}" has the fusion that
+`rgbflow calibrate` chooses. "Ahead" is the difference in top-1 to the average on the same clips, with its interval over
+the groups. "By chance" is the calibration error that perfectly calibrated scores would show with these clips, so it is
+the floor.
 
 {chr(10).join(sections)}
 ## Calibration over all of them
 
-{clips} test clips (those of a data set with two protocols twice, by other networks).
+{clips} test clips. A data set with two protocols counts twice, with different networks.
 
 | fusion | calibration error % | by chance |
 |---|---|---|
@@ -153,8 +154,8 @@ the calibration error "by chance" with these clips: less can't be seen.
 
 ## How it was made
 
-Written at commit {origin["commit"]}; {origin["machine"]}; {origin["date"]}. `make fusion` fits the fusions of what
-`make strong` trained and writes this page; figures of each fold: fusion.json.
+Written at commit {origin["commit"]}; {origin["machine"]}; {origin["date"]}. `make fusion` fits the fusions of the
+networks that `make strong` trained and writes this page. fusion.json has the figures of each fold.
 """
 
 

@@ -437,20 +437,22 @@ def page(rows: dict[str, dict[str, float]], rates: dict[str, float], arguments: 
     count = arguments.updates * arguments.rounds
     return f"""# An update of both streams, against other networks
 
-A label from the newest frames of a real video, {arguments.threads} threads, up to {count} labels of each contender in
-{arguments.rounds} rounds, each in a process of its own and at most {MOST_SECONDS:.0f} seconds long. For rgbflow and
-plain PyTorch: one DIS flow field at 256 pixels, both networks on one snippet (a frame, and {STACK} fields), their
-fusion; ResNet101 at 224×224, `lite` is {LITE.backbone} at {LITE.input_size}×{LITE.input_size}. "Live" runs the rgb
-network only when the scene has changed. `predict` names a whole clip of about 7 seconds by 25 snippets of each stream,
-in a process that has loaded the bundle or as a command of its own. For the others: the preparation their weights come
-with, and the network on its frames. All weights are random; the 8-bit ones were calibrated on frames of the same video,
-which says nothing of their accuracy. bf16 is there where the processor computes in it.
+Each contender labels the newest frames of a real video with {arguments.threads} threads: up to {count} labels in
+{arguments.rounds} rounds, each in its own process and at most {MOST_SECONDS:.0f} seconds long. rgbflow and plain
+PyTorch compute one DIS flow field at 256 pixels, run both networks on one snippet (a frame, and {STACK} fields) and
+fuse their scores. ResNet101 reads 224×224 pixels; `lite` is {LITE.backbone} at {LITE.input_size}×{LITE.input_size}.
+"Live" runs the rgb network only when the scene has changed. `predict` labels a whole clip of about 7 seconds from 25
+snippets of each stream, either in a process that has already loaded the bundle or as a new process. The other
+contenders run the preparation of their published weights, and the network on its frames. All weights are random. The
+8-bit ones were calibrated on frames of the same video, so nothing here measures their accuracy. bf16 rows appear only
+if the processor computes in bf16.
 
 {table(rows)}
 
 {ratios(rows)}
 
-The floor: the operations of both networks over the rate of torch's product of 2048×2048 matrices in the same precision.
+The floor is the operations of both networks divided by the rate of torch's product of 2048×2048 matrices in the same
+precision.
 
 | networks | precision | 10⁹ operations | 10⁹ operations/s of the product | floor, ms |
 |---|---|---|---|---|

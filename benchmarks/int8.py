@@ -82,9 +82,9 @@ def page(tables: list[str], arguments: argparse.Namespace) -> str:
     return f"""# 8-bit integers
 
 The folds of [strong.md](strong.md), exported to OpenVINO without and with `--int8` (NNCF, calibrated on the training
-part): top-1 of whole test videos, {arguments.snippets} snippets of each stream, averaged scores. The interval of what
-is lost is over the clips; "other label" is the share of clips that are named otherwise, rightly or wrongly, and the
-last column the largest difference of a score.
+part): top-1 of whole test videos, {arguments.snippets} snippets of each stream, averaged scores. The interval of the
+loss is over the clips. "Other label" is the share of clips whose label changes, for better or worse. The last column is
+the largest difference of a score.
 
 | clips of | stream | clips | top-1 % without (95 % interval) | in int8 | lost, points | other label % | apart |
 |---|---|---|---|---|---|---|---|
@@ -92,8 +92,8 @@ last column the largest difference of a score.
 
 ## How it was made
 
-Commit {origin["commit"]}; {origin["machine"]}; {origin["date"]}. `make int8` exports what `make strong` trained, labels
-the test parts and writes this page; what is there is not made again.
+Commit {origin["commit"]}; {origin["machine"]}; {origin["date"]}. `make int8` exports the networks that `make strong`
+trained, labels the test parts and writes this page. It reuses files that exist already.
 """
 
 

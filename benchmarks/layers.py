@@ -108,15 +108,15 @@ def page(measured: dict, threads: int, updates: int) -> str:
     origin = describe_origin()
     return f"""# Where the time of an update goes
 
-Medians of {updates} updates with {threads} threads: a frame of a real video comes, its flow field is computed, both
-networks read one snippet, their scores are fused. Milliseconds.
+Medians of {updates} updates with {threads} threads, in milliseconds. In each update, a frame of a real video arrives,
+its flow field is computed, both networks read one snippet, and their scores are fused.
 
 | networks | {" | ".join(STAGES)} | together |
 |---|{"---|" * (len(STAGES) + 1)}
 {stages}
 
-Inside the networks, by OpenVINO's own counters: what each kind of layer takes, how many operations that are, and how
-many a second. What takes less than 0.05 ms is left out.
+Inside the networks, by OpenVINO's own counters: the time of each kind of layer, its operations, and its operations per
+second. Kinds that take less than 0.05 ms are left out.
 
 | network | layers | ms | share % | 10⁹ operations | 10⁹ operations/s |
 |---|---|---|---|---|---|
@@ -124,7 +124,7 @@ many a second. What takes less than 0.05 ms is left out.
 
 ## How it was made
 
-Commit {origin["commit"]}; {origin["machine"]}; {origin["date"]}. `make layers`.
+Commit {origin["commit"]}; {origin["machine"]}; {origin["date"]}. `make layers` writes this page.
 """
 
 

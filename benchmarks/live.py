@@ -184,15 +184,15 @@ def page(
     origin = describe_origin()
     return f"""# Live, from the camera's frame to the label
 
-A real file, looped at {RATE:.0f} frames a second, through `Recognizer.live` as `rgbflow live` runs it (capture, flow
-and networks in three threads), {arguments.minutes:g} minutes; the first {WARM_SECONDS:.0f} seconds are not counted.
+A real file is looped at {RATE:.0f} frames a second through `Recognizer.live`, as in `rgbflow live` (capture, flow and
+networks in three threads), for {arguments.minutes:g} minutes. The first {WARM_SECONDS:.0f} seconds are not counted.
 {described(recognizer)}
 
 | figure | measured | aim |
 |---|---|---|
 | frame to label, p50 / p95 / p99, ms | {percentiles(soak.latencies, 50, 95, 99)} | |
 | updates a second | {len(soak.latencies) / seconds:.1f} | |
-| frames that came / were dropped | {soak.received:,} / {soak.dropped:,} | |
+| frames received / dropped | {soak.received:,} / {soak.dropped:,} | |
 | frames that waited over 100 ms for their flow | {slow} of {len(soak.waits):,} | 0 |
 | median latency in the first and the last quarter, ms | {first:.1f} and {last:.1f} | no growth |
 | memory, from the second tenth to the last | {grown:+.1f} MiB | no growth |
@@ -202,14 +202,14 @@ and networks in three threads), {arguments.minutes:g} minutes; the first {WARM_S
 |---|---|---|
 {stages}
 
-The rule for the rgb network, over one pass of {files} file(s) with {rule_bundle}: it
-ran in {ran:.0f} % of the updates; {same:.1f} % of the labels are those of running it each time, the scores differ by
-{apart:.2f} points on average.
+The rule for the rgb network was tested over one pass of {files} file(s) with {rule_bundle}. The network ran in
+{ran:.0f} % of the updates. Compared with running it in each update, {same:.1f} % of the labels are the same, and the
+scores differ by {apart:.2f} points on average.
 
 ## {len(cameras)} at once
 
-So many recognisers on one engine, at most {CAMERA_UPDATES:.0f} updates a second each, {CAMERA_SECONDS:.0f} seconds;
-each camera starts {APART_SECONDS} seconds after the one before.
+The recognisers share one engine, with at most {CAMERA_UPDATES:.0f} updates a second each, for {CAMERA_SECONDS:.0f}
+seconds. Each camera starts {APART_SECONDS} seconds after the previous one.
 {described(shared)}
 
 | figure | measured | aim for `lite` |

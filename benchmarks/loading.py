@@ -208,10 +208,11 @@ def page(
     origin, others = describe_origin(), "nothing else" if clocked else "much other work"
     return f"""# Loading, against reading JPEGs
 
-{NUM_CLIPS} clips of UCF101 (Soomro et al. 2012) at 256 pixels with the same DIS flow: in a store, and as the JPEGs of
-quality 95 that people extract. A training example is a random snippet ({STACK} flow fields, or a frame), cropped at
+{NUM_CLIPS} clips of UCF101 (Soomro et al. 2012) at 256 pixels with the same DIS flow, in a store and as the usual
+extracted JPEGs of quality 95. A training example is a random snippet ({STACK} flow fields, or a frame), cropped at
 random, scaled to {SIZE}×{SIZE}, mirrored half of the time and normalised. The script (`benchmarks/plain.py`) reads and
-scales with OpenCV. Processor milliseconds of one thread, medians of {BLOCKS * BLOCK} examples, in blocks by turns.
+scales with OpenCV. Times are processor milliseconds of one thread, medians of {BLOCKS * BLOCK} examples; the
+readers take turns in blocks.
 
 | stream | read by, from | ms | against the store |
 |---|---|---|---|
@@ -224,7 +225,7 @@ scales with OpenCV. Processor milliseconds of one thread, medians of {BLOCKS * B
 | a random rgb snippet | {rgb["rgbflow, its store"]:.1f} ms | at most 3 |
 | growth over {READS:,} reads | {grown[0][0]:+.1f} MiB, {grown[0][1]:+d} open files | none |
 | growth over {READS:,} more | {grown[1][0]:+.1f} MiB, {grown[1][1]:+d} open files | none |
-| opening the manifest of 300,000 clips in a worker | {manifest[0]:.2f} s; {manifest[1]} bytes travel there | |
+| opening the manifest of 300,000 clips in a worker | {manifest[0]:.2f} s; {manifest[1]} bytes sent to the worker | |
 {steps}
 
 ## How it was made

@@ -86,9 +86,9 @@ def section(data: DataSet, table: dict, figures: dict[str, dict], commands: list
     lines = "\n".join(f"rgbflow {command}" for command in commands)
     return f"""## {data.title}
 
-{clips} test clips of {split["classes"]} classes, each tested in one of three folds; about {split["train"]} clips train,
-{split["val"]} choose the epoch, {split["test"]} test. No {data.groups} are in two parts (leak {leaks} %). An even guess
-gets {100 / split["classes"]:.1f} %.
+{clips} test clips of {split["classes"]} classes, each tested in one of three folds. A fold uses about {split["train"]}
+clips for training, {split["val"]} to choose the epoch and {split["test"]} for the test. No {data.groups} are in two
+parts (leak {leaks} %). An even guess gets {100 / split["classes"]:.1f} %.
 
 ### Table II
 
@@ -126,7 +126,7 @@ def figure_block(data: DataSet, name: str, figure: dict) -> str:
         rows.append(f"| {curve['stream']} | {curve['optimizer']} | {train:.2f} | {test:.2f} | {top1} |")
     return f"""### Figure 4, learning rate {rate}
 
-After the last epoch, means over the folds; no epoch is chosen.
+Values after the last epoch, means over the folds; no epoch is chosen.
 
 | stream | optimizer | train loss | test loss | train top-1 % | test top-1 % | 95 % interval |
 |---|---|---|---|---|---|---|
@@ -142,19 +142,19 @@ def page(sections: list[str], runs: Path) -> str:
     trained = ", ".join(sorted({made["commit"] for bundle in bundles for made in bundle.origin.values()}))
     return f"""# The paper at small scale
 
-Table II and Figure 4 of the paper ([paper.md](../paper.md)) by `rgbflow paper`, as they are but for the scale: the
-paper trains ResNet101 on 224×224 pixels for 100 epochs on 7,992 clips; here EfficientNet-Lite0 (from ImageNet
-weights, at hand without a network) sees 80×80 pixels for 30 epochs of 40 to 66 clips, C3D has a quarter of its
-channels and sees 56×56, and batches are of 8. Figure 4 keeps Table I's learning rate of 0.0005; Table II takes 0.01,
-since a training has only 150 to 270 steps (the paper's has 50,000). Figures are percentages of whole videos; an
-interval is Wilson's over the clips, that of a difference takes a person or sequence as one observation. Every fold has
-a seed of its own.
+`rgbflow paper` re-runs Table II and Figure 4 of the paper ([paper.md](../paper.md)); only the scale differs. The paper
+trains ResNet101 on 224×224 pixels for 100 epochs on 7,992 clips. Here, EfficientNet-Lite0 (from ImageNet weights, which
+need no download) reads 80×80 pixels for 30 epochs of 40 to 66 clips, C3D has a quarter of its channels and reads 56×56
+pixels, and a batch has 8 clips. Figure 4 keeps Table I's learning rate of 0.0005. Table II uses 0.01, because a
+training has only 150 to 270 steps (the paper's has 50,000). Figures are percentages of whole videos. Intervals are
+Wilson's over the clips; the interval of a difference takes a person or sequence as one observation. Every fold has its
+own seed.
 
 {chr(10).join(sections)}
 ## How it was made
 
 Trained at commit {trained}, written at {origin["commit"]}; {origin["machine"]}; {origin["date"]}.
-`make paper-small` runs the commands above and writes this page; a stopped run goes on.
+`make paper-small` runs the commands above and writes this page; a stopped run resumes.
 """
 
 

@@ -91,9 +91,9 @@ def page(clips: np.ndarray, whole: tuple[int, float, dict[str, float]], peaks: d
     origin = describe_origin()
     return f"""# Preparing, against the plain script
 
-{len(clips)} clips of UCF101 (Soomro et al. 2012), each prepared by `rgbflow prepare` (all its frames) and by the script
-that people write today (`benchmarks/plain.py`: OpenCV, a JPEG of quality 95 for each frame and direction; the first
-{FARNEBACK_FRAMES} frames with Farneback, {TVL1_FRAMES} with TV-L1). Processor time of one thread, medians over clips.
+{len(clips)} clips of UCF101 (Soomro et al. 2012), each prepared by `rgbflow prepare` (all its frames) and by a typical
+script (`benchmarks/plain.py`: OpenCV, a JPEG of quality 95 for each frame and direction; the first {FARNEBACK_FRAMES}
+frames with Farneback, {TVL1_FRAMES} with TV-L1). Times are processor time of one thread, medians over clips.
 
 | what | ms a frame | the script against rgbflow |
 |---|---|---|
@@ -110,8 +110,8 @@ that people write today (`benchmarks/plain.py`: OpenCV, a JPEG of quality 95 for
 | peak memory of a process, a video of {LENGTHS[0]:,} frames | {peaks[LENGTHS[0]]:.0f} MiB | at most 400 |
 | peak memory of a process, a video of {LENGTHS[1]:,} frames | {peaks[LENGTHS[1]]:.0f} MiB | at most 400, flat |
 
-Bytes and error of flow by codec: [data.md](../data.md), where a field takes a fifth of two JPEGs of quality 95 and errs
-less.
+[data.md](../data.md) gives the bytes and the error of flow by codec: a field takes a fifth of two JPEGs of quality 95,
+with a smaller error.
 
 ## How it was made
 

@@ -212,18 +212,18 @@ def page(validated: dict, tested: dict, kept: dict) -> str:
     test = f"## Test parts\n\n{table(tested)}\n" if tested else ""
     return f"""# The recipe, chosen on three sets
 
-Candidates for the preset `lite` on validation parts: percent of whole videos ({SNIPPETS} snippets of each stream, the
-centre crop; fused by the product), the folds of a set together, in brackets Wilson's 95 % interval over the clips and
-what the frozen network with a fitted classifier had.
+Candidates for the preset `lite` on validation parts, in percent of whole videos ({SNIPPETS} snippets of each stream,
+the centre crop, fused by the product), over all folds of a set. Brackets give Wilson's 95 % interval over the clips and
+the figure of the frozen network with a fitted classifier.
 
 {table(validated) if validated else "No candidate is finished on a set."}
 
-Other than the preset have:
+Changes of each candidate from the preset:
 
 {changes}
 
 {test}
-## What a script tried before
+## Earlier search by a script
 
 Small budgets, one seed for each fold, most candidates in one fold of one set. It trained as `rgbflow train` does, in a
 loop of its own; the settings stand in recipe.json. Not said otherwise: 300 steps of 8 clips, one snippet of each.
@@ -232,8 +232,8 @@ loop of its own; the settings stand in recipe.json. Not said otherwise: 300 step
 
 ## The frozen network alone
 
-Top-1 on val of a classifier fitted on five snippets of each clip. `short side` is the store's; `crop` the share of it
-that the centre square shows.
+Top-1 on val of a classifier fitted on five snippets of each clip. `short side` is that of the store; `crop` is the
+share of it that the centre square covers.
 
 {frozen_table(kept.get("frozen", []))}
 
@@ -251,7 +251,7 @@ def frozen_table(rows: list[dict]) -> str:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        norms = {False: "as they came", "first": "first measured anew", "all": "measured anew"}[row["rebn"]]
+        norms = {False: "as published", "first": "first re-estimated", "all": "all re-estimated"}[row["rebn"]]
         mirrored = "yes" if row["mirror"] else "no"
         lines.append(
             f"| {row['set']}, {row['fold']} | {row['stream']} | {row['frames']} | {row['size']} | {row['crop']} "

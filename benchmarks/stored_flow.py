@@ -80,12 +80,12 @@ def page(hits: dict[str, list[Hits]], persons: dict[str, str], folder: Path, see
         "\n".join(rows),
         "\n".join(f"rgbflow {line}" for line in commands[: len(STORES) + 5]),
     )
-    return f"""# Trained from stored flow, and from flow as precise as 8 bits can be
+    return f"""# Training from stored flow, and from flow with 8-bit rounding only
 
 {len(means["default"])} clips of Weizmann by {len(set(persons.values()))} persons (Gorelick et al. 2007), the flow
-stream alone (EfficientNet-Lite0 at 112×112, L = 10, ImageNet weights). Three folds hold out three persons each, so that
-every clip is tested once by each of {seeds} seeds; 25 snippets, the centre crop. Percentages of whole videos; 95 %
-intervals by delete-one jackknife over the persons.
+stream alone (EfficientNet-Lite0 at 112×112, L = 10, ImageNet weights). Three folds hold out three persons each, so each
+of {seeds} seeds tests every clip once, with 25 snippets and the centre crop. Figures are percentages of whole videos,
+with 95 % intervals by delete-one jackknife over the persons.
 
 | flow stored at | top-1 % | 95 % interval |
 |---|---|---|
@@ -95,7 +95,7 @@ intervals by delete-one jackknife over the persons.
 
 Trained at commit {", ".join(commits)}, written at {origin["commit"]}; {origin["machine"]}; {origin["date"]}.
 `make stored-flow VIDEOS=…` runs these commands, the last two for each store, fold and seed, and writes this page; a
-stopped run goes on.
+stopped run resumes.
 
 ```
 {lines}

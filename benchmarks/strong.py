@@ -171,10 +171,10 @@ def section(protocol: Protocol, folds: list[Fold]) -> tuple[str, dict]:
     hours = sum(made["seconds"] for fold in done for made in load_bundle(fold.bundle).origin.values()) / 3600
     text = f"""## {protocol.title}
 
-{len(groups)} test clips of {len(split.classes)} classes in {len(done)} folds, each tested once.{missing} In the first
-fold {len(split.train)} clips train, {len(split.val)} choose the epoch and {len(split.test)} test; no {protocol.group}
-is in two parts. An even guess gets {100 / len(split.classes):.1f} %. Settings of its own: {own}.
-Training took {hours:.1f} hours in all.
+{len(groups)} test clips of {len(split.classes)} classes in {len(done)} folds, each tested once.{missing} The first
+fold uses {len(split.train)} clips for training, {len(split.val)} to choose the epoch and {len(split.test)} for the
+test; no {protocol.group} is in two parts. An even guess gets {100 / len(split.classes):.1f} %. Settings of this
+protocol: {own}. Training took {hours:.1f} hours in all.
 
 | stream | top-1 % | 95 % interval | folds ({names}) | fusion ahead by |
 |---|---|---|---|---|
@@ -198,9 +198,10 @@ def page(sections: list[str], commits: set[str]) -> str:
     return f"""# The strong recipe without a GPU
 
 The preset `lite` ([training.md](../training.md)): EfficientNet-Lite0 from ImageNet weights and every part of the recipe
-that makes two-stream networks accurate. Other than the preset: {"; ".join(settings()) or "nothing"}. Figures are
-percentages of whole videos ({NUM_SNIPPETS} snippets of each stream, the centre crop, averaged scores); an interval is
-Wilson's over the clips, that of the lead takes a person or sequence as one observation. Every fold has its own seed.
+that makes two-stream networks accurate. Changes from the preset: {"; ".join(settings()) or "nothing"}. Figures are
+percentages of whole videos ({NUM_SNIPPETS} snippets of each stream, the centre crop, averaged scores). Intervals are
+Wilson's over the clips; the interval of the lead takes a person or sequence as one observation. Every fold has its own
+seed.
 
 {chr(10).join(sections)}
 ## How it was made
@@ -208,8 +209,8 @@ Wilson's over the clips, that of the lead takes a person or sequence as one obse
 Settings: `{json.dumps(recipe)}`.
 
 Trained at commit {", ".join(sorted(commits))}, written at {origin["commit"]}; {origin["machine"]}; {origin["date"]}.
-`make strong` prepares the videos (`{PREPARE}`), cuts the splits, trains, tests and writes this page; a stopped run goes
-on.
+`make strong` prepares the videos (`{PREPARE}`), makes the splits, trains, tests and writes this page; a stopped run
+resumes.
 """
 
 

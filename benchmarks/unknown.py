@@ -76,9 +76,9 @@ def page(turns: list[dict], pooled: dict, config: TrainConfig) -> str:
     shown = "\n".join(f"rgbflow {line}" for line in turns[0]["commands"])
     return f"""# Unknown classes
 
-{len(turns)} turns, in each of which other classes were left out of training. A threshold was fitted on clips of half of
-them, for at most {pooled["promised"]:.3g} % false alarms (clips of unseen classes that are given a name), and tested on
-the other half: other classes, other groups.
+There are {len(turns)} turns, each with different classes left out of training. Clips of half of these classes fit a
+threshold for at most {pooled["promised"]:.3g} % false alarms (clips of unseen classes that get a known label). The
+other half tests it, so the test has other classes and other groups.
 
 | | all turns | 95 % interval |
 |---|---|---|
@@ -87,7 +87,7 @@ the other half: other classes, other groups.
 | called unknown of {pooled["known_clips"]} known clips | {pooled["rejected"]:.1f} % | {least:.1f} – {most:.1f} |
 | AUROC, mean of the turns (standard error) | {pooled["auroc"]:.1f} % | ± {pooled["auroc_error"]:.1f} |
 
-The Wilson intervals count clips as independent; those of one class are not, so they are too narrow.
+The Wilson intervals treat clips as independent. Clips of one class are not, so the intervals are too narrow.
 
 | threshold | test | clips | test clips | false alarms % | rejected % | AUROC % | top-1 % of known |
 |---|---|---|---|---|---|---|---|
@@ -99,7 +99,8 @@ Settings of training, the preset `lite` ([training.md](../training.md)) at anoth
 `{json.dumps(settings_of(config))}`.
 
 Written at commit {origin["commit"]}; {origin["machine"]}; {origin["date"]}. `make unknown VIDEOS=…` trains both streams
-in each turn, runs commands like these of the first and writes this page; figures of each turn: unknown.json.
+in each turn, runs commands like those of the first turn below, and writes this page. unknown.json has the figures of
+each turn.
 
 ```
 {shown}

@@ -77,10 +77,10 @@ def page(prepared: dict, split: dict, rows: list[str], commands: list[str]) -> s
 
 {prepared["clips"]} clips of {prepared["classes"]} actions by {prepared["groups"]} persons (Gorelick et al. 2007),
 {prepared["frames"]} frames. {" and ".join(HOLDOUT)} are the test part ({split["test"]} clips), two other persons the
-validation part ({split["val"]} clips), five train ({split["train"]} clips); {split["leak_percent"]:.0f} % of the test
-clips share a person with a training clip. Chance is {100 / prepared["classes"]:.0f} %. Top-1 and top-5 are percentages
-of whole videos, 25 snippets per stream, the centre crop; intervals are 95 % Wilson intervals, wide with so few clips
-and still too narrow, since a person's clips are not independent.
+validation part ({split["val"]} clips) and five the training part ({split["train"]} clips); {split["leak_percent"]:.0f}
+% of the test clips share a person with a training clip. Chance is {100 / prepared["classes"]:.0f} %. Top-1 and top-5
+are percentages of whole videos, with 25 snippets per stream and the centre crop. Intervals are 95 % Wilson intervals:
+wide with so few clips, and still too narrow, because a person's clips are not independent.
 
 | network | stream | top-1 % | 95 % interval | top-5 % | training, minutes | epoch chosen on val |
 |---|---|---|---|---|---|---|
@@ -89,7 +89,7 @@ and still too narrow, since a person's clips are not independent.
 ## How it was made
 
 Commit {origin["commit"]}; {origin["machine"]}; {origin["date"]}. `make weizmann VIDEOS=…` runs these commands and
-writes this page; a stopped run goes on.
+writes this page; a stopped run resumes.
 
 ```
 {lines}

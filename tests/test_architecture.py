@@ -13,7 +13,9 @@ PACKAGE = Path(__file__).parents[1] / "src" / "rgbflow"
 # floors below its own.
 FLOORS = (
     ("errors", "origin", "threads"),
-    ("atomic", "device", "limits", "processes", "sampling", "stream"),
+    ("atomic", "device", "limits", "processes", "sampling"),
+    ("records",),
+    ("stream",),
     ("decision", "flow", "fusion", "progress", "video"),
     ("bundle", "clip"),
     ("guard", "prediction", "transforms"),

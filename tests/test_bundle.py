@@ -117,9 +117,12 @@ def test_a_newer_format_says_to_upgrade(tmp_path):
 def test_an_unknown_fusion_is_not_taken_for_an_average(tmp_path):
     save_bundle(tmp_path, bundle_of(RGB))
     record = json.loads((tmp_path / RECORD).read_text())
-    for fusion in ({"method": "votes"}, {"method": "average", "jury": 12}):
+    for fusion, words in (
+        ({"method": "votes"}, r"fusion.method \('votes'\) must be one of average, .* or upgrade rgbflow"),
+        ({"method": "average", "jury": 12}, r"fusion.jury is unknown to this rgbflow"),
+    ):
         (tmp_path / RECORD).write_text(json.dumps({**record, "fusion": fusion}))
-        with pytest.raises(InputError, match=r"is unknown to this rgbflow: upgrade"):
+        with pytest.raises(InputError, match=words):
             load_bundle(tmp_path)
 
 

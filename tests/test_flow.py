@@ -120,10 +120,10 @@ def test_the_picture_shows_direction_as_hue_and_speed_as_saturation():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"method": "lk"}, "'lk' is unknown: use one of dis, farneback, tvl1"),
-        ({"preset": "slow"}, "'slow' is unknown: use one of ultrafast, fast, medium"),
-        ({"bound": 0}, "must be above 0 pixels"),
-        ({"reduction": 3}, r"reduction \(3\) must be 1, 2 or 4"),
+        ({"method": "lk"}, r"method \('lk'\) must be one of dis, farneback, tvl1"),
+        ({"preset": "slow"}, r"preset \('slow'\) must be one of fast, medium, ultrafast"),
+        ({"bound": 0}, r"bound \(0\) must be a number in 0.01…10,000: 20 pixels per frame step are usual"),
+        ({"reduction": 3}, r"reduction \(3\) must be one of 0, 1, 2, 4"),
     ],
 )
 def test_wrong_settings_are_refused(values, message):

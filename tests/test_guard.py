@@ -70,7 +70,7 @@ def test_a_recogniser_answers_as_for_the_file(world, tmp_path, moving_square, si
 
 def test_a_crash_takes_only_the_worker(hostile, square_video):
     marker = hostile(CRASH)
-    with pytest.raises(InputError, match=r"video \(theirs\) ended the process that decoded it \(signal SIGSEGV\)"):
+    with pytest.raises(InputError, match=r"video \(theirs\) killed the process that decoded it \(signal SIGSEGV\)"):
         decode_guarded(square_video(1, 0), SMALL, name="theirs")
     assert is_gone(marker)
 
@@ -109,7 +109,7 @@ def test_frames_and_disk_have_an_end(square_video):
 @pytest.mark.parametrize("reply", ["", "[1]", '{"pts_seconds": [0], "height": 100000, "width": 100000}', "{}"])
 def test_a_worker_that_lies_is_not_believed(hostile, square_video, reply):
     hostile(f"os.write(3, {reply.encode()!r}); os._exit(0)")
-    with pytest.raises(InputError, match="upset the process that decoded it"):
+    with pytest.raises(InputError, match="made the process that decoded it fail"):
         decode_guarded(square_video(1, 0), SMALL)
 
 
@@ -127,5 +127,5 @@ def test_what_is_wrong_with_a_video_is_said_as_here(tmp_path):
 
 @pytest.mark.parametrize("wrong", [{"seconds": 0}, {"memory": -1}, {"max_frames": float("nan")}])
 def test_an_allowance_is_above_0(wrong):
-    with pytest.raises(InputError, match="must be a number above 0: the usual one is"):
+    with pytest.raises(InputError, match="must be a number above 0: the default is"):
         Allowance(**wrong)

@@ -1,25 +1,102 @@
 """The bundle: a folder that holds everything needed to use a trained recogniser. Nothing in it is ever unpickled."""
 
 import json
-import math
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import safetensors
 import safetensors.torch
 from filelock import FileLock
+from msgspec import Meta
 from torch import Tensor
 
 from rgbflow.atomic import write_atomically
 from rgbflow.errors import InputError
 from rgbflow.fusion import Fusion
-from rgbflow.stream import STREAMS, Preparation, Stream, StreamSpec
+from rgbflow.records import ClassName, Count, Percent, convert, parse_json, read_whole, refuse_unknown_keys
+from rgbflow.stream import (
+    STREAMS,
+    FlowSettings,
+    FrameRate,
+    FusionMethod,
+    Preparation,
+    Stream,
+    StreamSpec,
+    as_made,
+)
 
 FORMAT_VERSION = 1
 RECORD = "recognizer.json"
 EXPORTED_SUFFIXES = (".onnx", ".xml", ".bin")  # of the files that `rgbflow export` makes of a stream
 NO_LICENCE = "not stated"
 ASSUMED_RATE = 25.0  # frames per second of the training clips of a bundle that does not say
+Classes = Annotated[tuple[ClassName, ...], Meta(min_length=1, max_length=100_000)]
+Text = Annotated[str, Meta(max_length=1000)]
+
+
+class _Versioned(TypedDict):
+    """What a record of any version says."""
+
+    format_version: Annotated[int, Meta(ge=1)]
+
+
+class SplitOrigin(TypedDict, total=False):
+    """What a bundle says of the split that it was trained on."""
+
+    protocol: Text
+    seed: Count | None
+    leak_percent: Percent
+    sha256: Text
+
+
+class MeasuredFigures(TypedDict):
+    """Figures of a stream or of the fusion, as far as they are read again."""
+
+    top1: Percent
+    top1_interval: tuple[Percent, Percent]
+    top5: Percent
+
+
+class Measured(TypedDict):
+    """What `evaluate` measured on a part, as far as it is read again."""
+
+    protocol: Text
+    leak_percent: Percent
+    clips: Count
+    snippets: Count
+    figures: dict[Text, MeasuredFigures]
+    engine: NotRequired[Text]
+
+
+class CandidateOrigin(TypedDict):
+    """A fusion that `calibrate` compared."""
+
+    fusion: Fusion
+
+
+class CalibrationOrigin(TypedDict, total=False):
+    """What `calibrate` compared, as far as it is read again."""
+
+    candidates: dict[FusionMethod, CandidateOrigin]
+
+
+class StreamOrigin(TypedDict, total=False):
+    """What made a stream, as far as it is read again."""
+
+    config: dict[str, Any]
+    seconds: Annotated[float, Meta(ge=0)]
+
+
+class _Kept(TypedDict):
+    """The parts of a record that are kept as they are, with all that they say beside this."""
+
+    split: SplitOrigin
+    calibration: NotRequired[CalibrationOrigin]
+    measured: NotRequired[dict[Text, Measured]]
+    origin: NotRequired[dict[Stream, StreamOrigin]]
 
 
 @dataclass(frozen=True)
@@ -39,16 +116,16 @@ class Bundle:
         frames_per_second: median over the training clips; None in bundles of older versions, which did not record it.
     """
 
-    classes: tuple[str, ...]
+    classes: Classes
     preparation: Preparation
-    streams: dict[Stream, StreamSpec]
+    streams: Annotated[dict[Stream, StreamSpec], Meta(min_length=1)]
     split: dict
     fusion: Fusion = field(default_factory=Fusion)
     calibration: dict = field(default_factory=dict)
     measured: dict = field(default_factory=dict)
     origin: dict = field(default_factory=dict)
-    licence: str = NO_LICENCE
-    frames_per_second: float | None = None
+    licence: Text = NO_LICENCE
+    frames_per_second: FrameRate | None = None
 
     @property
     def frame_rate(self) -> float:
@@ -75,36 +152,53 @@ def load_bundle(folder: Path) -> Bundle:
     if not path.is_file():
         raise InputError(f"{folder} is not a bundle: it has no {RECORD}; make one with `rgbflow train`")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        found = int(record["format_version"])
-        if found > FORMAT_VERSION:
-            raise InputError(f"{path} has format {found}, this rgbflow reads up to {FORMAT_VERSION}: upgrade rgbflow")
-        return _bundle_from_record(record)
-    except InputError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        raise InputError(f"{path} is damaged ({error!r}): train or copy the bundle again") from error
+        raw = parse_json(read_whole(path, "record"))
+        version = convert(raw, _Versioned)["format_version"]
+        bundle = _bundle_from_record(raw) if version <= FORMAT_VERSION else None
+    except InputError as error:
+        raise InputError(f"{path} is damaged ({error}): copy or train the bundle again, or upgrade rgbflow") from error
+    if bundle is None:
+        raise InputError(f"{path} has format {version}, this rgbflow reads up to {FORMAT_VERSION}: upgrade rgbflow")
+    return bundle
 
 
-def _bundle_from_record(record: dict) -> Bundle:
-    values = {one.name: record[one.name] for one in fields(Bundle) if one.name in record}  # a later one may say more
-    values["classes"] = tuple(record["classes"])
-    values["preparation"] = Preparation.from_dict(record["preparation"])
-    values["streams"] = {
-        # Older bundles say it among the settings of the training.
-        stream: StreamSpec.from_dict({"mirrored": _trained_with(record, stream).get("flip", True), **spec})
-        for stream, spec in record["streams"].items()
+def _bundle_from_record(raw: Mapping[str, Any]) -> Bundle:
+    made = {"fusion": None, **raw, "preparation": as_made(raw.get("preparation"))}
+    bundle = convert(made, Bundle)
+    convert(made, _Kept)
+    _refuse_unknown_parts(made)
+    _check_agreement(bundle)
+    # Older bundles say it among the settings of the training.
+    streams = {
+        stream: replace(spec, mirrored=raw["streams"][stream].get("mirrored", _was_mirrored(bundle, stream)))
+        for stream, spec in bundle.streams.items()
     }
-    values["fusion"] = Fusion.from_dict(record["fusion"])
-    if not values["fusion"].fits(values["streams"].keys(), len(values["classes"])):
-        raise ValueError("its fusion belongs to other streams or classes")
-    if "frames_per_second" in record and not 0 < float(record["frames_per_second"]) < math.inf:
-        raise ValueError("its frames_per_second is not a positive number")
-    return Bundle(**values)
+    return replace(bundle, streams=streams)
 
 
-def _trained_with(record: dict, stream: Stream) -> dict:
-    return record.get("origin", {}).get(stream, {}).get("config", {})
+def _refuse_unknown_parts(raw: Mapping[str, Any]) -> None:
+    """A later rgbflow of the same format may say more of a bundle, but not more of what makes its input and answers."""
+    refuse_unknown_keys(raw["fusion"], Fusion, "fusion")
+    refuse_unknown_keys(raw["preparation"], Preparation, "preparation")
+    refuse_unknown_keys(raw["preparation"]["flow"], FlowSettings, "preparation.flow")
+    for stream, spec in raw["streams"].items():
+        refuse_unknown_keys(spec, StreamSpec, f"streams.{stream}")
+
+
+def _check_agreement(bundle: Bundle) -> None:
+    """The rules about several parts of a record."""
+    twice = [name for name, count in Counter(bundle.classes).items() if count > 1]
+    if twice:
+        raise InputError(f"classes name {twice[0]!r} twice")
+    for stream, spec in bundle.streams.items():
+        if spec.stream != stream:
+            raise InputError(f"streams.{stream}.stream ({spec.stream}) must be {stream}")
+    if not bundle.fusion.fits(bundle.streams.keys(), len(bundle.classes)):
+        raise InputError("its fusion belongs to other streams or classes")
+
+
+def _was_mirrored(bundle: Bundle, stream: Stream) -> bool:
+    return bundle.origin.get(stream, {}).get("config", {}).get("flip", True) is not False
 
 
 def save_bundle(folder: Path, bundle: Bundle) -> None:
@@ -199,6 +293,7 @@ def model_card(bundle: Bundle) -> str:
         f"- **{name}**: {spec.backbone}, {spec.input_size}×{spec.input_size}, {spec.channels} channels"
         for name, spec in bundle.streams.items()
     )
+
     return f"""---
 library_name: rgbflow
 pipeline_tag: video-classification
@@ -227,10 +322,10 @@ print(recognizer.predict("clip.mp4").top(5))
 
 
 def _origin_line(bundle: Bundle) -> str:
-    split = bundle.split
-    if split["seed"] is None:  # of a published network
-        return f"Trained by its makers on {split['protocol']}; weights from {split['sha256']}"
-    return f"Trained on a split of protocol `{split['protocol']}`, seed {split['seed']}, sha256\n{split['sha256']}"
+    told = {name: bundle.split.get(name, "not stated") for name in ("protocol", "seed", "sha256")}
+    if "weights" in bundle.split:  # of a published network
+        return f"Trained by its authors on {told['protocol']}; weights from {bundle.split['weights']}"
+    return f"Trained on a split of protocol `{told['protocol']}`, seed {told['seed']}, sha256\n{told['sha256']}"
 
 
 def _fusion_line(bundle: Bundle) -> str:

@@ -221,6 +221,10 @@ class ArrayClip:
         """A frame is shown until the next one comes; the last is shown as long as the one before it."""
         return float(2 * self.pts_seconds[-1] - self.pts_seconds[max(0, self.num_frames - 2)])
 
+    @property
+    def frames_per_second(self) -> float:
+        return mean_rate(self.num_frames, self.end_seconds - self.start_seconds)
+
     def read(self, stream: Stream, indices: np.ndarray) -> np.ndarray:
         wanted = np.unique(indices).tolist()
         held = dict(self._frames(wanted) if stream == "rgb" else self._fields(wanted))

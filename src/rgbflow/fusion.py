@@ -1,19 +1,22 @@
 """Late fusion: the scores of the streams become one calibrated probability per class, and a class or "unknown"."""
 
-import math
 from collections.abc import Mapping, Set
-from dataclasses import asdict, dataclass, field, fields
-from typing import TypeVar, get_args
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, TypeVar, get_args
 
 import numpy as np
+from msgspec import Meta
 from scipy.special import softmax
 
 from rgbflow.errors import InputError
+from rgbflow.records import Share, check_fields, convert, refuse_unknown_keys
 from rgbflow.stream import FusionMethod as Method
 from rgbflow.stream import UnfittedFusion
 
 METHODS: tuple[Method, ...] = get_args(Method)
 UNFITTED: tuple[Method, ...] = get_args(UnfittedFusion)
+Weight = Annotated[float, Meta(ge=-1e9, le=1e9, description="run `rgbflow calibrate` again")]
+Temperature = Annotated[float, Meta(ge=1e-9, le=1e9, description="1 changes nothing")]
 Name = TypeVar("Name", bound=str)  # of a stream; score files of any origin name theirs freely
 SMALLEST = np.finfo(np.float64).tiny  # a softmax may give 0, which has no logarithm
 
@@ -47,43 +50,36 @@ class Fusion:
     """
 
     method: Method = "average"
-    weights: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    bias: tuple[float, ...] = ()
-    temperature: float = 1.0
-    threshold: float | None = None
-    false_alarm_rate: float | None = None
+    weights: Mapping[str, tuple[Weight, ...]] = field(default_factory=dict)
+    bias: tuple[Weight, ...] = ()
+    temperature: Temperature = 1.0
+    threshold: Share | None = None
+    false_alarm_rate: Share | None = None
 
     def __post_init__(self):
-        if self.method not in METHODS:
-            raise InputError(f"fusion {self.method!r} is unknown to this rgbflow: upgrade rgbflow")
-        numbers = [self.temperature, *self.bias, *(number for row in self.weights.values() for number in row)]
-        is_sound = all(map(math.isfinite, numbers)) and self.temperature > 0
-        shares = [number for number in (self.threshold, self.false_alarm_rate) if number is not None]
-        if not all(0 <= number <= 1 for number in shares) or self.threshold is None is not self.false_alarm_rate:
-            raise InputError(
-                f"fusion threshold ({self.threshold}) and false_alarm_rate ({self.false_alarm_rate}) must be in "
-                "[0, 1], and a rate needs its threshold: run `rgbflow calibrate` again"
-            )
+        check_fields(self)
+        if self.threshold is None is not self.false_alarm_rate:
+            rate = self.false_alarm_rate
+            raise InputError(f"false_alarm_rate ({rate}) needs a threshold: run `rgbflow calibrate` again")
         has = bool(self.weights), bool(self.bias)
         fits = has == (self.method != "average", self.method == "stacking")
-        if not is_sound or not (fits or (self.method in UNFITTED and has == (False, False))):
-            raise InputError(f"the numbers of fusion {self.method!r} are damaged: run `rgbflow calibrate` again")
+        if not (fits or (self.method in UNFITTED and has == (False, False))):
+            raise InputError(f"fusion {self.method!r} has too many numbers or too few: run `rgbflow calibrate` again")
 
     def as_dict(self) -> dict:
         """The values for JSON, without those that equal the plain average's."""
         return {"method": self.method, **{k: v for k, v in asdict(self).items() if v != getattr(Fusion(), k)}}
 
     @classmethod
-    def from_dict(cls, values: Mapping) -> "Fusion":
+    def from_dict(cls, values: Mapping[str, object], key: str = "fusion") -> "Fusion":
         """Back from `as_dict`.
 
         Raises:
-            InputError: if a later rgbflow wrote it.
+            InputError: if a later rgbflow wrote it, or as `records.convert`.
         """
-        if not values.keys() <= {field.name for field in fields(cls)}:
-            raise InputError(f"fusion {values} is unknown to this rgbflow: upgrade rgbflow")
-        weights = {stream: tuple(row) for stream, row in values.get("weights", {}).items()}
-        return cls(**{**values, "weights": weights, "bias": tuple(values.get("bias", ()))})
+        fusion = convert(values, cls, key)
+        refuse_unknown_keys(values, cls, key)
+        return fusion
 
     @property
     def is_fitted(self) -> bool:

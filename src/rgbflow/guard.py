@@ -1,7 +1,7 @@
-"""Videos of strangers, decoded in a process of its own within limits: what crashes or hangs there ends only there.
+"""Untrusted videos, decoded in a separate process within limits: a crash or a hang ends only that process.
 
-The worker is a new Python that reads the file and writes frames. Raw pixels and a line of JSON come back, which can't
-run code here. That keeps crashes, hangs and greed apart; it is no jail for code that has taken the decoder over.
+The worker is a new Python that reads the file and writes frames. It returns raw pixels and a line of JSON, which can't
+run code here. This contains crashes, hangs and excessive memory use, but not code that has taken over the decoder.
 """
 
 import json
@@ -29,14 +29,14 @@ REPLY_BYTES_PER_FRAME, REPLY_BYTES = 32, 4096  # of the worker's line: a time fo
 
 @dataclass(frozen=True)
 class Allowance:
-    """What decoding one video may take.
+    """The resources that decoding one video may use.
 
     Attributes:
-        seconds: until the worker is ended.
-        memory: bytes that it may take beyond its own program; on Linux, elsewhere nothing holds it to them.
+        seconds: time until the worker is ended.
+        memory: bytes that it may use beyond its own program; enforced only on Linux.
         disk: bytes of frames at the working size, in the folder for temporary files.
-        max_frames: of the video, after resampling.
-        max_pixels: of a picture.
+        max_frames: frames of the video, after resampling.
+        max_pixels: pixels of a picture.
     """
 
     seconds: float = 60.0
@@ -49,7 +49,7 @@ class Allowance:
         for name, value in asdict(self).items():
             if not (isinstance(value, int | float) and 0 < value < math.inf):
                 raise InputError(
-                    f"{name} ({value}) must be a number above 0: the usual one is {getattr(Allowance, name)}"
+                    f"{name} ({value}) must be a number above 0: the default is {getattr(Allowance, name)}"
                 )
 
 
@@ -58,23 +58,24 @@ def decode_guarded(
 ) -> ArrayClip:
     """Decode a video in a worker process: all its frames at the working size.
 
-    `Recognizer.predict` and the others take the clip as they take a file, and answer the same to the last bit. The
-    frames lie in a file without a name, which is gone with the clip. About 0.4 s longer than in this process.
+    `Recognizer.predict` and its other methods take the clip like a file, with the same answer to the last bit. The
+    frames lie in an unnamed file, which disappears with the clip. It takes about 0.4 s longer than decoding in this
+    process.
 
     Args:
         path: the file.
-        preparation: working size and frame rate, of a bundle say.
-        allowance: the limits; None takes the usual ones.
-        name: what messages call the video; None calls it by its path.
+        preparation: working size and frame rate, for example of a bundle.
+        allowance: the limits; None takes the default ones.
+        name: name of the video in messages; None takes its path.
 
     Raises:
-        InputError: if the video can't be used (see `decode`), needs more than it is allowed, or ends the worker.
+        InputError: if the video can't be used (see `decode`), needs more than the allowance, or kills the worker.
     """
     allowance, name = allowance or Allowance(), name or str(path)
     with tempfile.TemporaryFile() as frames, tempfile.TemporaryFile() as reply:
         code = _run(_task(path, preparation, allowance, name), allowance, frames, reply, name)
         if code:
-            raise InputError(f"video ({name}) ended the process that decoded it ({_how(code)}): convert it to H.264")
+            raise InputError(f"video ({name}) killed the process that decoded it ({_how(code)}): convert it to H.264")
         reply.seek(0)
         text = reply.read(REPLY_BYTES + REPLY_BYTES_PER_FRAME * allowance.max_frames)
         try:
@@ -82,7 +83,7 @@ def decode_guarded(
         except InputError:
             raise
         except (ValueError, KeyError, TypeError, OverflowError) as error:
-            raise InputError(f"video ({name}) upset the process that decoded it: convert it to H.264") from error
+            raise InputError(f"video ({name}) made the process that decoded it fail: convert it to H.264") from error
 
 
 def _task(path: str | os.PathLike, preparation: Preparation, allowance: Allowance, name: str) -> str:
@@ -130,7 +131,7 @@ def _clip(frames: IO[bytes], said: dict[str, Any], preparation: Preparation, nam
 
 
 def _work(task: dict[str, Any]) -> dict[str, Any]:
-    """In the worker: write the frames to standard output; what is said of them, or of what is wrong."""
+    """In the worker: write the frames to standard output; returns their description, or the error."""
     name = task["name"]
     try:
         return _write_frames(task)
@@ -163,7 +164,7 @@ def _write_frames(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def _limit(task: dict[str, Any]) -> None:
-    """Hold this process to its limits; also when nobody is left to end it."""
+    """Limit this process, even if its parent is gone."""
     try:
         import resource
     except ImportError:  # Windows has none of them
@@ -181,7 +182,7 @@ def _limit(task: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """What the worker runs; its task is the command's argument."""
+    """The worker's main function; its task is the command's argument."""
     task = json.loads(sys.argv[1])
     reply = os.dup(2)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # whatever else writes there is no reply

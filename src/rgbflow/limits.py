@@ -1,6 +1,6 @@
-"""How large what is read may be, so that a few bytes from a stranger can't take all memory; each limit can be set.
+"""Limits on the size of input, so that a small untrusted file can't use all memory; each limit can be set.
 
-A limit is checked against what a header claims, before memory is taken.
+A limit is checked against the header of the input, before memory is used.
 """
 
 import os
@@ -11,12 +11,12 @@ from rgbflow.errors import InputError
 
 @dataclass(frozen=True)
 class Limit:
-    """The largest number of something that is read; an environment variable sets another.
+    """The largest accepted number of something; an environment variable sets another.
 
     Attributes:
-        variable: of the environment.
-        usual: what holds where the variable is not set.
-        unit: what is counted.
+        variable: the environment variable.
+        usual: the limit if the variable is not set.
+        unit: the thing that is counted.
     """
 
     variable: str
@@ -25,10 +25,10 @@ class Limit:
 
     @property
     def value(self) -> int:
-        """The number that holds now.
+        """The current limit.
 
         Raises:
-            InputError: if the variable is no whole number above 0.
+            InputError: if the variable is not a whole number above 0.
         """
         text = os.environ.get(self.variable, "").strip().replace("_", "").replace(",", "")
         if not text:
@@ -41,11 +41,11 @@ class Limit:
         """Refuse a number above the limit.
 
         Args:
-            claimed: by a header, or counted so far.
-            subject: what has so many, for the message.
+            claimed: the number in a header, or counted so far.
+            subject: the input, for the message.
 
         Raises:
-            InputError: if it is above the limit, or the variable can't be used.
+            InputError: if the number is above the limit, or the variable can't be used.
         """
         if claimed > self.value:
             more = f"set {self.variable} to allow more"

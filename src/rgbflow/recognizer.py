@@ -1,7 +1,7 @@
 """The public class for a bundle: label a video, segment a long one, watch a camera, explain an answer."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from rgbflow.bundle import ASSUMED_RATE, Bundle, load_bundle
 from rgbflow.cam import ActivationMaps, class_activation_maps, in_order, middles
-from rgbflow.clip import Clip, Extent, FileExtent, FrameClip
+from rgbflow.clip import ArrayClip, Clip, Extent, FileExtent, FrameClip
 from rgbflow.errors import InputError
 from rgbflow.flow import dequantise, usual_speed
 from rgbflow.live.events import EventRules
@@ -22,7 +22,7 @@ from rgbflow.prediction import Prediction, conclude
 from rgbflow.stream import STREAMS, WINDOW_SNIPPETS, Crops, EngineName, EnginePrecision, Stream
 from rgbflow.timeline import Timeline, merge_windows, sliding_windows
 from rgbflow.transforms import evaluation_input, read_snippets, snippet_places, snippet_starts
-from rgbflow.video.reading import count_frames, decode, probe
+from rgbflow.video.reading import Frame, count_frames, decode, probe
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ class Recognizer:
 
     def timeline(
         self,
-        video: str | Path,
+        video: str | Path | ArrayClip,
         window_seconds: float = 2.0,
         step_seconds: float = 0.5,
         num_snippets: int | None = None,
@@ -200,7 +200,7 @@ class Recognizer:
         """Label a long video window by window; the memory needed does not grow with the video's length.
 
         Args:
-            video: a file.
+            video: a file, or a clip whose frames are all there.
             window_seconds: length of the window that slides over the video; a shorter video is one window.
             step_seconds: how far the window moves each time; also the resolution of the segments.
             num_snippets: S of a window; None: 5, or 1 for video networks, whose snippet is as long as a window.
@@ -215,9 +215,9 @@ class Recognizer:
             )
         is_video = any(spec.frame_rate for spec in self.bundle.streams.values())
         num_snippets = num_snippets or (1 if is_video else WINDOW_SNIPPETS)
-        clip, frame_rate = FrameClip(self.bundle.preparation, name=Path(video).name), self.bundle.preparation.frame_rate
-        predictions = []
-        for window in sliding_windows(decode(Path(video), frame_rate), clip, window_seconds, step_seconds):
+        name, frames = self._shown(video)
+        clip, predictions = FrameClip(self.bundle.preparation, name=name), []
+        for window in sliding_windows(frames, clip, window_seconds, step_seconds):
             if self._fits(window):
                 predictions.append(self.predict(window, num_snippets, crops))  # frames may be missing in mid-recording
         if not predictions:
@@ -227,6 +227,13 @@ class Recognizer:
     def _fits(self, clip: Extent) -> bool:
         """Whether a clip has frames enough for a snippet of every stream."""
         return all(spec.num_items(clip.num_frames) >= spec.shortest for spec in self.bundle.streams.values())
+
+    def _shown(self, video: str | Path | ArrayClip) -> tuple[str, Iterator[Frame]]:
+        """The name of a video, and its frames as they follow each other."""
+        if isinstance(video, ArrayClip):
+            times = video.pts_seconds.tolist()
+            return video.name, (Frame(pixels, at) for pixels, at in zip(video.frames, times, strict=True))
+        return Path(video).name, decode(Path(video), self.bundle.preparation.frame_rate)
 
     def _open(self, video: str | Path | Clip, num_snippets: int) -> tuple[Clip, dict[str, float]]:
         """The clip, and the seconds that each stage of reading it took, if it is a file."""

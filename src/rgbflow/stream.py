@@ -1,19 +1,23 @@
 """A stream is data: one record says how its input is made and which network reads it. No heavy import."""
 
-import math
-from dataclasses import asdict, dataclass, field, replace
-from typing import Literal, get_args
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from rgbflow.errors import InputError
+from rgbflow.records import check_fields, convert
 
 Stream = Literal["rgb", "flow"]  # the paper's spatial and motion network
 STREAMS: tuple[Stream, ...] = ("rgb", "flow")
 PLANES = {"rgb": 3, "flow": 2}  # red, green, blue; u, v
 FlowMethod = Literal["dis", "farneback", "tvl1"]
 DisPreset = Literal["ultrafast", "fast", "medium"]
+Reduction = Literal[0, 1, 2, 4]
 # A field is kept at 1/reduction of the working size. DIS works at this size and scales its result up; of the others
 # half the size keeps as much as JPEG does (docs/data.md).
-OWN_REDUCTION = {"dis ultrafast": 4, "dis fast": 4, "dis medium": 2, "farneback": 2, "tvl1": 2}
+OWN_REDUCTION: dict[str, Reduction] = {"dis ultrafast": 4, "dis fast": 4, "dis medium": 2, "farneback": 2, "tvl1": 2}
 SMALLEST_FIELD = 48  # pixels of the shorter side; a smaller field is not reduced so far
 EngineName = Literal["auto", "torch", "openvino", "onnx"]  # what runs a network
 EnginePrecision = Literal["auto", "fp32", "bf16"]  # what it computes in; auto: bf16 where the hardware is made for it
@@ -23,8 +27,18 @@ WINDOW_SNIPPETS = 5  # of a window of a timeline
 UnfittedFusion = Literal["average", "product"]  # needs no fitted numbers
 FusionMethod = Literal[UnfittedFusion, "weighted", "tempered", "stacking", "reliability"]
 Resize = Literal["area", "bilinear"]  # means of areas; or torch's bilinear scaling, which smooths nothing before
-DEFAULT_FUSION: UnfittedFusion = "average"  # of a new bundle; what is fitted replaces it where that is clearly better
+DEFAULT_FUSION: UnfittedFusion = "product"  # of a new bundle; what is fitted replaces it where that is clearly better
 STACK_LENGTH = 10  # L of flow, unless a training says otherwise (Simonyan and Zisserman 2014, section 4.1)
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+FrameRate = Annotated[float, Meta(ge=0.01, le=1000, description="25 frames per second are usual")]
+Bound = Annotated[float, Meta(ge=0.01, le=10_000, description="20 pixels per frame step are usual")]
+ShortSide = Annotated[int, Meta(ge=1, le=4096, description="256 suits 224×224 networks")]
+JpegQuality = Annotated[int, Meta(ge=1, le=100, description="96 is usual, None loses nothing")]
+Stride = Annotated[int, Meta(ge=1, le=1000, description="1 leaves out no frame")]
+InputSize = Annotated[int, Meta(ge=16, le=4096, description="224 pixels are usual")]
+StackLength = Annotated[int, Meta(ge=1, le=1000, description="the paper's pair (u,v) is 1, 10 is usual")]
+CropFraction = Annotated[float, Meta(gt=0, le=1, description="0.875 is usual")]
+Dropout = Annotated[float, Meta(ge=0, lt=1, description="0.5 is strong")]
 
 
 @dataclass(frozen=True)
@@ -33,42 +47,30 @@ class FlowSettings:
 
     method: FlowMethod = "dis"
     preset: DisPreset = "fast"  # of DIS; the other methods have none
-    bound: float = 20.0  # pixels per frame step; larger displacements are clipped
-    reduction: int = 0  # a field has 1/reduction of the working size, at least SMALLEST_FIELD; 0: OWN_REDUCTION
+    bound: Bound = 20.0  # pixels per frame step; larger displacements are clipped
+    reduction: Reduction = 0  # a field has 1/reduction of the working size, at least SMALLEST_FIELD; 0: OWN_REDUCTION
 
     def __post_init__(self):
-        if self.method not in get_args(FlowMethod):
-            raise InputError(f"flow method {self.method!r} is unknown: use one of {', '.join(get_args(FlowMethod))}")
-        if self.preset not in get_args(DisPreset):
-            raise InputError(f"DIS preset {self.preset!r} is unknown: use one of {', '.join(get_args(DisPreset))}")
-        if not self.bound > 0:
-            raise InputError(f"bound ({self.bound}) must be above 0 pixels per frame step: 20 is usual")
+        check_fields(self)
         if self.reduction == 0:
             name = f"dis {self.preset}" if self.method == "dis" else self.method
             object.__setattr__(self, "reduction", OWN_REDUCTION[name])
-        if self.reduction not in (1, 2, 4):
-            raise InputError(f"flow reduction ({self.reduction}) must be 1, 2 or 4: 1 stores fields at full size")
 
 
 @dataclass(frozen=True)
 class Preparation:
     """How every frame is prepared before any stream reads it; shared by both streams, the store and the bundle."""
 
-    short_side: int = 256  # pixels of the shorter side of the working size
+    short_side: ShortSide = 256  # pixels of the shorter side of the working size
     flow: FlowSettings = field(default_factory=FlowSettings)
-    jpeg_quality: int | None = 96  # of what is kept of frames and flow; None: nothing is lost
-    frame_rate: float | None = None  # frames per second that a video is resampled to; None: as it is
+    jpeg_quality: JpegQuality | None = 96  # of what is kept of frames and flow; None: nothing is lost
+    frame_rate: FrameRate | None = None  # frames per second that a video is resampled to; None: as it is
     square: bool = False  # frames are squeezed to short_side × short_side: crops then see what is at the sides
-    width: int | None = None  # frames are squeezed to short_side × width, where a network was trained so
+    width: ShortSide | None = None  # frames are squeezed to short_side × width, where a network was trained so
     resize: Resize = "area"  # how a frame is made smaller; larger ones are bilinear
 
     def __post_init__(self):
-        if self.jpeg_quality is not None and not 1 <= self.jpeg_quality <= 100:
-            raise InputError(f"jpeg_quality ({self.jpeg_quality}) must be in 1…100, or None for lossless: 96 is usual")
-        if self.frame_rate is not None and not (math.isfinite(self.frame_rate) and self.frame_rate > 0):
-            raise InputError(f"frame_rate ({self.frame_rate}) must be above 0 frames per second: 25 is usual")
-        if self.resize not in get_args(Resize):
-            raise InputError(f"resize {self.resize!r} is unknown: use one of {', '.join(get_args(Resize))}")
+        check_fields(self)
         if self.width is not None and self.width < self.short_side:
             raise InputError(f"width ({self.width}) must be at least short_side ({self.short_side}), or None")
 
@@ -80,7 +82,7 @@ class Preparation:
     @property
     def flow_reduction(self) -> int:
         """How many times smaller than the working size a flow field is, in height and in width: 1, 2 or 4."""
-        reduction = self.flow.reduction
+        reduction: int = self.flow.reduction
         while reduction > 1 and self.short_side // reduction < SMALLEST_FIELD:
             reduction //= 2
         return reduction
@@ -97,10 +99,22 @@ class Preparation:
         return values
 
     @classmethod
-    def from_dict(cls, values: dict) -> "Preparation":
-        """Read what `as_dict` returned; a missing value means the setting that older versions always used."""
-        flow = FlowSettings(**{"reduction": 1, **values["flow"]})
-        return cls(**{"jpeg_quality": None, "frame_rate": None, **values, "flow": flow})
+    def from_dict(cls, values: object, key: str = "") -> "Preparation":
+        """Read what `as_dict` gave; what older stores and bundles don't say is how these were made.
+
+        Raises:
+            InputError: as `records.convert`.
+        """
+        return convert(as_made(values), cls, key)
+
+
+def as_made(values: object) -> object:
+    """The form of a `Preparation`, with what older records leave out since it was always so."""
+    if not isinstance(values, Mapping):
+        return values
+    flow = values.get("flow")  # which is always told
+    flow = {"reduction": 1, **flow} if isinstance(flow, Mapping) else flow
+    return {"jpeg_quality": None, **values, "flow": flow}
 
 
 @dataclass(frozen=True)
@@ -108,31 +122,24 @@ class StreamSpec:
     """One stream: the form of its snippets and the backbone that reads them."""
 
     stream: Stream
-    backbone: str
-    input_size: int  # pixels; the network sees input_size × input_size
-    stack_length: int  # L: frames or flow fields of a snippet
-    mean: tuple[float, ...]  # per plane, of values scaled to 0…1
-    std: tuple[float, ...]
-    crop_fraction: float = 0.875  # side of the centre square that is shown, as a share of the short side
-    dropout: float = 0.0  # before the classifier
+    backbone: Name
+    input_size: InputSize  # the network sees input_size × input_size
+    stack_length: StackLength  # L: frames or flow fields of a snippet
+    mean: tuple[Annotated[float, Meta(ge=-10, le=10)], ...]  # per plane, of values scaled to 0…1
+    std: tuple[Annotated[float, Meta(ge=1e-6, le=1000)], ...]
+    crop_fraction: CropFraction = 0.875  # side of the centre square that is shown, as a share of the short side
+    dropout: Dropout = 0.0  # before the classifier
     subtract_mean_flow: bool = False  # from each field its mean, which a moving camera makes
-    algorithm: str = "two-stream"  # the family of its network, see `networks.families`
+    algorithm: Name = "two-stream"  # the family of its network, see `networks.families`
     mirrored: bool = True  # half of the training's snippets were mirrored, so a test may mirror too
-    stride: float = 1  # from one frame or field of a snippet to the next; whole where there is no frame_rate
-    frame_rate: float | None = None  # frames per second of a snippet: its stride is then that of each clip, see `paced`
+    stride: Stride = 1  # from one frame or field of a snippet to the next
+    frame_rate: FrameRate | None = None  # frames per second of a snippet, of any clip; the stride then counts nothing
 
     def __post_init__(self):
+        check_fields(self)
         planes = PLANES[self.stream]
         if self.subtract_mean_flow and self.stream == "rgb":
             raise InputError("subtract_mean_flow is for the flow stream: leave it out for rgb")
-        if self.input_size < 16:
-            raise InputError(f"input_size ({self.input_size}) must be at least 16 pixels: 224 is usual")
-        if self.stack_length < 1:
-            raise InputError(f"stack_length ({self.stack_length}) must be at least 1: 1 is the paper's pair (u,v)")
-        if self.stride < 1 and self.frame_rate is None:
-            raise InputError(f"stride ({self.stride}) must be at least 1: 1 leaves out no frame")
-        if self.frame_rate is not None and not (math.isfinite(self.frame_rate) and self.frame_rate > 0):
-            raise InputError(f"frame_rate ({self.frame_rate}) of {self.stream} must be above 0 frames per second")
         if not len(self.mean) == len(self.std) == planes:
             raise InputError(f"mean and std of {self.stream} need {planes} values each, got {self.mean}, {self.std}")
 
@@ -144,13 +151,15 @@ class StreamSpec:
     @property
     def span(self) -> int:
         """Frames or fields from the first of a snippet to its last, both counted: L where the stride is 1."""
-        return round((self.stack_length - 1) * self.stride) + 1
+        return (self.stack_length - 1) * self.stride + 1
 
-    def paced(self, frames_per_second: float) -> "StreamSpec":
-        """The stream as it reads clips of this rate: with `frame_rate`, a snippet covers as many seconds of each."""
-        if self.frame_rate is None:
-            return self
-        return replace(self, stride=round(frames_per_second / self.frame_rate, 3))
+    def stride_at(self, frames_per_second: float) -> float:
+        """From one frame or field of a snippet to the next, in a clip of this rate: any number with `frame_rate`."""
+        return self.stride if self.frame_rate is None else round(frames_per_second / self.frame_rate, 3)
+
+    def span_at(self, frames_per_second: float) -> int:
+        """`span` in a clip of this rate."""
+        return round((self.stack_length - 1) * self.stride_at(frames_per_second)) + 1
 
     def num_items(self, num_frames: int) -> int:
         """How many frames (rgb) or flow fields (flow) a clip of `num_frames` frames has."""
@@ -174,7 +183,3 @@ class StreamSpec:
                 f"stack_length ({self.stack_length}){stride} needs {needed} frames, but {name} has {num_frames}: "
                 "use a longer video or window, or a model with a smaller stack"
             )
-
-    @classmethod
-    def from_dict(cls, values: dict) -> "StreamSpec":
-        return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})

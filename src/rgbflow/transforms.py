@@ -120,10 +120,10 @@ def snippet_starts(clip: Extent, spec: StreamSpec, num_segments: int, offsets: n
     Raises:
         InputError: if the clip is too short for one.
     """
-    spec = spec.paced(clip.frames_per_second) if spec.frame_rate else spec
     spec.require_frames(clip.num_frames, clip.name)
     num_items = spec.num_items(clip.num_frames)
-    return segment_starts(num_items, num_segments, min(spec.span, num_items), offsets)
+    span = spec.span_at(clip.frames_per_second) if spec.frame_rate else spec.span
+    return segment_starts(num_items, num_segments, min(span, num_items), offsets)
 
 
 def snippet_places(clip: Extent, spec: StreamSpec, starts: np.ndarray) -> np.ndarray:
@@ -134,7 +134,7 @@ def snippet_places(clip: Extent, spec: StreamSpec, starts: np.ndarray) -> np.nda
     """
     if spec.frame_rate is None:
         return snippet_indices(starts, spec.stack_length, spec.stride)
-    stride = spec.paced(clip.frames_per_second).stride
+    stride = spec.stride_at(clip.frames_per_second)
     return snippet_indices(starts, spec.stack_length, stride, spec.num_items(clip.num_frames))
 
 

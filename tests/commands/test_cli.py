@@ -249,9 +249,12 @@ def test_a_plan_prints_hours_and_gigabytes_and_writes_nothing(rgbflow_command, t
         (["--plan", "--verify"], "--plan measures on this machine and writes nothing"),
         (["--plan", "--cluster", "auto"], "--plan measures on this machine and writes nothing"),
         (["--workers", "2", "--cluster", "auto"], "--workers 2 is for this machine"),
-        (["--frame-rate", "0"], "frame_rate (0.0) must be above 0 frames per second"),
-        (["--jpeg-quality", "101"], "jpeg_quality (101) must be in 1…100, or None"),
-        (["--flow-reduction", "3"], "flow reduction (3) must be 1, 2 or 4"),
+        (
+            ["--frame-rate", "0"],
+            "frame_rate (0.0) must be a number in 0.01…1,000, or None: 25 frames per second are usual",
+        ),
+        (["--jpeg-quality", "101"], "jpeg_quality (101) must be a whole number in 1…100, or None"),
+        (["--flow-reduction", "3"], "reduction (3) must be one of 0, 1, 2, 4"),
     ],
 )
 def test_prepare_refuses_settings_that_cannot_be(rgbflow_command, tmp_path, options, message):

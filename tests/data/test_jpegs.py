@@ -212,11 +212,14 @@ def test_a_settings_file_tells_how_the_flow_was_made(tmp_path):
     [
         ("{", "rgbflow.json can't be used .* write"),
         ("[]", "rgbflow.json can't be used .* write"),
-        ('{"bound": 20}', r"can't be used \('flow'\): write"),
-        ('{"flow": {"bounds": 20}}', "can't be used .*'bounds'.*: write"),
+        ('{"bound": 20}', r"can't be used \(flow is missing\): write"),
+        ('{"flow": {"bounds": 20}}', r"can't be used \(flow.bounds is unknown to this rgbflow.*: write"),
         ('{"flow": {"bound": "20"}}', "rgbflow.json can't be used .* write"),
-        ('{"flow": {"bound": -1}}', r"rgbflow.json: bound \(-1\) must be above 0"),
-        ('{"flow": {"method": "brox"}}', "rgbflow.json: flow method 'brox' is unknown: use one of"),
+        (
+            '{"flow": {"bound": -1}}',
+            r"rgbflow.json can't be used \(flow.bound \(-1\) must be a number in 0.01…10,000\)",
+        ),
+        ('{"flow": {"method": "brox"}}', r"can't be used \(flow.method \('brox'\) must be one of dis, farneback, tvl1"),
     ],
 )
 def test_a_wrong_settings_file_is_named(tmp_path, text, told):

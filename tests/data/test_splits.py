@@ -388,23 +388,23 @@ GOOD_FILE = {
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("{not json", "is not JSON"),
-        ("[1, 2]", "is not a split (no format_version)"),
-        ("{}", "is not a split (no format_version)"),
+        ("{not json", "it is not JSON"),
+        ("[1, 2]", "it ([1, 2]) must be an object"),
+        ("{}", "format_version is missing"),
         (json.dumps({"format_version": 2, "parts": 4}), "has format 2, this rgbflow reads up to 1"),
-        (json.dumps({"format_version": 1}), "is not a split (no 'train')"),
+        (json.dumps({"format_version": 1}), "is not a valid split (notes (None) must be a list of text each)"),
         (json.dumps({"format_version": 1, **GOOD_FILE, "train": ["a/1"]}), "is not a valid split"),
-        (json.dumps({"format_version": 1, **GOOD_FILE, "train": [{"name": "a/1"}]}), "(no 'label')"),
+        (json.dumps({"format_version": 1, **GOOD_FILE, "train": [{"name": "a/1"}]}), "train[0].label is missing"),
         (
             json.dumps({"format_version": 1, **GOOD_FILE, "val": [{"name": 1, "label": "a", "group": "g"}]}),
-            "is not text",
+            "val[0].name (1) must be text",
         ),
         (
             json.dumps({"format_version": 1, **GOOD_FILE, "val": [{"name": "b/1", "label": "b", "group": "g"}] * 2}),
             "twice",
         ),
         (json.dumps({"format_version": 1, **GOOD_FILE, "classes": None}), "is not a valid split"),
-        (b"\xff\xfe", "is not a text file"),
+        (b"\xff\xfe", "it is not JSON"),
     ],
 )
 def test_a_file_that_is_no_split_is_refused(tmp_path, content, words):

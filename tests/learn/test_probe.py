@@ -12,8 +12,11 @@ from rgbflow.data.dataset import ClipDataset
 from rgbflow.data.splits import load_split
 from rgbflow.data.store import Store
 from rgbflow.errors import InputError
+from rgbflow.fusion import probabilities
+from rgbflow.learn.calibrate import ScoredClips, calibrate_fusion, fit_calibration
 from rgbflow.learn.config import TrainConfig
 from rgbflow.learn.probe import (
+    SNIPPETS,
     Head,
     Probe,
     clip_features,
@@ -26,6 +29,7 @@ from rgbflow.learn.spec import make_spec
 from rgbflow.learn.stream_training import StreamTraining
 from rgbflow.learn.train import train_stream
 from rgbflow.networks.stream_net import StreamNet, batch_norms
+from rgbflow.recognizer import Recognizer
 
 TINY = TrainConfig(
     backbone="test_resnet",
@@ -53,11 +57,12 @@ def clouds(classes, per_class, size, distance, seed=0):
 @pytest.mark.parametrize("classes", [2, 3, 7])
 @pytest.mark.parametrize("size", [5, 200])  # fewer features than clips, and more
 @pytest.mark.parametrize("strength", [1e-3, 1e-1])
-def test_a_head_is_the_logistic_regression_of_features_of_unit_spread(classes, size, strength):
+def test_a_head_is_the_logistic_regression_of_features_halfway_to_unit_spread(classes, size, strength):
     features, labels, groups = clouds(classes, 12, size, 0.5)
-    features = 3 * features + 7
+    features = features * np.linspace(0.1, 3, size) + 7
     head = fit_head(features, labels, groups, strengths=(strength,))
-    unit = (features - features.mean(0)) / features.std(0)
+    variance = features.var(0)
+    unit = (features - features.mean(0)) / np.sqrt((variance + variance.mean()) / 2)
     reference = LogisticRegression(C=strength, max_iter=5000, tol=1e-8).fit(unit, labels)
     logits = torch.from_numpy(head.logits(features.astype(np.float32)))
     np.testing.assert_allclose(logits.softmax(1), reference.predict_proba(unit), atol=5e-3)
@@ -215,6 +220,31 @@ def test_where_training_can_only_hurt_the_bundle_keeps_the_frozen_network(world,
     kept, began = load_file(tmp_path / "hurt" / "rgb.safetensors"), load_file(start)
     assert all(torch.equal(kept[f"backbone.{name}"], began[name]) for name in began if not name.startswith("fc."))
     assert not torch.equal(kept["backbone.fc.weight"], began["fc.weight"])
+
+
+def test_a_kept_frozen_network_has_learned_from_val_and_calibration_has_not(world, tmp_path, start):
+    folder, store, split = tmp_path / "hurt", Store(world.store), load_split(world.split)
+    run(world, folder, [], weights=start, learning_rate=30.0, gradient_clip=0.5)
+    recognizer = Recognizer.load(folder, engine="torch", precision="fp32")
+    strength = recognizer.bundle.origin["rgb"]["probe_strength"]
+
+    def fitted(clips):
+        features = np.stack([recognizer.features(store.clip(clip.name), SNIPPETS)["rgb"].mean(0) for clip in clips])
+        labels = [split.classes.index(clip.label) for clip in clips]
+        return fit_head(features, labels, [clip.group for clip in clips], len(split.classes), (strength,))
+
+    kept = load_file(folder / "rgb.safetensors")
+    np.testing.assert_allclose(kept["backbone.fc.weight"], fitted(split.train + split.val).weight, rtol=1e-3, atol=1e-3)
+    held_out = fitted(split.train)
+    features = np.stack([recognizer.features(store.clip(clip.name), 3)["rgb"].mean(0) for clip in split.val])
+    labels = np.array([split.classes.index(clip.label) for clip in split.val])
+    scored = ScoredClips(
+        {"rgb": probabilities(held_out.logits(features))}, labels, np.array([clip.group for clip in split.val])
+    )
+    calibration = calibrate_fusion(recognizer, store, split, num_snippets=3)
+    assert calibration.fusion.temperature == pytest.approx(fit_calibration(scored).fusion.temperature, rel=1e-3)
+    seen = ScoredClips({"rgb": probabilities(fitted(split.train + split.val).logits(features))}, labels, scored.groups)
+    assert fit_calibration(seen).fusion.temperature != pytest.approx(calibration.fusion.temperature, rel=5e-3)
 
 
 def test_where_training_helps_the_bundle_holds_its_best_epoch(world, tmp_path, start):

@@ -1,12 +1,13 @@
 """A service on a real web server, in a thread; the sockets of clients that speak to it."""
 
+import asyncio
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import cv2
 import httpx
@@ -16,10 +17,11 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 if TYPE_CHECKING:
+    from rgbflow.live.outlets import Outlet
     from rgbflow.recognizer import Recognizer
     from rgbflow.serve.access import Access
     from rgbflow.serve.limits import Limits
-    from rgbflow.serve.service import Service
+    from rgbflow.serve.service import Networks, Service
 
 PATIENCE = 60  # seconds; a busy machine is slow
 
@@ -52,12 +54,12 @@ class Client:
                 return got
 
     def close_code(self) -> int:
-        """Read to the end; the code that the service closed with."""
+        """Read to the end; the code that the service closed with, 1006 where it came without one."""
         try:
             while True:
                 self.socket.recv(timeout=PATIENCE)
         except ConnectionClosed as closed:
-            return closed.rcvd.code
+            return closed.rcvd.code if closed.rcvd else 1006
 
 
 @dataclass
@@ -66,11 +68,12 @@ class Running:
 
     port: int
     service: "Service"
+    loop: asyncio.AbstractEventLoop
     clients: ExitStack = field(default_factory=ExitStack)
 
     def connect(self, subprotocols=("rgbflow.v1",), **options) -> Client:
         address = f"ws://127.0.0.1:{self.port}/live"
-        options = {"proxy": None, "max_size": None, "open_timeout": PATIENCE, **options}
+        options = {"proxy": None, "max_size": None, "open_timeout": PATIENCE, "close_timeout": 1, **options}
         return Client(self.clients.enter_context(connect(address, subprotocols=list(subprotocols) or None, **options)))
 
     def request(self, method: str, path: str, **options) -> httpx.Response:
@@ -84,12 +87,16 @@ class Running:
         """What a metric stands at."""
         return self.service.metrics.registry.get_sample_value(name, labels) or 0.0
 
-    def play(self, client: Client, clip: np.ndarray, rate: float = 25.0) -> None:
+    def play(self, client: Client, clip: np.ndarray, rate: float = 25.0, start: int = 0) -> None:
         """Send the frames of a clip, each after the one before was looked at: none is dropped."""
-        for number, pixels in enumerate(clip):
+        for number, pixels in enumerate(clip, start):
             before = self.num_seen()
             client.send_frame(pixels, number, number / rate)
             wait_until(lambda: self.num_seen() > before)  # noqa: B023
+
+    def replace(self, networks: "Networks") -> None:
+        """Let other networks answer."""
+        asyncio.run_coroutine_threadsafe(self.service.replace(networks), self.loop).result(PATIENCE)
 
     def num_seen(self) -> float:
         return sum(self.count("rgbflow_frames_total", outcome=outcome) for outcome in ("seen", "unused", "refused"))
@@ -109,11 +116,11 @@ def serving(service: "Service", access: "Access | None" = None, port: int = 0) -
     from rgbflow.serve.app import create_app
     from rgbflow.serve.running import listen, make_server
 
-    server = make_server(create_app(service, access))
-    with listen("127.0.0.1", port) as listener:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    server, loop = make_server(create_app(service, access)), asyncio.new_event_loop()
+    with listen("127.0.0.1", port) as listener, closing(loop):
+        thread = threading.Thread(target=loop.run_until_complete, args=[server.serve([listener])])
         thread.start()
-        running = Running(listener.getsockname()[1], service)
+        running = Running(listener.getsockname()[1], service, loop)
         try:
             yield running
         finally:
@@ -135,13 +142,19 @@ def recognizer(save_random_bundle, tmp_path_factory) -> "Recognizer":
 
 @pytest.fixture
 def start(recognizer) -> Iterator[Callable[..., Running]]:
-    """A function that starts a service: (limits, access) to what runs."""
+    """A function that starts a service: (limits, access, outlets, networks) to what runs."""
     from rgbflow.serve.service import Networks, Service
 
     with ExitStack() as stack:
 
-        def begin(limits: "Limits | None" = None, access: "Access | None" = None) -> Running:
-            service = Service(Networks(recognizer, "bundles/mine", "given"), limits)
+        def begin(
+            limits: "Limits | None" = None,
+            access: "Access | None" = None,
+            outlets: "Sequence[Outlet]" = (),
+            networks: "Networks | Literal['random'] | None" = "random",
+        ) -> Running:
+            answering = Networks(recognizer, "bundles/mine", "given") if networks == "random" else networks
+            service = Service(answering, limits, outlets)
             return stack.enter_context(serving(service, access))
 
         yield begin

@@ -6,13 +6,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 from rgbflow.commands.flags import EXIT_SOME_FAILED, Flag, Positional, exit_code
 from rgbflow.commands.printing import show
 from rgbflow.commands.terminal import track
 from rgbflow.errors import InputError
-from rgbflow.stream import DisPreset, FlowMethod, FlowSettings, Preparation
+from rgbflow.stream import DisPreset, FlowMethod, FlowSettings, Preparation, Reduction
 
 if TYPE_CHECKING:
     from rgbflow.data.layouts import SourceClip
@@ -111,7 +111,7 @@ class PreparationFlags:
         if self.flow != "dis" and self.preset != FlowSettings.preset:
             raise InputError(f"--preset {self.preset} is for --flow dis, not {self.flow}: leave it out")
         bound = FlowSettings.bound if self.bound is None else self.bound
-        settings = FlowSettings(self.flow, self.preset, bound, self.flow_reduction)
+        settings = FlowSettings(self.flow, self.preset, bound, cast(Reduction, self.flow_reduction))
         return Preparation(self.short_side, settings, self.jpeg_quality, self.frame_rate, self.square)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from rgbflow.commands.flags import Flag, Positional
+from rgbflow.errors import InputError
 from rgbflow.stream import EngineName, EnginePrecision
 
 
@@ -13,6 +14,7 @@ def live(
     bundle: Annotated[str, Positional, Flag(metavar="BUNDLE")],
     source: str = "0",
     osc: Annotated[str | None, Flag(metavar="HOST:PORT")] = None,
+    osc_map: Annotated[Path | None, Flag(metavar="FILE")] = None,
     jsonl: Annotated[Path | None, Flag(metavar="FILE")] = None,
     window: float | None = None,
     start_score: float | None = None,
@@ -33,6 +35,7 @@ def live(
         source: number of a camera (or /dev/video0), a file (played at its own speed), or an address (rtsp://...,
             http://...).
         osc: host and port to send labels, scores and events to as OSC messages.
+        osc_map: file that says which action sets which OSC address to what, for VRChat say; only that is then sent.
         jsonl: file to append one line of JSON to for each update and event.
         window: length in seconds of the window that scores are computed over; if not given 2, or the length of a
             snippet if that is longer.
@@ -52,12 +55,15 @@ def live(
     from rgbflow.live.dashboard import Dashboard, Lines
     from rgbflow.live.events import EventRules
     from rgbflow.live.feed import Feed
-    from rgbflow.live.outlets import JsonLines, Osc, Outlet
+    from rgbflow.live.osc import open_osc
+    from rgbflow.live.outlets import JsonLines, Outlet
     from rgbflow.live.watch import watch
     from rgbflow.recognizer import Recognizer
 
+    if osc_map and not osc:
+        raise InputError(f"--osc-map {osc_map} needs --osc HOST:PORT: 127.0.0.1:9000 is VRChat's")
     with ExitStack() as stack:
-        outlets: list[Outlet] = [Osc(osc)] if osc else []
+        outlets: list[Outlet] = [open_osc(osc, osc_map)] if osc else []
         outlets += [JsonLines(jsonl)] if jsonl else []
         for outlet in outlets:
             stack.callback(outlet.close)

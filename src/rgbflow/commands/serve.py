@@ -18,25 +18,29 @@ def serve(
     token_file: Annotated[Path | None, Flag(metavar="FILE")] = None,
     origin: Annotated[tuple[str, ...], Flag(metavar="URL ...")] = (),
     max_sessions: int = 64,
+    osc: Annotated[str | None, Flag(metavar="HOST:PORT")] = None,
+    osc_map: Annotated[Path | None, Flag(metavar="FILE")] = None,
     device: str = "auto",
     engine: EngineName = "auto",
     precision: EnginePrecision = "auto",
 ) -> int:
-    """Recognise for other programs and for a page, over a socket and HTTP.
+    """Run a service that recognises actions for web pages and other programs, over a WebSocket and HTTP.
 
     Ctrl-C ends it. docs/serve.md describes the page and the paths, docs/protocol.md the socket.
 
     Args:
         bundle: folder from `rgbflow train`, or a Hugging Face Hub id, owner/name; demo/bundle if not given.
-        host: address to listen at; any but this machine's own needs --token-file.
-        port: to listen at; 0 takes a free one.
-        token_file: file whose only line is the token that every client must give.
-        origin: of pages from elsewhere that may use the service, such as https://game.example.
-        max_sessions: live sessions at the same time.
+        host: address to listen at; an address that other machines can reach needs --token-file.
+        port: port to listen at; 0 takes a free one.
+        token_file: file with one line, the token that every client must send.
+        origin: origins of other web pages that may use the service, such as https://game.example.
+        max_sessions: the most live sessions at the same time.
+        osc: host and port to send labels, scores and events to as OSC messages: those of one session at a time.
+        osc_map: file that says which action sets which OSC address to what, for VRChat say; only that is then sent.
         device: auto, cpu, cuda or mps.
-        engine: auto takes the fastest on a CPU of torch and of OpenVINO and ONNX Runtime, if `rgbflow export` made
-            their files and their scores are those of torch.
-        precision: what the engine computes in; auto takes the fastest it has.
+        engine: library that runs the networks. On a CPU, auto takes the fastest of torch and those exported files
+            (OpenVINO, ONNX Runtime) that give the scores of torch.
+        precision: number format the engine computes in; auto takes the fastest.
     """
     try:
         import fastapi  # noqa: F401
@@ -44,6 +48,7 @@ def serve(
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise InputError(f"serve needs {error.name}: pip install 'rgbflow[serve]'") from error
+    from rgbflow.live.osc import open_osc
     from rgbflow.recognizer import Recognizer
     from rgbflow.serve.access import Access, check_origin, is_loopback, read_token
     from rgbflow.serve.app import create_app
@@ -56,12 +61,17 @@ def serve(
         raise InputError(f"--host {host} lets other machines in: give --token-file too, or leave --host out")
     access = Access(token, tuple(map(check_origin, origin)))
     limits = Limits(sessions=max_sessions)
+    if osc_map and not osc:
+        raise InputError(f"--osc-map {osc_map} needs --osc HOST:PORT: 127.0.0.1:9000 is VRChat's")
     with listen(host, port) as listener:
         if bundle is None and not DEMO_BUNDLE.exists():
-            raise InputError(f"no BUNDLE given and {DEMO_BUNDLE} is not there: name one, or run `rgbflow demo` first")
+            raise InputError(
+                f"no BUNDLE given and {DEMO_BUNDLE} is missing: name a bundle, or run `rgbflow demo` first"
+            )
         path = bundle or str(DEMO_BUNDLE)
         recognizer = Recognizer.load(path, device, engine, _note, precision)
-        service = Service(Networks(recognizer, path, "given" if bundle else "demo"), limits)
+        outlets = [open_osc(osc, osc_map)] if osc else []
+        service = Service(Networks(recognizer, path, "given" if bundle else "demo"), limits, outlets)
         shown = f"[{host}]" if ":" in host else host
         _note(f"{path} at http://{shown}:{listener.getsockname()[1]}/ with {recognizer.engine.name}; Ctrl-C ends it")
         make_server(create_app(service, access)).run(sockets=[listener])

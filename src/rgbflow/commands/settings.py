@@ -1,14 +1,14 @@
 """The settings of a training on the command line: a preset, which a file overrides, which flags override."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import docstring_parser
 
 from rgbflow.commands.flags import Flag, PresetName
-from rgbflow.learn.config import TrainConfig, load_config, with_algorithm
+from rgbflow.learn.config import TrainConfig, completed, read_config
 from rgbflow.learn.presets import LITE, STRONG
 from rgbflow.paper.presets import table_i
 from rgbflow.stream import STREAMS, Stream
@@ -67,6 +67,4 @@ def merge_settings(base: TrainConfig, file: Path | None, given: Given) -> TrainC
     Raises:
         InputError: for the reasons of `load_config`, or if a value is out of its range.
     """
-    if "algorithm" in given:
-        base = with_algorithm(base, given["algorithm"])
-    return replace(load_config(file, base) if file else base, **given)
+    return completed(base, {**(read_config(file) if file else {}), **given})

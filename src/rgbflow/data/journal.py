@@ -1,6 +1,6 @@
-"""What a running `prepare` has written so far, so that one that is killed goes on with files whose hashes are known.
+"""A journal of what `prepare` has written so far, from which a killed run resumes with the known hashes of its files.
 
-A file of lines of JSON: the settings, then a line for each clip. It is there only until the manifest is written.
+It is a file of JSON lines: the settings, then one line for each clip. It exists only until the manifest is written.
 """
 
 import json
@@ -16,7 +16,7 @@ UNFINISHED = "unfinished.jsonl"
 
 
 def preparation_of(folder: Path) -> Preparation | None:
-    """The settings of a run that is not done with a store; None where there is none."""
+    """The settings of an unfinished run on a store; None if there is none."""
     for line in _lines(folder):
         try:
             return Preparation.from_dict(line["preparation"])
@@ -26,7 +26,7 @@ def preparation_of(folder: Path) -> Preparation | None:
 
 
 def known_hashes(folder: Path) -> dict[str, Hashes]:
-    """The hashes of the stored files that such a run has written, by clip."""
+    """The hashes of the stored files that an unfinished run has written, by clip."""
     hashes = {}
     for line in _lines(folder):
         if all(isinstance(line.get(name), str) for name in ("clip", "rgb_sha256", "flow_sha256")):
@@ -50,10 +50,10 @@ def _lines(folder: Path) -> Iterator[dict]:
 
 
 def keep(folder: Path, preparation: Preparation) -> Callable[[Row], None]:
-    """Give a function that notes a clip; what a run with the same settings has noted stays.
+    """Yield a function that notes a clip; notes of an earlier run with the same settings are kept.
 
     Raises:
-        InputError: if it can't be written.
+        InputError: if the file can't be written.
     """
     path = folder / UNFINISHED
     if preparation_of(folder) != preparation:
@@ -73,9 +73,9 @@ def _append(path: Path, text: str) -> None:
         with path.open("a", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
-        raise InputError(f"{path} can't be written ({error.strerror}): free space; the same command goes on") from error
+        raise InputError(f"{path} can't be written ({error.strerror}): free space; the same command resumes") from error
 
 
 def remove(folder: Path) -> None:
-    """The run is done."""
+    """Remove the journal, because the run is done."""
     (folder / UNFINISHED).unlink(missing_ok=True)

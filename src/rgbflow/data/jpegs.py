@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypedDict
 
 import cv2
 import numpy as np
@@ -24,6 +25,7 @@ from rgbflow.data.layouts import GROUPS_FILE, list_visible, match_groups, read_g
 from rgbflow.data.manifest import MANIFEST, OK, Row
 from rgbflow.data.store import Store
 from rgbflow.errors import InputError
+from rgbflow.records import convert, parse_json, read_whole, refuse_unknown_keys
 from rgbflow.stream import FlowSettings, Preparation, Stream
 
 SETTINGS_FILE = "rgbflow.json"
@@ -34,6 +36,12 @@ EXPECTED_FORM = (
 )
 
 _END_OF_IMAGE = b"\xff\xd9"
+
+
+class _Settings(TypedDict):
+    """What `rgbflow.json` says."""
+
+    flow: FlowSettings
 
 
 @dataclass(frozen=True)
@@ -280,10 +288,11 @@ def _read_flow_settings(path: Path) -> FlowSettings:
     if not path.is_file():
         return USUAL_FLOW
     try:
-        return replace(USUAL_FLOW, **json.loads(path.read_text(encoding="utf-8"))["flow"])
+        raw = parse_json(read_whole(path, "settings"))
+        given = convert(raw, _Settings)
+        refuse_unknown_keys(raw["flow"], FlowSettings, "flow")
+        return replace(USUAL_FLOW, **{name: getattr(given["flow"], name) for name in raw["flow"]})
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
         form = json.dumps({"flow": {"method": "tvl1", "preset": "fast", "bound": 20.0}})
         raise InputError(f"{path} can't be used ({error}): write {form}") from None
 

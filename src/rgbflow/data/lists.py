@@ -10,7 +10,6 @@ Only the lists are opened; `rgbflow.data.matching` finds their clips.
 """
 
 import csv
-import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from typing import Literal
 
 from rgbflow.data.layouts import VIDEO_ENDINGS, list_visible, without_ending
 from rgbflow.errors import InputError
+from rgbflow.records import parse_json
 
 Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
@@ -332,9 +332,9 @@ def _without_video_ending(line: str) -> tuple[str, str | None]:
 
 def _json_rows(text: str, file: str) -> list[tuple[str, dict[str, str]]]:
     try:
-        rows = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"list {file} is not JSON ({error}): give the right file") from None
+        rows = parse_json(text)
+    except InputError as error:
+        raise InputError(f"list {file} can't be read ({error}): give the right file") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise InputError(f'list {file} is not a list of clips: write [{{"id": "1", "label": "wave"}}, ...]')
     return [

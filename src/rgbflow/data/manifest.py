@@ -15,6 +15,7 @@ from rgbflow.atomic import replacing, write_atomically
 from rgbflow.data.layouts import file_sha256
 from rgbflow.errors import InputError, first_line
 from rgbflow.limits import FRAMES, ROWS, TEXT
+from rgbflow.records import parse_json
 from rgbflow.stream import Preparation
 
 MANIFEST, HASH = "manifest.parquet", "manifest.sha256"
@@ -28,16 +29,16 @@ class Row:
 
     Attributes:
         clip: "<Class>/<file stem>".
-        label: the class; the column is called "class".
+        label: the class; this column of the file has the name "class".
         group: the source the clip was cut from.
-        frames: counted by decoding; flow has one field fewer.
-        frames_per_second: of the stored frames; the source's, unless the preparation has another frame rate.
-        width, height: of the source, pixels.
+        frames: number of frames, counted by decoding; flow has one field fewer.
+        frames_per_second: rate of the stored frames; the source's, unless the preparation sets a frame rate.
+        width, height: size of the source, pixels.
         source: path of the source file when it was prepared.
-        sha256: of the source file.
-        status: "ok", or why the clip was set aside.
-        rgb_sha256, flow_sha256: of the stored files as they were written; empty for a clip set aside, and in older
-            stores.
+        sha256: SHA-256 of the source file.
+        status: "ok", or the reason why the clip was set aside.
+        rgb_sha256, flow_sha256: SHA-256 of the stored files when they were written; empty for a clip set aside, and in
+            older stores.
     """
 
     clip: str
@@ -62,9 +63,9 @@ ADDED_LATER = ("rgb_sha256", "flow_sha256")
 
 
 def write(folder: Path, rows: Sequence[Row], preparation: Preparation) -> None:
-    """Replace the manifest and its hash; meanwhile both the new one's hash and the old one's are there.
+    """Replace the manifest and its hash; in between, the hashes of both the new and the old manifest are stored.
 
-    A run killed in between leaves the old manifest or the new one, which are both right.
+    A run killed in between leaves either the old or the new manifest, and both are valid.
     """
     columns = [{("class" if name == "label" else name): value for name, value in asdict(row).items()} for row in rows]
     flow, path = preparation.flow, folder / MANIFEST
@@ -87,7 +88,7 @@ def write(folder: Path, rows: Sequence[Row], preparation: Preparation) -> None:
 
 
 def check_hash(folder: Path) -> None:
-    """Raise InputError if the manifest is not as it was written; older stores have no hash."""
+    """Raise InputError if the manifest has changed since it was written; older stores have no hash."""
     if not _may_be_read(folder):
         raise InputError(
             f"{folder / MANIFEST} has changed since it was written: run `rgbflow prepare` again, or delete {HASH} "
@@ -102,7 +103,7 @@ def _may_be_read(folder: Path) -> bool:
 
 
 def _is_as_written(folder: Path) -> bool:
-    """Whether the hash beside the manifest is its own; not where there is none."""
+    """Whether the hash beside the manifest is that of the manifest; False without a hash."""
     try:
         return file_sha256(folder / MANIFEST) in (folder / HASH).read_text(encoding="ascii").split()
     except (OSError, ValueError):
@@ -110,20 +111,20 @@ def _is_as_written(folder: Path) -> bool:
 
 
 def read_preparation(folder: Path) -> Preparation:
-    """How a store was made.
+    """The settings that a store was made with.
 
     Raises:
         InputError: if the manifest can't be read.
     """
     with _reading(folder) as file:
-        return Preparation.from_dict(json.loads(file.schema_arrow.metadata[b"preparation"]))
+        return Preparation.from_dict(parse_json(file.schema_arrow.metadata[b"preparation"]), "preparation")
 
 
 def read_rows(folder: Path) -> list[Row]:
     """All rows.
 
     Raises:
-        InputError: if the manifest can't be read, or says what can't be.
+        InputError: if the manifest can't be read, or has impossible values.
     """
     columns = read_columns(folder, tuple(COLUMNS))
     return [Row(*values) for values in zip(*columns.values(), strict=True)]
@@ -133,7 +134,7 @@ def read_columns(folder: Path, names: Sequence[str]) -> dict[str, list]:
     """The values of some columns, of all rows.
 
     Raises:
-        InputError: if the manifest can't be read, has more rows than `limits` allows, or says what can't be.
+        InputError: if the manifest can't be read, has more rows than `limits` allows, or has impossible values.
     """
     with _reading(folder) as file:
         there = [name for name in names if name in file.schema_arrow.names or name not in ADDED_LATER]
@@ -145,7 +146,7 @@ def read_columns(folder: Path, names: Sequence[str]) -> dict[str, list]:
 
 
 def _expanded(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """A table with its texts written out, if not too long: what stands there once may count a million times."""
+    """A table with its texts decoded, if not too long: a text stored once may stand for a million rows."""
     for wanted, column in zip(schema, table.columns, strict=True):
         kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
         if not KINDS[wanted.type](kind):
@@ -161,7 +162,7 @@ def _expanded(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def _check(columns: dict[str, list]) -> None:
-    """Raise ValueError where a value can't be."""
+    """Raise ValueError for an impossible value."""
     for name, values in columns.items():
         if None in values:
             raise ValueError(f"a {name} is missing")
@@ -180,9 +181,9 @@ def _check(columns: dict[str, list]) -> None:
 
 
 def known_hashes(folder: Path) -> dict[str, Hashes]:
-    """The hashes of the stored files of each clip; none where no manifest can be read.
+    """The hashes of the stored files of each clip; empty if no manifest can be read.
 
-    Of a damaged manifest too: a wrong hash fits no file, and its clip is made again.
+    A damaged manifest is read too: a wrong hash fits no file, so its clip is made again.
     """
     try:
         rows = read_rows(folder)

@@ -9,18 +9,22 @@ from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from itertools import permutations
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol, TypedDict, cast, get_args
 
 import numpy as np
+from msgspec import Meta
 
 from rgbflow.atomic import write_atomically
 from rgbflow.data.layouts import ucf101_group
 from rgbflow.data.lists import PARTS, Part, read_listed
 from rgbflow.data.matching import match_lists, note_clips
 from rgbflow.errors import InputError
+from rgbflow.records import ClassName, Count, convert, parse_json, read_whole
 
+SplitProtocol = Literal["group", "paper", "official-1", "official-2", "official-3", "lists"]
+PROTOCOLS = get_args(SplitProtocol)
 OFFICIAL = ("official-1", "official-2", "official-3")
-PROTOCOLS = ("group", "paper", *OFFICIAL, "lists")
+ClipName = Annotated[str, Meta(min_length=1, max_length=4000)]
 HeldOut = Literal["val", "test"]  # the parts that are not trained on
 UNKNOWN_PARTS = ("unknown_val", "unknown_test")
 FORMAT_VERSION = 1
@@ -51,9 +55,15 @@ class SplitClip:
         group: the source it was cut from.
     """
 
-    name: str
-    label: str
-    group: str
+    name: ClipName
+    label: ClassName
+    group: ClipName
+
+
+class _Versioned(TypedDict):
+    """What a split of any version says."""
+
+    format_version: Annotated[int, Meta(ge=1)]
 
 
 @dataclass(frozen=True)
@@ -74,9 +84,9 @@ class Split:
             class of an unknown clip is one of `classes` or in both unknown parts.
     """
 
-    protocol: str
-    seed: int
-    classes: tuple[str, ...]
+    protocol: SplitProtocol
+    seed: Count
+    classes: tuple[ClassName, ...]
     train: tuple[SplitClip, ...]
     val: tuple[SplitClip, ...]
     test: tuple[SplitClip, ...]
@@ -194,7 +204,16 @@ def make_split(
     parts, unknown = _take_out(parts, list(dict.fromkeys(leave_out)))
     for_train, for_val, for_test = (tuple(_by_name(part)) for part in parts)
     classes = tuple(sorted(_labels(for_train + for_val + for_test)))
-    return Split(protocol, seed, classes, for_train, for_val, for_test, notes + _note_missing(parts, classes), *unknown)
+    return Split(
+        cast(SplitProtocol, protocol),
+        seed,
+        classes,
+        for_train,
+        for_val,
+        for_test,
+        notes + _note_missing(parts, classes),
+        *unknown,
+    )
 
 
 def leak_percent(train: Iterable[SplitClip], test: Iterable[SplitClip]) -> float:
@@ -233,26 +252,19 @@ def load_split(path: str | Path) -> Split:
     Raises:
         InputError: if the file is missing, is not a split, or has a newer format.
     """
+    path = Path(path)
+    content = read_whole(path, "split")
     try:
-        data = json.loads(_read_text(path, "split"))
-    except json.JSONDecodeError as error:
-        raise InputError(f"split {path} is not JSON ({error}): make it with rgbflow split") from None
-    version = data.get("format_version") if isinstance(data, dict) else None
-    if not isinstance(version, int):
-        raise InputError(f"{path} is not a split (no format_version): make one with rgbflow split")
-    if version > FORMAT_VERSION:
+        raw = parse_json(content)
+        version = convert(raw, _Versioned)["format_version"]
+        split = convert({"notes": None, **raw}, Split) if version <= FORMAT_VERSION else None
+    except InputError as error:
+        raise InputError(f"{path} is not a valid split ({error}): make it again with rgbflow split") from None
+    if split is None:
         raise InputError(
             f"split {path} has format {version}, this rgbflow reads up to {FORMAT_VERSION}: upgrade rgbflow"
         )
-    try:
-        train, val, test = (tuple(_read_clip(entry) for entry in data[part]) for part in PARTS)
-        unknown = (tuple(_read_clip(entry) for entry in data.get(part, ())) for part in UNKNOWN_PARTS)
-        texts = tuple(data["classes"]), tuple(data["notes"])
-        return Split(data["protocol"], int(data["seed"]), texts[0], train, val, test, texts[1], *unknown)
-    except KeyError as error:
-        raise InputError(f"{path} is not a split (no {error}): make one with rgbflow split") from None
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path} is not a valid split ({error}): make it again with rgbflow split") from None
+    return split
 
 
 def is_lists(folder: Path) -> bool:
@@ -301,13 +313,6 @@ def _read_text(path: str | Path, what: str) -> str:
         raise InputError(f"{what} {path} is not a text file: give the right file") from None
     except OSError as error:
         raise InputError(f"{what} {path} cannot be read ({error.strerror}): check its name") from None
-
-
-def _read_clip(entry: dict[str, str]) -> SplitClip:
-    clip = SplitClip(entry["name"], entry["label"], entry["group"])
-    if not all(isinstance(text, str) for text in (clip.name, clip.label, clip.group)):
-        raise TypeError("a clip's name, label or group is not text")
-    return clip
 
 
 def _to_json(split: Split) -> str:

@@ -21,15 +21,16 @@ from scipy.special import log_softmax
 
 from rgbflow.bundle import load_bundle, save_bundle
 from rgbflow.data.jpegs import AnyStore
-from rgbflow.data.splits import Split
+from rgbflow.data.splits import Split, SplitClip
 from rgbflow.errors import InputError
-from rgbflow.fusion import METHODS, Fusion, log_scores
+from rgbflow.fusion import METHODS, Fusion, log_scores, probabilities
 from rgbflow.learn.evaluate import label_clips, stream_scores
 from rgbflow.learn.metrics import calibration_error
+from rgbflow.learn.probe import SNIPPETS, fit_head
 from rgbflow.origin import describe_origin
 from rgbflow.progress import SILENT, Progress
 from rgbflow.recognizer import Recognizer
-from rgbflow.stream import DEFAULT_FUSION, NUM_SNIPPETS, Crops
+from rgbflow.stream import DEFAULT_FUSION, NUM_SNIPPETS, Crops, Stream
 from rgbflow.stream import FusionMethod as Method
 
 FEWEST_CLIPS = 5
@@ -150,6 +151,10 @@ def calibrate_fusion(
     unseen = () if false_alarm_rate is None else split.unknown("val")
     predictions = label_clips(recognizer, store, split, split.val + unseen, num_snippets, crops, progress)
     scores = stream_scores(predictions)
+    for stream, origin in recognizer.bundle.origin.items():
+        if origin.get("epoch") == 0 and "probe_strength" in origin:  # val has fitted its classifier
+            held_out = _held_out_scores(recognizer, store, split, stream, num_snippets, crops)
+            scores[stream][: len(split.val)] = held_out
     labels = np.array([split.classes.index(clip.label) for clip in split.val])
     groups = np.array([clip.group for clip in split.val])
     clips = ScoredClips({stream: rows[: len(labels)] for stream, rows in scores.items()}, labels, groups)
@@ -165,6 +170,23 @@ def calibrate_fusion(
         unknown_classes=len({clip.label for clip in unseen}),
         rejected=100 * float((fusion.fuse(clips.scores).max(axis=1) <= fusion.threshold).mean()),
     )
+
+
+def _held_out_scores(
+    recognizer: Recognizer, store: AnyStore, split: Split, stream: Stream, num_snippets: int, crops: Crops
+) -> np.ndarray:
+    """(N, K): what the kept frozen network of a stream says of val with a classifier fitted on the train part alone."""
+    bundle = recognizer.bundle
+    alone = Recognizer(replace(bundle, streams={stream: bundle.streams[stream]}), recognizer.engine)
+
+    def features(clips: Sequence[SplitClip], snippets: int, crops: Crops) -> np.ndarray:
+        read = (alone.features(store.clip(clip.name), snippets, crops)[stream].mean(axis=0) for clip in clips)
+        return np.stack(list(read))
+
+    labels = [split.classes.index(clip.label) for clip in split.train]
+    groups, strength = [clip.group for clip in split.train], bundle.origin[stream]["probe_strength"]
+    head = fit_head(features(split.train, SNIPPETS, 1), labels, groups, len(split.classes), (strength,))
+    return probabilities(head.logits(features(split.val, num_snippets, crops)))
 
 
 def fit_calibration(clips: ScoredClips, choice: Choice = "auto") -> Calibration:

@@ -320,9 +320,10 @@ def check_belongs(bundle: Bundle, store: AnyStore, split: Split) -> None:
         )
     if split.classes != bundle.classes:
         raise InputError("the split has other classes than the bundle: use the split the bundle was trained on")
-    if split.sha256 != bundle.split["sha256"]:
+    trained_on = bundle.split.get("sha256", "not stated")
+    if split.sha256 != trained_on:
         raise InputError(
-            f"the bundle was trained on another split (sha256 {bundle.split['sha256'][:12]}, this one is "
+            f"the bundle was trained on another split (sha256 {trained_on[:12]}, this one is "
             f"{split.sha256[:12]}): its training clips may be among these; use its own split"
         )
 

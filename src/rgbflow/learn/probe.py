@@ -24,9 +24,10 @@ from rgbflow.networks.stream_net import StreamNet, batch_norms
 
 STRENGTHS = tuple(10.0 ** np.arange(-4, 0.1, 0.5))  # inverse of the penalty on squared weights, from firm to free
 USUAL_STRENGTH = 10.0**-1.5  # where no group can be held out; the middle of those chosen on three sets
+SNIPPETS = 5  # of each clip, for the features that a classifier is fitted on
 FOLDS = 5
 MANY_CLIPS = 2000  # above it one fold tells the strength as well as five
-SMALLEST_SPREAD = 1e-3  # of a feature, so that one that hardly varies is not blown up
+SMALLEST_VARIANCE = 1e-12  # where all features are the same in all clips
 BATCH = 8  # clips whose features are computed at a time
 Number = TypeVar("Number", float, Tensor)
 NEVER = -30.0  # bias of a class without a clip
@@ -120,7 +121,10 @@ def _path(
     features: np.ndarray, labels: np.ndarray, strengths: Sequence[float], num_classes: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Weight (K, D) and bias (K,) of a head of each strength; each fit starts from the one before."""
-    mean, spread = features.mean(0), np.maximum(features.std(0), SMALLEST_SPREAD)
+    # Halfway between unit spread and the features as they are. A feature that hardly varies gets no large weight:
+    # such a weight would trust what new people and places change first, and would shake the features under fine-tuning.
+    mean, variance = features.mean(0), features.var(0)
+    spread = np.sqrt((variance + max(variance.mean(), SMALLEST_VARIANCE)) / 2)
     rows, axes = (features - mean) / spread, None
     if len(rows) < rows.shape[1]:  # a penalty on squares keeps the weights in the span of the clips: fewer numbers
         left, sizes, axes = np.linalg.svd(rows, full_matrices=False)
@@ -286,6 +290,28 @@ def fit_probe(
     labels = torch.tensor(val.labels)
     top1 = 100 * (logits.argmax(1) == labels).float().mean().item()
     return Probe(head.strength, head.top1, top1, F.cross_entropy(logits, labels).item())
+
+
+def refit_head(
+    network: StreamNet,
+    clips: ClipDataset,
+    groups: Sequence[str],
+    strength: float,
+    device: torch.device | str = "cpu",
+    workers: int = 0,
+) -> None:
+    """Give a frozen network a head fitted on more clips than its probe had, at the strength that the probe chose.
+
+    Args:
+        network: with the weights of the probe; on the device.
+        clips: all clips that may be learned from, train and val, without variation.
+        groups: of these clips.
+        strength: of the probe's head.
+        device: where to compute.
+        workers: processes that read clips.
+    """
+    features = clip_features(network, clips, device, workers)
+    put_head(network, fit_head(features, clips.labels, groups, network.num_classes, (strength,)))
 
 
 def is_fitted(network: StreamNet, config: TrainConfig) -> bool:

@@ -63,7 +63,7 @@ class Training:
         wanted = asdict(self.config)
         same = (*RESULT_NEUTRAL, *NOT_USED[self.stream])
         other = [name for name in wanted if name not in same and trained.get(name) != wanted[name]]
-        if bundle.split["sha256"] != load_split(self.split).sha256:
+        if bundle.split.get("sha256") != load_split(self.split).sha256:
             other.append("split")
         if bundle.preparation != open_store(self.store).preparation:
             other.append("preparation")

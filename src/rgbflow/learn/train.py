@@ -38,7 +38,7 @@ from rgbflow.learn.callbacks import (
 )
 from rgbflow.learn.config import RESULT_NEUTRAL, TrainConfig
 from rgbflow.learn.curve import Curve
-from rgbflow.learn.probe import Probe, fit_probe, is_fitted, load_probe
+from rgbflow.learn.probe import SNIPPETS, Probe, fit_probe, is_fitted, load_probe, refit_head
 from rgbflow.learn.spec import make_spec
 from rgbflow.learn.stream_training import StreamTraining
 from rgbflow.networks.families import family_of
@@ -57,7 +57,6 @@ PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "fp16": "16-mixed",
 }
 PROBE = "probe.safetensors"
-SNIPPETS = 5  # of each clip that the classifier of the frozen network is fitted on
 
 
 @dataclass(frozen=True)
@@ -141,15 +140,16 @@ def train_stream(
         if probe and not probe.is_beaten_by(val_top1, curve[best_epoch - 1]["val_loss"]):
             progress.report(
                 f"no epoch was better on val than the frozen network ({val_top1:.1f} against "
-                f"{probe.val_top1:.1f} %): the bundle keeps the frozen one and its fitted classifier"
+                f"{probe.val_top1:.1f} %): the bundle keeps the frozen one, with a classifier fitted on train and val"
             )
             best_epoch, val_top1 = 0, probe.val_top1
         if module.trainer.is_global_zero:
-            if not best_epoch:
+            if probe and not best_epoch:
                 load_probe(module.network, work / PROBE)
+                _learn_val_too(module, split, probe)
             origin = {**describe_origin(), "epoch": best_epoch, "seconds": round(seconds, 1), "config": asdict(config)}
             if probe:
-                origin["probe_val_top1"] = probe.val_top1
+                origin |= {"probe_val_top1": probe.val_top1, "probe_strength": probe.strength}
             addition.origin[stream] = origin
             save_stream(folder, addition, stream, module.network.state_dict())
             for name in ("best.ckpt", LAST, PROBE):
@@ -220,6 +220,18 @@ def _probe(module: StreamTraining, split: Split, path: Path, resumes: bool, prog
             network.load_state_dict(start)
     progress.report(f"the frozen network with a fitted classifier has top-1 {probe.val_top1:.1f} % on val")
     return probe
+
+
+def _learn_val_too(module: StreamTraining, split: Split, probe: Probe) -> None:
+    """Fit the kept frozen network's classifier on train and val: val has chosen, and its clips are too good to waste.
+
+    `calibrate` knows such a stream by its epoch 0, and fits on scores of a classifier that has not seen val.
+    """
+    network, config, data = module.network, module.config, module.parts["train"]
+    clips, device = split.train + split.val, _own_device(config)
+    dataset = ClipDataset(data.store, clips, split.classes, data.spec, SNIPPETS)
+    refit_head(network.to(device), dataset, [clip.group for clip in clips], probe.strength, device, config.workers)
+    network.to("cpu")
 
 
 def _own_device(config: TrainConfig) -> torch.device:

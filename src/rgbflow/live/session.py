@@ -214,12 +214,12 @@ class _State:
 def usual_window_seconds(bundle: Bundle) -> float:
     """Two seconds, or as long as the longest snippet: the window of a video network is its snippet."""
     rate = bundle.frame_rate
-    return max(USUAL_WINDOW_SECONDS, *(_seconds_of(spec.paced(rate), rate) for spec in bundle.streams.values()))
+    return max(USUAL_WINDOW_SECONDS, *(_seconds_of(spec, rate) for spec in bundle.streams.values()))
 
 
 def _seconds_of(spec: StreamSpec, frame_rate: float) -> float:
     """From the first frame of a snippet to its last."""
-    return (spec.span + (spec.stream == "flow") - 1) / frame_rate
+    return (spec.span_at(frame_rate) + (spec.stream == "flow") - 1) / frame_rate
 
 
 class LiveRecognizer:
@@ -249,8 +249,8 @@ class LiveRecognizer:
     ):
         if updates_per_second is not None and not updates_per_second > 0:
             raise InputError(f"updates_per_second ({updates_per_second}) must be above 0: 10 suits most uses")
-        self._specs = {stream: spec.paced(bundle.frame_rate) for stream, spec in bundle.streams.items()}
-        for stream, spec in self._specs.items():
+        self._spans = {stream: spec.span_at(bundle.frame_rate) for stream, spec in bundle.streams.items()}
+        for stream, spec in bundle.streams.items():
             needed = _seconds_of(spec, bundle.frame_rate)
             if not window_seconds >= needed:
                 raise InputError(
@@ -259,9 +259,7 @@ class LiveRecognizer:
                 )
         self.bundle = bundle
         self._engine = engine
-        self._ring = Ring(
-            bundle.preparation, bundle.frame_rate, {name: spec.span for name, spec in self._specs.items()}
-        )
+        self._ring = Ring(bundle.preparation, bundle.frame_rate, self._spans)
         self._windows = {stream: Window(window_seconds) for stream in bundle.streams}
         self._scene = Scene()
         self._events = EventFinder(bundle.classes, rules)
@@ -399,8 +397,8 @@ class LiveRecognizer:
 
     def _take_state(self) -> _State | None:
         """The newest snippets of the networks that have to run; None where nothing is due."""
-        ring, specs = self._ring, self._specs
-        if not self._has_news or any(spec.num_items(ring.num_frames) < spec.span for spec in specs.values()):
+        ring, specs, spans = self._ring, self.bundle.streams, self._spans
+        if not self._has_news or any(spec.num_items(ring.num_frames) < spans[stream] for stream, spec in specs.items()):
             return None
         pts = ring.end_seconds
         if pts < self._last_update:  # of a source that was opened again
@@ -413,7 +411,7 @@ class LiveRecognizer:
             self._scene.forget()
         snippets, begins = {}, {}
         for stream, spec in specs.items():
-            first = spec.num_items(ring.num_frames) - spec.span
+            first = spec.num_items(ring.num_frames) - spans[stream]
             begins[stream] = ring.time_of(first)
             # A network that reads several frames sees motion, and that changes with every frame.
             if stream == "flow" or spec.stack_length > 1 or self._scene.needs_look(ring.newest, pts):

@@ -50,7 +50,7 @@ def _record(form: ReadyMade, licence: str) -> Bundle:
         form.classes,
         form.preparation,
         {"rgb": form.spec},
-        split={"protocol": PROTOCOL, "seed": None, "leak_percent": 0.0, "sha256": form.source},
+        split={"protocol": PROTOCOL, "weights": form.source},
         origin={"rgb": {**describe_origin(), "weights": form.source}},
         licence=licence,
         frames_per_second=form.preparation.frame_rate,

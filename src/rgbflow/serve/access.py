@@ -1,4 +1,4 @@
-"""Who may use the service: tokens, the pages that may ask, and the names that it answers to."""
+"""Access to the service: tokens, allowed pages, and the host names that it answers to."""
 
 import base64
 import binascii
@@ -17,25 +17,26 @@ SHORTEST_TOKEN = 16  # characters
 
 @dataclass(frozen=True)
 class Access:
-    """Who may use the service.
+    """The clients that may use the service.
 
     Attributes:
-        token: that every client must give; None asks for none, and the service then answers this machine alone.
-        origins: of pages from elsewhere that may use it, such as "https://game.example"; its own page always may.
+        token: the token that every client must send; with None, the service answers only this machine.
+        origins: origins of other pages that may use the service, such as "https://game.example"; its own page
+            always may.
     """
 
     token: str | None = None
     origins: tuple[str, ...] = ()
 
     def admits(self, given: str | None) -> bool:
-        """Whether a client with this token may come in; compared in constant time."""
+        """Whether a client with this token may use the service; compared in constant time."""
         return self.token is None or (given is not None and hmac.compare_digest(given.encode(), self.token.encode()))
 
     def answers_to(self, host: str) -> bool:
         """Whether a request for this Host is meant for the service.
 
-        Without a token, only names of this machine count: another name that leads here is a page's trick to be taken
-        for the service's own page (DNS rebinding).
+        Without a token, only names of this machine count: with another name that leads here, a foreign page would pass
+        for the service's own (DNS rebinding).
         """
         return self.token is not None or is_loopback(_hostname(host))
 
@@ -66,7 +67,7 @@ def is_loopback(host: str) -> bool:
 
 
 def given_token(authorization: str, subprotocols: Iterable[str] = ()) -> str | None:
-    """The token that a client gives: in `Authorization: Bearer`, or base64url in a subprotocol; None if in neither.
+    """The token that a client sends: in `Authorization: Bearer`, or as base64url in a subprotocol; None if in neither.
 
     >>> given_token("Bearer secret"), given_token("", ["rgbflow.v1", "rgbflow.bearer.c2VjcmV0"])
     ('secret', 'secret')
@@ -88,7 +89,7 @@ def read_token(path: Path) -> str:
     """The token in a file: its only line.
 
     Raises:
-        InputError: if the file can't be read, or what it holds is no token.
+        InputError: if the file can't be read, or does not hold a token.
     """
     try:
         token = path.read_text(encoding="ascii").strip()
@@ -103,12 +104,12 @@ def read_token(path: Path) -> str:
 
 
 def check_origin(origin: str) -> str:
-    """An allowed origin as browsers write it.
+    """An allowed origin in the form that browsers send.
 
     Raises:
-        InputError: if it is none.
+        InputError: if it is not an origin.
     """
     parts = urlsplit(origin)
     if parts.scheme not in ("http", "https") or not parts.netloc or f"{parts.scheme}://{parts.netloc}" != origin:
-        raise InputError(f"--origin {origin} must be SCHEME://HOST or SCHEME://HOST:PORT: https://game.example, say")
+        raise InputError(f"--origin {origin} must be SCHEME://HOST or SCHEME://HOST:PORT, such as https://game.example")
     return origin

@@ -1,12 +1,12 @@
-"""The service as a web application: what is answered under which path. docs/serve.md."""
+"""The service as a web application: its paths and their answers. docs/serve.md."""
 
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response, WebSocket
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response, WebSocket
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.datastructures import Headers, MutableHeaders
@@ -14,11 +14,14 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from rgbflow.errors import InputError
 from rgbflow.serve.access import Access, given_token
 from rgbflow.serve.limits import Bucket, Limits
 from rgbflow.serve.protocol import SUBPROTOCOL, About
-from rgbflow.serve.service import Service
+from rgbflow.serve.service import BusyError, Service
 from rgbflow.serve.session import Session
+from rgbflow.serve.uploads import save_upload
+from rgbflow.serve.videos import predict_upload, timeline_of_upload
 
 PAGE = Path(__file__).parent / "page"
 SAFE = {
@@ -36,8 +39,8 @@ def create_app(service: Service, access: Access | None = None) -> FastAPI:
     """The application of a service; any ASGI server runs it.
 
     Args:
-        service: whose networks answer; it is closed with the application.
-        access: who may use it; None is this machine alone, without a token.
+        service: the service; it is closed with the application.
+        access: the clients that may use it; None allows only this machine, without a token.
     """
     access = access or Access()
 
@@ -48,6 +51,8 @@ def create_app(service: Service, access: Access | None = None) -> FastAPI:
 
     app = FastAPI(title="rgbflow", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.service, app.state.access = service, access
+    app.add_exception_handler(InputError, unusable)
+    app.add_exception_handler(BusyError, busy)
     app.include_router(health)
     app.include_router(api)
     app.add_api_websocket_route("/live", live)
@@ -60,7 +65,7 @@ def create_app(service: Service, access: Access | None = None) -> FastAPI:
 
 
 class Door:
-    """Turns away what is not meant for this service before anything of it is read: foreign pages, names, floods."""
+    """Refuses requests of foreign pages, for foreign host names, or in floods, before anything of them is read."""
 
     def __init__(self, app: ASGIApp, access: Access, limits: Limits):
         self._app, self._access, self._limits = app, access, limits
@@ -80,7 +85,7 @@ class Door:
         headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin")
         if not self._access.answers_to(host):
-            return refused(403, f"this service is not {host}: call it localhost, or start it with a token")
+            return refused(403, f"the service has no name {host}: use localhost, or start it with a token")
         if origin is not None and not self._access.trusts(origin, host):
             return refused(403, f"pages of {origin} may not use this service: start it with --origin {origin}")
         if not self._bucket_of(scope).takes():
@@ -108,8 +113,18 @@ def _with_safe_headers(send: Send) -> Send:
 
 
 def refused(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    """An answer that says what is wrong, in the form of all errors of the service."""
+    """An error answer, in the common form of the service."""
     return JSONResponse({"detail": message}, status, headers)
+
+
+async def unusable(request: Request, error: Exception) -> JSONResponse:
+    """What a client gave can't be used; the text is that of the command line."""
+    service_of(request).metrics.predictions.labels("refused").inc()
+    return refused(422, str(error))
+
+
+async def busy(request: Request, error: Exception) -> JSONResponse:
+    return refused(429, str(error), {"Retry-After": "5"})
 
 
 def service_of(connection: HTTPConnection) -> Service:
@@ -117,11 +132,12 @@ def service_of(connection: HTTPConnection) -> Service:
 
 
 def is_admitted(connection: HTTPConnection) -> bool:
-    """Whether the client gave the right token."""
+    """Whether the client sent the right token."""
     subprotocols = connection.scope.get("subprotocols", ())
     return connection.app.state.access.admits(given_token(connection.headers.get("authorization", ""), subprotocols))
 
 
+NOTHING_TAUGHT = "nothing is taught yet: there is nothing to recognise"
 NO_TOKEN = "this service needs a token: send Authorization: Bearer TOKEN"
 
 
@@ -152,15 +168,38 @@ async def ready(request: Request, response: Response) -> dict[str, bool]:
 
 @api.get("/classes")
 async def classes(request: Request) -> About:
-    """What is recognised, and by what."""
+    """The classes, the bundle and the fusion."""
     service = service_of(request)
     return service.about(service.networks)
 
 
 @api.get("/metrics")
 async def metrics(request: Request) -> Response:
-    """What the service counts, for Prometheus."""
+    """The counters of the service, for Prometheus."""
     return Response(service_of(request).metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@api.post("/predict")
+async def predict(
+    request: Request,
+    top: Annotated[int, Query(ge=1, le=1000, description="classes to list")] = 5,
+    timeline: Annotated[bool, Query(description="segments of a long video instead of one label")] = False,
+    window: Annotated[float, Query(gt=0, le=60, description="seconds, of a timeline")] = 2.0,
+    step: Annotated[float, Query(gt=0, le=60, description="seconds, of a timeline")] = 0.5,
+) -> dict[str, Any]:
+    """Label a video: the request's body, or the first file of a form. Nothing of it is kept."""
+    service = service_of(request)
+    networks, limits = service.networks, service.limits
+    if networks is None:
+        raise HTTPException(409, NOTHING_TAUGHT)
+    with service.upload() as path:
+        name = await save_upload(request, path, limits)
+        if timeline:
+            answer = await service.work(timeline_of_upload, networks, path, name, limits, window, step)
+        else:
+            answer = await service.work(predict_upload, networks, path, name, limits, top)
+    service.metrics.predictions.labels("answered").inc()
+    return answer
 
 
 @api.get("/openapi.json", include_in_schema=False)
@@ -170,7 +209,7 @@ async def description(request: Request) -> dict[str, Any]:
 
 
 async def live(socket: WebSocket) -> None:
-    """A client's frames, and what is seen in them; refused before it is accepted where it may not come in."""
+    """A client's frames and the answers to them; a client without access is refused before the socket is accepted."""
     service = service_of(socket)
     offered = socket.scope["subprotocols"]
     if not is_admitted(socket):

@@ -1,28 +1,31 @@
-"""What one client and all clients together may ask of the service."""
+"""Limits on what one client, and all clients together, may ask of the service."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from rgbflow.guard import Allowance
 
 MIB = 1 << 20
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The usual limits; each can be set where a `Service` is made.
+    """The usual limits; a `Service` can be made with others.
 
     Attributes:
-        sessions: open at the same time.
-        frame_bytes: of one picture.
-        frame_pixels: of one picture, width times height; checked against its header before it is decoded.
-        frame_side: pixels that its shorter side must have.
-        text_bytes: of one JSON message of a client.
-        messages_per_second: that a session may send; twice as many in a burst.
-        send_seconds: that a client may take to read what is sent to it.
-        requests_per_second: over HTTP from one address; ten times as many in a burst.
-        upload_bytes: of one video.
-        upload_seconds: that an upload may take.
-        chunk_seconds: that an upload may stand still.
-        predictions: of uploaded videos, at work or waiting at the same time.
+        sessions: open sessions at the same time.
+        frame_bytes: bytes of one picture.
+        frame_pixels: pixels of one picture, width times height; its header is checked before it is decoded.
+        frame_side: the fewest pixels of its shorter side.
+        text_bytes: bytes of one JSON message of a client.
+        messages_per_second: messages that a session may send; twice as many in a burst.
+        send_seconds: seconds that a client may take to read a message.
+        requests_per_second: HTTP requests from one address; ten times as many in a burst.
+        upload_bytes: bytes of one video.
+        upload_seconds: seconds that an upload may take.
+        chunk_seconds: seconds that an upload may pause.
+        uploads: uploads that arrive, wait or are processed at the same time; one is processed at a time.
+        allowance: the resources that decoding a video may use.
     """
 
     sessions: int = 64
@@ -36,11 +39,12 @@ class Limits:
     upload_bytes: int = 256 * MIB
     upload_seconds: float = 300.0
     chunk_seconds: float = 15.0
-    predictions: int = 4
+    uploads: int = 4
+    allowance: Allowance = field(default_factory=lambda: Allowance(seconds=60, max_frames=10_000, max_pixels=1 << 24))
 
 
 class Bucket:
-    """Lets so many through a second on average, and a burst at once.
+    """Lets a number of calls per second through on average, and a burst at once.
 
     >>> bucket = Bucket(1.0, burst=2)
     >>> [bucket.takes(at) for at in (0.0, 0.0, 0.0, 1.0)]
@@ -52,7 +56,7 @@ class Bucket:
         self._left, self._last = burst, 0.0
 
     def takes(self, now: float | None = None) -> bool:
-        """Whether one more may pass; `now` is on the clock of `time.monotonic`."""
+        """Whether one more call may pass; `now` is on the clock of `time.monotonic`."""
         now = time.monotonic() if now is None else now
         self._left = min(self._burst, self._left + (now - self._last) * self._per_second)
         self._last = now

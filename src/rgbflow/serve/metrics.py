@@ -1,4 +1,4 @@
-"""What the service counts, in the form that Prometheus reads."""
+"""The counters of the service, in the form that Prometheus reads."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -17,17 +17,17 @@ class Metrics:
             partial(Counter, registry=self.registry),
             partial(Histogram, buckets=BUCKETS, registry=self.registry),
         )
-        self.sessions = Gauge("rgbflow_sessions", "Sessions that are open", registry=self.registry)
-        self.refused = counter("rgbflow_sessions_refused_total", "Sessions not opened", ["reason"])
+        self.sessions = Gauge("rgbflow_sessions", "Open sessions", registry=self.registry)
+        self.refused = counter("rgbflow_sessions_refused_total", "Refused sessions", ["reason"])
         self.frames = counter(
             "rgbflow_frames_total",
             "Frames of clients: seen, unused (nothing new to the networks), dropped (a newer one came), refused",
             ["outcome"],
         )
         self.updates = counter("rgbflow_updates_total", "Updates sent")
-        self.events = counter("rgbflow_events_total", "Actions that started or ended", ["kind"])
-        self.stages = histogram("rgbflow_stage_seconds", "What each stage of an update took", ["stage"])
-        self.latency = histogram("rgbflow_latency_seconds", "From a frame's arrival to its update")
+        self.events = counter("rgbflow_events_total", "Starts and ends of actions", ["kind"])
+        self.stages = histogram("rgbflow_stage_seconds", "Seconds of each stage of an update", ["stage"])
+        self.latency = histogram("rgbflow_latency_seconds", "Seconds from a frame's arrival to its update")
         self.predictions = counter("rgbflow_predictions_total", "Uploaded videos", ["outcome"])
 
     def count_update(self, latency_seconds: float, seconds: Mapping[str, float]) -> None:

@@ -19,7 +19,7 @@ def decode_picture(data: bytes, limits: Limits) -> np.ndarray:
 
     Args:
         data: the file.
-        limits: of its bytes and pixels; the pixels that its header claims are checked before anything is decoded.
+        limits: limits on its pixels; its header is checked before anything is decoded.
 
     Returns:
         (H, W, 3) uint8 RGB, upright.
@@ -27,8 +27,6 @@ def decode_picture(data: bytes, limits: Limits) -> np.ndarray:
     Raises:
         ProtocolError: if it is too large or too small, of another format, or damaged.
     """
-    if len(data) > limits.frame_bytes:
-        raise ProtocolError(TOO_LARGE, f"a picture of {len(data):,} bytes: at most {limits.frame_bytes:,} are taken")
     width, height = _claimed_size(data)
     if width * height > limits.frame_pixels:
         most = f"at most {limits.frame_pixels:,} pixels are taken"
@@ -50,12 +48,14 @@ def _claimed_size(data: bytes) -> tuple[int, int]:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return image.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ProtocolError(TOO_LARGE, "a picture of far too many pixels: 320×240 is enough") from error
+    except (OSError, SyntaxError, ValueError) as error:
         raise ProtocolError(BAD_PICTURE, "a picture that is neither JPEG nor WebP: send one of these") from error
 
 
 class FlowPainter:
-    """Flow as pictures in colour whose scale follows the motion, so that they do not flicker."""
+    """Flow as colour pictures; their scale follows the motion slowly, so that they do not flicker."""
 
     def __init__(self) -> None:
         self._full_scale = 1.0

@@ -1,4 +1,4 @@
-"""The messages of the socket `/live`, version 1: what a client sends and what it gets. docs/protocol.md."""
+"""The messages of the socket `/live`, version 1, in both directions. docs/protocol.md."""
 
 import math
 import struct
@@ -23,7 +23,7 @@ Seconds = Annotated[float, Field(ge=0)]
 
 
 class ProtocolError(Exception):
-    """A client broke the rules: the code that the socket is closed with, and why."""
+    """A client broke the rules: the close code of the socket, and the reason."""
 
     def __init__(self, code: int, message: str):
         super().__init__(message)
@@ -35,7 +35,7 @@ class Picture:
     """A picture with its header: a frame of a client, or the flow that the service shows for it.
 
     Attributes:
-        number: that the client gave it.
+        number: the client's number of the frame.
         time: seconds on the client's clock.
         data: the bytes of a JPEG or WebP file.
     """
@@ -92,7 +92,7 @@ class Settings(BaseModel):
 
 
 class BundleInfo(BaseModel):
-    """Which networks answer."""
+    """The networks that answer."""
 
     name: str = Field(description="of the bundle's folder, or its hub id")
     source: Source = Field(description="given by name; the demo's; imagenet: nothing but what is taught")
@@ -102,7 +102,7 @@ class BundleInfo(BaseModel):
 
 
 class FusionInfo(BaseModel):
-    """How the streams' scores become one."""
+    """The fusion of the streams' scores."""
 
     method: str
     temperature: float
@@ -110,7 +110,7 @@ class FusionInfo(BaseModel):
 
 
 class About(BaseModel):
-    """What is recognised, and by what."""
+    """The classes, and the networks behind them."""
 
     classes: list[str] = Field(description="empty while nothing is taught")
     bundle: BundleInfo
@@ -118,7 +118,7 @@ class About(BaseModel):
 
 
 class LimitsInfo(BaseModel):
-    """What a client may send."""
+    """The limits on what a client may send."""
 
     frame_bytes: int
     frame_pixels: int
@@ -139,14 +139,14 @@ class HelloMessage(About, _Message):
 
 
 class BundleMessage(About, _Message):
-    """The networks were replaced: what follows is theirs."""
+    """The networks were replaced; all later messages come from the new ones."""
 
     type: Literal["bundle"] = "bundle"
     settings: Settings
 
 
 class SettingsReply(_Message):
-    """The settings that hold from now on, all of them."""
+    """All settings that apply from now on."""
 
     type: Literal["settings"] = "settings"
     settings: Settings
@@ -162,7 +162,7 @@ class ClassScores(BaseModel):
 
 
 class UpdateMessage(_Message):
-    """What is seen now."""
+    """The current answer."""
 
     type: Literal["update"] = "update"
     number: int = Field(description="of the newest frame that this says something about")
@@ -192,7 +192,7 @@ class EventMessage(_Message):
 
 
 class NoticeMessage(_Message):
-    """Something to know; the session goes on."""
+    """A notice to show; the session continues."""
 
     type: Literal["notice"] = "notice"
     message: str
@@ -231,13 +231,13 @@ def read_settings(text: str) -> SettingsMessage:
 
 
 def update_message(update: Update, picture: Picture, num_scores: int, dropped: int) -> UpdateMessage:
-    """An update as a client gets it.
+    """An update as a message.
 
     Args:
         update: from a live recogniser.
-        picture: the newest frame that it says something about.
-        num_scores: how many of the likeliest classes it lists.
-        dropped: frames so far.
+        picture: the newest frame that the scores describe.
+        num_scores: number of the likeliest classes in it.
+        dropped: frames dropped so far.
     """
     prediction = update.prediction
     return UpdateMessage(
@@ -255,7 +255,7 @@ def update_message(update: Update, picture: Picture, num_scores: int, dropped: i
 
 
 def class_scores(prediction: Prediction, count: int) -> list[ClassScores]:
-    """The scores of the likeliest classes, best first."""
+    """Scores of the likeliest classes, best first."""
     rows = []
     for answer in prediction.top(count):
         index = prediction.classes.index(answer.label)
@@ -266,5 +266,5 @@ def class_scores(prediction: Prediction, count: int) -> list[ClassScores]:
 
 
 def event_messages(events: Iterable[Event]) -> list[EventMessage]:
-    """Events as a client gets them."""
+    """Events as messages."""
     return [EventMessage(**asdict(event)) for event in events]

@@ -1,4 +1,4 @@
-"""The service on a web server of its own: which address, how long it waits for clients, what ends it."""
+"""The web server of the service: its address, its time limits, its end."""
 
 import asyncio
 import socket
@@ -12,6 +12,8 @@ from rgbflow.serve.limits import MIB
 
 LINGER_SECONDS = 5.0  # that a connection may take to be gone after its session has ended
 MESSAGE_BYTES = 4 * MIB  # above it the socket itself closes; `Limits.frame_bytes` is what a client may use
+
+SEND_BYTES = MIB // 4  # that wait for a client to read them; some more in the system
 
 
 class _Connection(WebSocketsSansIOProtocol):
@@ -27,15 +29,16 @@ class _Connection(WebSocketsSansIOProtocol):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens there; port 0 takes a free one.
+    """A listening socket; port 0 takes a free one.
 
     Raises:
-        InputError: if it can't.
+        InputError: if the address can't be used.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
         listener.bind(address)
     except (OSError, UnicodeError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)

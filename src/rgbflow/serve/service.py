@@ -1,15 +1,20 @@
-"""The networks at work for many clients: shared by all sessions, and replaced while clients are connected."""
+"""The networks of the service: shared by all sessions, and replaceable while clients are connected."""
 
 import asyncio
 import os
-from collections.abc import Callable
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 from rgbflow.live.batching import SharedEngine
-from rgbflow.live.events import EventRules
-from rgbflow.live.session import LiveRecognizer
+from rgbflow.live.events import Event, EventRules
+from rgbflow.live.outlets import Outlet
+from rgbflow.live.session import LiveRecognizer, Update
 from rgbflow.recognizer import Recognizer
 from rgbflow.serve.limits import Limits
 from rgbflow.serve.metrics import Metrics
@@ -17,8 +22,13 @@ from rgbflow.serve.protocol import About, BundleInfo, FusionInfo, Source
 
 MAX_BATCH = 8  # snippets that go through a network at once
 ASKING = 2 * MAX_BATCH  # sessions that wait for the networks at the same time: while one batch runs, the next gathers
+SILENCE_SECONDS = 5.0  # after which another client may speak to the outlets
 
 Result = TypeVar("Result")
+
+
+class BusyError(Exception):
+    """As much is at work as may be."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +36,8 @@ class Networks:
     """A recogniser and the engine that all sessions share.
 
     Attributes:
-        recognizer: loaded.
-        name: of its bundle, as clients are told.
+        recognizer: the loaded recogniser.
+        name: name of its bundle for clients.
         source: where the bundle came from: given by name, the demo's, or no training at all.
     """
 
@@ -41,7 +51,7 @@ class Networks:
 
     @property
     def known(self) -> tuple[int, float | None]:
-        """How many classes there are, and the threshold of "unknown": what the usual event rules depend on."""
+        """The number of classes and the threshold of "unknown", from which the usual event rules follow."""
         bundle = self.recognizer.bundle
         return len(bundle.classes), bundle.fusion.threshold
 
@@ -50,40 +60,100 @@ class Networks:
         return self.recognizer.live(window_seconds, None, rules, self.engine)
 
 
+class Stage:
+    """The outlets, and the client that speaks to them: one at a time, the first that has something to say.
+
+    Args:
+        outlets: that are told what this client is told.
+    """
+
+    def __init__(self, outlets: Sequence[Outlet] = ()):
+        self._outlets = tuple(outlets)
+        self._speaker: object = None
+        self._spoke = 0.0
+
+    def send(self, speaker: object, update: Update) -> None:
+        """Take an update of a client; while another one speaks, nothing is sent."""
+        now = time.monotonic()
+        if self._speaker is not speaker:
+            if self._speaker is not None and now - self._spoke < SILENCE_SECONDS:
+                return
+            self.leave(self._speaker, ())
+            self._speaker = speaker
+        self._spoke = now
+        for outlet in self._outlets:
+            outlet.send(update)
+
+    def leave(self, speaker: object, events: Iterable[Event]) -> None:
+        """The client is gone, with what ended by that: another one may speak."""
+        if speaker is not None and self._speaker is speaker:
+            self._speaker = None
+            for outlet in self._outlets:
+                outlet.send_events(events)
+
+    def close(self) -> None:
+        for outlet in self._outlets:
+            outlet.close()
+
+
 class Service:
     """What all clients share. Its coroutines belong to one event loop; `close` may be called from anywhere.
 
     Args:
         networks: that answer; None while nothing is taught.
         limits: of what clients may ask.
+        outlets: that are told what one of the clients is told.
 
     Attributes:
         networks: those that answer now.
         sessions: how many are open.
     """
 
-    def __init__(self, networks: Networks | None, limits: Limits | None = None):
+    def __init__(self, networks: Networks | None, limits: Limits | None = None, outlets: Sequence[Outlet] = ()):
         self.networks, self.limits, self.metrics = networks, limits or Limits(), Metrics()
         self.sessions = 0
+        self.stage = Stage(outlets)
         self._replaced = asyncio.Event()
         cores = os.cpu_count() or 1
         self._seeing = ThreadPoolExecutor(max(2, cores), "rgbflow-see")
         self._asking = ThreadPoolExecutor(ASKING, "rgbflow-ask")
+        self._working = ThreadPoolExecutor(1, "rgbflow-work")
+        self._uploads = 0
 
     @property
     def is_ready(self) -> bool:
         return self.networks is not None
 
     async def see(self, function: Callable[..., Result], *arguments: object) -> Result:
-        """Run what computes on a frame: as many at once as there are cores."""
+        """Run a computation on a frame; as many at once as there are cores."""
         return await asyncio.get_running_loop().run_in_executor(self._seeing, function, *arguments)
 
     async def ask(self, function: Callable[..., Result], *arguments: object) -> Result:
-        """Run what waits for the networks."""
+        """Run a call that waits for the networks."""
         return await asyncio.get_running_loop().run_in_executor(self._asking, function, *arguments)
 
+    async def work(self, function: Callable[..., Result], *arguments: object) -> Result:
+        """Run what takes seconds; one after the other."""
+        return await asyncio.get_running_loop().run_in_executor(self._working, function, *arguments)
+
+    @contextmanager
+    def upload(self) -> Iterator[Path]:
+        """A place for an uploaded video, which is gone afterwards.
+
+        Raises:
+            BusyError: if there are as many as are taken at the same time.
+        """
+        if self._uploads >= self.limits.uploads:
+            raise BusyError(f"{self._uploads} videos are at work: try later")
+        self._uploads += 1
+        try:
+            with tempfile.TemporaryDirectory(prefix="rgbflow-") as folder:
+                yield Path(folder) / "video"
+        finally:
+            self._uploads -= 1
+
     async def replace(self, networks: Networks) -> None:
-        """Let other networks answer from now on; open sessions are told."""
+        """Replace the networks; open sessions are notified."""
         before, self.networks = self.networks, networks
         replaced, self._replaced = self._replaced, asyncio.Event()
         replaced.set()
@@ -91,12 +161,12 @@ class Service:
             await asyncio.to_thread(before.engine.close)
 
     async def replacement(self, networks: Networks | None) -> None:
-        """Wait until others answer than these."""
+        """Wait until these networks are replaced."""
         while self.networks is networks:
             await self._replaced.wait()
 
     def about(self, networks: Networks | None) -> About:
-        """What clients are told of the networks that answer them."""
+        """The description of the networks for clients."""
         if networks is None:
             nothing = BundleInfo(name="imagenet", source="imagenet", streams=[], frame_rate=None, engine=None)
             return About(classes=[], bundle=nothing, fusion=None)
@@ -112,8 +182,9 @@ class Service:
         return About(classes=list(bundle.classes), bundle=info, fusion=how)
 
     def close(self) -> None:
-        """Stop the threads; what waits for the networks is answered first."""
-        for pool in (self._seeing, self._asking):
+        """Stop the threads; waiting calls are answered first."""
+        for pool in (self._seeing, self._asking, self._working):
             pool.shutdown(cancel_futures=True)
         if self.networks is not None:
             self.networks.engine.close()
+        self.stage.close()

@@ -1,4 +1,4 @@
-"""One client of `/live`: its newest frame, its running scores, what it is told."""
+"""One client of `/live`: its newest frame, its running scores, its messages."""
 
 import asyncio
 import time
@@ -18,6 +18,7 @@ from rgbflow.serve.limits import Bucket
 from rgbflow.serve.pictures import FlowPainter, decode_picture
 from rgbflow.serve.protocol import (
     BAD_SETTINGS,
+    HEADER,
     SLOW_READER,
     TOO_LARGE,
     TOO_MANY,
@@ -45,7 +46,7 @@ REASON_BYTES = 120  # of a close frame
 
 @dataclass
 class _Frame:
-    """A frame of the client, on its way to an update."""
+    """A frame of the client that waits for its update."""
 
     picture: Picture
     arrived: float  # on the clock of time.perf_counter
@@ -56,8 +57,8 @@ class Session:
     """A connected client, until it goes.
 
     Args:
-        socket: accepted.
-        service: whose networks answer.
+        socket: the accepted socket.
+        service: gives the networks.
     """
 
     def __init__(self, socket: WebSocket, service: Service):
@@ -76,7 +77,7 @@ class Session:
         self._bucket = Bucket(service.limits.messages_per_second, 2 * service.limits.messages_per_second)
 
     async def run(self) -> None:
-        """Serve the client until it goes or breaks the rules."""
+        """Serve the client until it leaves or breaks the rules."""
         tasks: list[asyncio.Task[None]] = []
         try:
             await self._send(self._hello())
@@ -111,7 +112,10 @@ class Session:
                 await self._take_text(message["text"])
 
     def _put(self, data: bytes) -> None:
-        """Keep a frame until it can be looked at; one that waits already is dropped."""
+        """Keep a frame until it can be used; a frame that already waits is dropped."""
+        most = self._service.limits.frame_bytes + HEADER.size
+        if len(data) > most:
+            raise ProtocolError(TOO_LARGE, f"a frame of {len(data):,} bytes: at most {most:,} are taken")
         frame = _Frame(Picture.unpack(data), time.perf_counter())
         if self._waiting is not None:
             self._dropped += 1
@@ -132,7 +136,7 @@ class Session:
             await self._send(SettingsReply(settings=self._settings))
 
     async def _apply(self, message: SettingsMessage) -> None:
-        """Take the client's settings; all or none."""
+        """Apply the client's settings, all or none."""
         given = message.model_dump(exclude_unset=True, exclude={"type"})
         wishes = {name: value for name, value in (self._wishes | given).items() if value is not None}
         try:
@@ -148,19 +152,21 @@ class Session:
     # What is done with it
 
     def _begin(self, networks: Networks | None, wishes: dict[str, Any]) -> Settings:
-        """Let networks answer, with no frame seen; returns the settings that hold."""
+        """Start with these networks and no frames; returns the settings in force."""
         settings = resolved(networks, wishes)
         self._live = None if networks is None else networks.live(settings.window_seconds, _rules(settings))
         self._networks = networks
         return settings
 
     async def _begin_again(self, networks: Networks | None, wishes: dict[str, Any]) -> None:
-        """Let others answer; what goes on ends."""
+        """Switch to other networks; the current action ends."""
         async with self._turn:
             before = self._live
             self._settings = self._begin(networks, wishes)
         if before is not None:
-            await self._tell_events(before.finish())
+            events = before.finish()
+            self._service.stage.leave(self, events)
+            await self._tell_events(events)
 
     async def _follow_networks(self) -> None:
         while True:
@@ -169,7 +175,7 @@ class Session:
             await self._send(BundleMessage(**dict(self._service.about(self._networks)), settings=self._settings))
 
     async def _see(self) -> None:
-        """Look at the newest frame, again and again."""
+        """Use the newest frame, in a loop."""
         outcomes = self._service.metrics.frames
         while True:
             await self._has_frame.wait()
@@ -190,7 +196,7 @@ class Session:
                 await self._send(replace(frame.picture, data=flow))
 
     def _look(self, frame: _Frame, live: LiveRecognizer | None, wants_flow: bool) -> tuple[bool, bytes | None]:
-        """In a thread: whether the frame adds anything to look at, and its flow as a picture where it is wanted."""
+        """In a thread: whether the frame adds anything new, and its flow as a picture on request."""
         began = time.perf_counter()
         pixels = decode_picture(frame.picture.data, self._service.limits)
         frame.decode_seconds = time.perf_counter() - began
@@ -200,7 +206,7 @@ class Session:
         return True, None if field is None else self._painter.paint(field)
 
     async def _update(self) -> None:
-        """Ask the networks for the newest state, again and again; without frames, what goes on ends."""
+        """Run the networks on the newest state, in a loop; without frames, the current action ends."""
         while True:
             try:
                 async with asyncio.timeout(SILENCE_SECONDS if self._is_acting else None):
@@ -220,6 +226,7 @@ class Session:
                         raise
                     continue  # its networks were replaced meanwhile: the new ones begin anew
             if update is not None:
+                self._service.stage.send(self, update)
                 await self._tell(update, is_news)
             if live.trouble != self._trouble:
                 self._trouble = live.trouble
@@ -251,10 +258,12 @@ class Session:
                 else:
                     await self._socket.send_text(message.model_dump_json())
         except TimeoutError:
-            raise ProtocolError(SLOW_READER, "what the service sends is not read: read it, or ask for less") from None
+            raise ProtocolError(
+                SLOW_READER, "the service's messages are not read: read them, or ask for fewer"
+            ) from None
 
     async def _close(self, error: ProtocolError) -> None:
-        """Say why, and close; a client that does not read is left to the server."""
+        """Send the reason and close; the web server deals with a client that does not read."""
         with suppress(ProtocolError, WebSocketDisconnect, TimeoutError):
             if error.code != SLOW_READER:
                 await self._send(ErrorMessage(code=error.code, message=str(error), closes=True))
@@ -262,9 +271,10 @@ class Session:
                 await self._socket.close(error.code, str(error).encode()[:REASON_BYTES].decode(errors="ignore"))
 
     async def _finish(self) -> None:
-        """The client is gone: what goes on ends."""
+        """End the current action, because the client is gone."""
         async with self._turn:
             events = () if self._live is None else self._live.finish()
+        self._service.stage.leave(self, events)
         for event in events:
             self._service.metrics.events.labels(event.kind).inc()
 
@@ -274,7 +284,7 @@ class Session:
 
 
 def resolved(networks: Networks | None, wishes: Mapping[str, Any]) -> Settings:
-    """The settings that hold: the client's, and the usual ones where it chose none.
+    """The settings in force: the client's, and the usual values for the others.
 
     Raises:
         InputError: if they contradict each other.

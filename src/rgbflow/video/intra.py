@@ -15,7 +15,9 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, VideoReformatter
 
+from rgbflow.errors import InputError
 from rgbflow.limits import PIXELS
+from rgbflow.records import convert, parse_json
 from rgbflow.video import jpeg
 from rgbflow.video.matroska import Matroska
 from rgbflow.video.reading import VideoError, check_is_file
@@ -167,12 +169,9 @@ class IntraReader:
 def _metadata(file: Matroska) -> dict[str, str]:
     """Raise ValueError where they are not those of an `IntraWriter`."""
     try:
-        values = json.loads(file.tags[METADATA_TAG])
-        if all(isinstance(value, str) for value in values.values()):
-            return values
-    except (KeyError, AttributeError, ValueError, RecursionError) as error:
+        return convert(parse_json(file.tags[METADATA_TAG]), dict[str, str])
+    except (KeyError, InputError) as error:
         raise ValueError("was not made by rgbflow") from error
-    raise ValueError("was not made by rgbflow")
 
 
 def _lossless_decoder(file: Matroska) -> Callable[[bytes], np.ndarray]:

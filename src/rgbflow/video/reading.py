@@ -317,7 +317,7 @@ def _pictures(
         if packet.is_corrupt and not is_checked:
             if container.format.name != "mpegts" or not is_joined(path):
                 raise DamageError("a packet is cut short")
-            report("is several recordings in one file, all of them whole")
+            report("is several recordings in one file, all of them complete")
             is_checked = True
         if damaged is not None and (is_end or (packet.pos or 0) >= damaged):
             raise DamageError(f"from byte {damaged:,} on some of it is missing, too much or changed")

@@ -140,12 +140,12 @@ class _Clock:
         seconds = self._last + self._step
         self._shift += seconds - own
         jump = f"jumps from {self._last:.2f} to {own:.2f} s after frame {self._number}"
-        self._report(f"its clock {jump}: the next frame is taken to follow on")
+        self._report(f"its clock {jump}: the next frame follows without a gap")
         return seconds
 
     def _report_wrong(self, own: float, expected: float) -> None:
         frame = f"frame {self._number + 1} says {own:.2f} s"
-        self._report(f"{frame}, the times around it say {expected:.2f} s, which is taken")
+        self._report(f"{frame}, but the times around it say {expected:.2f} s, which is used")
 
 
 def _most_growing(stamps: list[float], after: float) -> int:
