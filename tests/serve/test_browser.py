@@ -323,3 +323,27 @@ def test_the_module_can_be_used_without_the_page(at_work, browse):
     assert told["number"] > 0
     assert told["label"] in (*told["classes"], "unknown")
     assert told["state"] == "closed"
+
+
+def test_an_uploaded_video_gives_a_time_line(at_work, moving_square, tmp_path, browse):
+    from rgbflow.video.writing import write_video
+
+    clip = np.concatenate([moving_square(-2, 0, size=(64, 64), seed=5, tint=(0.2, 0.3, 1))] * 5)
+    write_video(tmp_path / "left.mp4", clip, 25)
+    (tmp_path / "notes.mp4").write_text("no video at all")
+    page = browse(at_work)
+    page.get_by_role("link", name="Video").click()
+    assert violations(page) == []
+    page.locator("#view-video input[type=file]").set_input_files(tmp_path / "notes.mp4")
+    page.get_by_role("heading", name="That did not work").wait_for()
+    assert "notes.mp4" in page.get_by_role("alert").text_content()
+    page.locator("#view-video input[type=file]").set_input_files(tmp_path / "left.mp4")
+    segment = page.locator(".segments button").first
+    segment.wait_for()
+    told = at_work.request("POST", "/predict?timeline=true", content=(tmp_path / "left.mp4").read_bytes()).json()
+    assert segment.locator("b").text_content() == told["segments"][0]["label"] == "left"
+    assert page.locator(".segments button").count() == len(told["segments"])
+    page.locator(".segments button").last.click()
+    expected = told["segments"][-1]["start_seconds"]
+    page.wait_for_function(f"() => document.querySelector('.player video').currentTime >= {expected}")
+    assert violations(page) == []

@@ -8,6 +8,9 @@ import { Scores, percent } from "./scores.js";
 import { Timeline } from "./timeline.js";
 import { Timing } from "./timing.js";
 
+const ANIMATION_MS = 30;
+const SCROLL_MS = 200;
+
 export class LiveView {
   #session;
   #preferences;
@@ -17,6 +20,8 @@ export class LiveView {
   #label = null;
   #action = null;
   #score = 0;
+  #animated = 0; // ms, when the avatar was drawn last
+  #scrolled = 0; // ms, when the time line was
   #clock = 0; // the newest frame's time minus ours
 
   constructor(session, preferences, puppetData) {
@@ -55,6 +60,7 @@ export class LiveView {
     this.classes = classes;
     this.timeline.classes = classes;
     this.scores.setClasses(classes, bundle.streams);
+    for (const item of document.querySelectorAll("#legend li")) item.hidden = !["fused", ...bundle.streams].includes(item.textContent);
     if (!classes.length) this.scores.box.append(noActions());
     this.#session.set({ num_scores: this.scores.wanted });
     this.#label = null;
@@ -143,7 +149,16 @@ export class LiveView {
       drawPicture(byId("flow"), this.#flow);
       this.#flow = null;
     }
-    this.puppet.draw();
+    this.#animate(performance.now());
+  }
+
+  /** What moves by itself needs fewer pictures than the screen shows, and without a GPU each one costs. */
+  #animate(at) {
+    if (at - this.#animated < ANIMATION_MS) return;
+    this.#animated = at;
+    this.puppet.draw(at);
+    if (at - this.#scrolled < SCROLL_MS) return;
+    this.#scrolled = at;
     this.timeline.draw(now() + this.#clock);
   }
 
@@ -159,7 +174,7 @@ export class LiveView {
     const isKnown = this.puppet.act(update.action);
     byId("avatar-note").textContent = update.action && !isKnown ? `has not learnt to ${plain(update.action)}` : "does what both say";
     this.#caption();
-    const drawn = () => this.timing.push(stagesOf(update, now()), now() - time);
+    const drawn = () => this.timing.push(stagesOf(update, this.#session.sentAt(update.number), now()), now() - time);
     requestAnimationFrame(() => setTimeout(drawn)); // after the screen was painted
   }
 
@@ -176,9 +191,10 @@ export class LiveView {
   }
 }
 
-/** Seconds by stage; what the server did not spend was spent in the browser and between the two. */
-function stagesOf({ seconds, latency_seconds: atServer, time, arrived }, drawn) {
-  return { ...seconds, network: Math.max(0, arrived - time - atServer), drawing: drawn - arrived };
+/** Seconds by stage. sent: when the frame left the browser; what the server did not spend after it was spent between. */
+function stagesOf({ seconds, latency_seconds: atServer, time, arrived }, sent, drawn) {
+  const network = Math.max(0, arrived - sent - atServer);
+  return { encoding: sent - time, ...seconds, network, drawing: drawn - arrived };
 }
 
 function drawPicture(canvas, bitmap) {

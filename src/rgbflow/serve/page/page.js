@@ -3,6 +3,7 @@
 import { byId, make } from "./dom.js";
 import { LiveView } from "./live.js";
 import { connect } from "./rgbflow.js";
+import { VideoView } from "./video.js";
 import { loadPreferences, openSettings, wishes } from "./settings.js";
 
 const VIEWS = [...document.querySelectorAll(".top nav a")].map((link) => link.hash.slice(1));
@@ -18,6 +19,7 @@ const session = connect({
   rate: preferences.rate,
 });
 const live = new LiveView(session, preferences, puppetData);
+new VideoView(session);
 
 function showView() {
   const wanted = location.hash.slice(1);

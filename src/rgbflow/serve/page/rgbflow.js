@@ -16,6 +16,7 @@ const PROTOCOL = "rgbflow.v1";
 const HEADER_BYTES = 16;
 const FIRST_WAIT = 0.25; // seconds before the first new attempt; doubled after each failure
 const LONGEST_WAIT = 8;
+const KEPT = 256; // frames whose time of sending is known
 
 /** Open a session; see `Session` for the options. */
 export function connect(options) {
@@ -64,6 +65,7 @@ export class Session extends EventTarget {
   #number = 0;
   #encoding = false;
   #canvas = null;
+  #sentAt = new Map();
   #settings;
 
   constructor({ server = import.meta.url, token = "", settings = {}, width = 320, rate = 25, quality = 0.85 } = {}) {
@@ -107,10 +109,17 @@ export class Session extends EventTarget {
       this.#number = (this.#number + 1) >>> 0;
       this.#socket.send(pack(this.#number, time, bytes));
       this.sent += 1;
+      this.#sentAt.set(this.#number, now());
+      if (this.#sentAt.size > KEPT) this.#sentAt.delete(this.#sentAt.keys().next().value);
       return this.#number;
     } finally {
       this.#encoding = false;
     }
+  }
+
+  /** When one of the newest frames was sent, in seconds of `now`; undefined of others. */
+  sentAt(number) {
+    return this.#sentAt.get(number);
   }
 
   /** Send the frames of a video element as they are shown; returns a function that ends it. */

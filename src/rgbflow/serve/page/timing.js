@@ -4,11 +4,12 @@ const KEPT = 60;
 
 /** The stages in the order in which a frame passes them, and the colour of each. */
 const STAGES = [
-  ["network", "browser and network", "soft"],
+  ["encoding", "capture and JPEG", "soft"],
+  ["network", "network", "deep"],
   ["wait", "waiting", "track"],
   ["decode", "decoding", "line-strong"],
-  ["flow", "flow", "flow"],
-  ["flow network", "flow network", "deep"],
+  ["flow", "flow", "mist"],
+  ["flow network", "flow network", "flow"],
   ["rgb network", "rgb network", "rgb"],
   ["fusion", "fusion", "fused"],
   ["drawing", "drawing", "warm"],
@@ -27,6 +28,7 @@ export class Timing {
   /** stages: seconds by stage; total: seconds from capture to label. */
   push(stages, total) {
     this.#records.push({ ...stages, total });
+    this.box.dispatchEvent(new CustomEvent("timed", { detail: { ...stages, total } })); // benchmarks/browser.py listens
     this.#arrivals.push(performance.now());
     if (this.#records.length > KEPT) this.#records.shift();
     while (this.#arrivals[0] < performance.now() - 3000) this.#arrivals.shift();
