@@ -114,6 +114,7 @@ class Bundle:
         origin: per stream, what made it: command, commit, machine, date, epoch, starting weights.
         licence: licence of the weights, as their author states it.
         frames_per_second: median over the training clips; None in bundles of older versions, which did not record it.
+        no_action: the class of clips that show none of the actions, if there is one: it is never a name.
     """
 
     classes: Classes
@@ -126,6 +127,7 @@ class Bundle:
     origin: dict = field(default_factory=dict)
     licence: Text = NO_LICENCE
     frames_per_second: FrameRate | None = None
+    no_action: Text | None = None
 
     @property
     def frame_rate(self) -> float:
@@ -193,6 +195,8 @@ def _check_agreement(bundle: Bundle) -> None:
     for stream, spec in bundle.streams.items():
         if spec.stream != stream:
             raise InputError(f"streams.{stream}.stream ({spec.stream}) must be {stream}")
+    if bundle.no_action is not None and bundle.no_action not in bundle.classes:
+        raise InputError(f"no_action ({bundle.no_action}) must be one of the classes")
     if not bundle.fusion.fits(bundle.streams.keys(), len(bundle.classes)):
         raise InputError("its fusion belongs to other streams or classes")
 
@@ -208,8 +212,9 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
     record["short_sides"] = {stream: bundle.preparation.side_of(stream) for stream in streams}  # for other readers
     if not bundle.calibration:
         del record["calibration"]
-    if bundle.frames_per_second is None:
-        del record["frames_per_second"]
+    for name in ("frames_per_second", "no_action"):
+        if record[name] is None:
+            del record[name]
     write_atomically(folder / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     write_atomically(folder / "README.md", model_card(bundle))
 

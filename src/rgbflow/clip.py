@@ -194,7 +194,7 @@ class FrameClip:
 
 @dataclass(frozen=True, eq=False)
 class ArrayClip:
-    """A clip whose frames are all there, in memory or in a mapped file; a flow field is computed where it is read.
+    """A clip with all its frames, in memory or in a mapped file; flow fields are computed when they are read.
 
     Attributes:
         frames: (T, H, W, 3) uint8 RGB, at the working size or any other.

@@ -131,7 +131,7 @@ class Recognizer:
         clip, _ = self._open(video, num_snippets)
         snippets = {stream: self._read(clip, stream, num_snippets) for stream in self.bundle.streams}
         answers = self.engine.answers(snippets, crops, with_features=True)
-        return {stream: _features_of(answer) for stream, answer in answers.items()}
+        return {stream: features_in(answer) for stream, answer in answers.items()}
 
     def live(
         self,
@@ -272,7 +272,8 @@ class Recognizer:
         return read_snippets(clip, spec, snippet_starts(clip, spec, num_snippets)).numpy()
 
 
-def _features_of(answer: StreamAnswer) -> np.ndarray:
+def features_in(answer: StreamAnswer) -> np.ndarray:
+    """The features of an answer that was asked for with them: (N, D) float32."""
     if answer.features is None:
         raise RuntimeError("the engine was asked for features and gave none")
     return answer.features

@@ -103,7 +103,7 @@ class Preparation:
         """Read what `as_dict` gave; what older stores and bundles don't say is how these were made.
 
         Raises:
-            InputError: as `records.convert`.
+            InputError: for the reasons of `records.convert`.
         """
         return convert(as_made(values), cls, key)
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from rgbflow.clip import Clip, Extent
 from rgbflow.sampling import segment_starts, snippet_indices
-from rgbflow.stream import Crops, StreamSpec
+from rgbflow.stream import Crops, Stream, StreamSpec
 
 Factors = tuple[float, float, float]  # of brightness, contrast and saturation
 TRAIN_SCALES = (1.0, 0.875, 0.75, 0.66)  # crop sides as shares of the short side (Wang et al. 2016, section 4.1)
@@ -153,6 +153,14 @@ def read_snippets(clip: Clip, spec: StreamSpec, starts: np.ndarray) -> torch.Ten
     indices = snippet_places(clip, spec, starts)
     planes = torch.from_numpy(clip.read(spec.stream, indices.ravel()))
     return planes.reshape(len(starts), spec.channels, *planes.shape[2:])
+
+
+def mirrored_snippets(snippets: np.ndarray, stream: Stream) -> np.ndarray:
+    """Snippets (S, C, H, W) uint8 as a mirror shows them: what moves right moves left, so u is negated."""
+    mirrored = snippets[..., ::-1].copy()
+    if stream == "flow":
+        mirrored[:, 0::2] = 255 - mirrored[:, 0::2]  # 8-bit flow is symmetric about 127.5
+    return mirrored
 
 
 def to_input(snippets: torch.Tensor, crop: Crop, spec: StreamSpec) -> torch.Tensor:

@@ -46,8 +46,7 @@ def evaluate(
             10 takes centre and corners, and mirrors each if training mirrored.
         device: auto, cpu, cuda or mps.
         engine: the library that runs the networks. A bundle with weights records only the figures of torch.
-        precision: number format the engine computes in. auto takes the fastest; fp32 gives nearly the same scores on
-            every machine.
+        precision: number format to compute in. auto takes the fastest; fp32 gives nearly the same scores everywhere.
         json: print the figures as JSON.
     """
     from rgbflow.bundle import RECORD, weights_file
@@ -107,8 +106,7 @@ def calibrate(
         store: prepared data set, or a folder in a published JPEG layout.
         split: the split the bundle was trained on.
         fusion: fusion method; auto takes the default unless another is clearly better on val: docs/fusion.md.
-        false_alarm_rate: share of the clips of unseen classes that may get a known name, such as 0.05; needs a split
-            made with --leave-out.
+        false_alarm_rate: share of clips of unseen classes that may get a known name, as 0.05; needs split --leave-out.
         snippets: number of snippets per clip and stream.
         crops: 1 takes the centre of each snippet; 3 takes also both ends of the longer side;
             10 takes centre and corners, and mirrors each if training mirrored.
@@ -154,8 +152,7 @@ def fuse(
     Args:
         files: .npz files from `rgbflow evaluate --scores`, or others of the same form.
         method: fusion method; average and product work as they are, the others need --fit.
-        fit: fit the method and a temperature to the labels. Each clip is fused by a fit that did not see the clip's
-            group.
+        fit: fit the method and a temperature to the labels; each clip is fused by a fit without the clip's group.
         groups: table with lines clip<TAB>group; not needed for UCF101, where names (v_Class_gNN_cNN) contain the group.
         kind: what the numbers are; auto reads the file's `kind`, or guesses from the numbers where there is none.
         frames: number of frames that each sum was taken over; for --kind sums.

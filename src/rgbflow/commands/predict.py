@@ -48,9 +48,8 @@ def predict(
         crops: 1 takes the centre of each snippet; 3 takes also both ends of the longer side;
             10 takes centre and corners, and mirrors each if training mirrored.
         device: auto, cpu, cuda or mps.
-        engine: library that runs the networks. On a CPU, auto takes the fastest of torch and those exported files
-            (OpenVINO, ONNX Runtime) that give the scores of torch. The default is torch with --why or more crops, else
-            auto.
+        engine: library that runs the networks; auto takes the fastest that gives the scores of torch: docs/export.md.
+            Without --engine, --why and more crops use torch, all else auto.
         precision: number format the engine computes in; auto takes the fastest.
         json: print the answers as JSON, one line per video.
     """

@@ -30,8 +30,7 @@ def train(
         stream: the stream to train; train both into one bundle, which then fuses them.
         out: the bundle's folder.
         settings: any field of TrainConfig.
-        preset: settings to start from. paper: Table I of the paper; strong: more accurate; lite: for a machine without
-            a GPU.
+        preset: settings to start from. paper: the paper's Table I; strong: more accurate; lite: without a GPU.
         config: TOML file with fields of TrainConfig; it overrides the preset, and flags override both.
         replace: train the stream again although the bundle already holds it.
         json: print the result as JSON.

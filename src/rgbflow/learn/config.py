@@ -172,7 +172,7 @@ def with_algorithm(base: TrainConfig, algorithm: str) -> TrainConfig:
 
 
 def completed(base: TrainConfig, given: Mapping[str, object]) -> TrainConfig:
-    """The base with the fields that somebody gave; what nobody gave follows their algorithm and their epochs.
+    """The base with the given fields; fields not given follow the given algorithm and epochs.
 
     Where fewer epochs are given than the base averages, or warms up in, half of them are averaged, and the warm-up ends
     in their middle.
@@ -207,7 +207,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """The fields of a TrainConfig that a TOML file names, each of the right type and in its range.
 
     Raises:
-        InputError: as `load_config`.
+        InputError: for the reasons of `load_config`.
     """
     values = _read_toml(path)
     fields = [field.name for field in dataclasses.fields(TrainConfig)]

@@ -188,7 +188,7 @@ def label_clips(
     crops: Crops = 1,
     progress: Progress = SILENT,
 ) -> list[Prediction]:
-    """The answers for some clips of a split, in their order, as `predict` gives them.
+    """The predictions for some clips of a split, in their order.
 
     Args:
         recognizer: the trained bundle.

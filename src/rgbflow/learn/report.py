@@ -97,7 +97,7 @@ class Report:
         whys: clips to explain, or a line that says why none can be explained.
         calibration_errors: of the plain average and of the answers, percent; None if unknown.
         comparison: of the fusions fitted on val.
-        unknown: how well clips of classes left out are told apart from these.
+        unknown: how well clips of left-out classes are separated from these.
 
     Raises:
         ValueError: if the arrays or the keys do not fit together.

@@ -46,6 +46,12 @@ def form_of_input(stream: Stream, config: TrainConfig) -> StreamSpec:
     )
 
 
+def names_a_side(label: str) -> bool:
+    """Whether a class's name says left or right: its mirrored clips show the other."""
+    words = "".join(letter if letter.isalnum() else " " for letter in label).lower().split()
+    return "left" in words or "right" in words
+
+
 def flow_spread(store: AnyStore, clips: tuple[SplitClip, ...], spec: StreamSpec, num_clips: int = 64) -> float:
     """Root mean square of the stored flow (0…1) about no motion, over at most `num_clips` evenly chosen clips.
 
