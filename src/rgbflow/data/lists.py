@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from rgbflow.data.layouts import VIDEO_ENDINGS, list_visible, without_ending
+from rgbflow.data.layouts import VIDEO_ENDINGS, list_visible, plain, without_ending
 from rgbflow.errors import InputError
+from rgbflow.limits import TEXT
 from rgbflow.records import parse_json
 
 Part = Literal["train", "val", "test"]
@@ -162,7 +163,8 @@ def _number_of(file: Path) -> int | None:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        TEXT.check(path.stat().st_size, f"list {path}")
+        return plain(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError:
         raise InputError(f"list {path} is not UTF-8 text: save it as UTF-8") from None
     except OSError as error:
