@@ -339,14 +339,15 @@ def _fusion_line(bundle: Bundle) -> str:
     named = replace(fusion, threshold=None, false_alarm_rate=None)  # with its temperature and weights alone
     if not named.is_fitted:
         line = "" if named == Fusion() else f"Fusion: {fusion.method}. "
-        line += "Its probabilities are not calibrated: `rgbflow calibrate` does it."
+        line += "Its probabilities are not calibrated; `rgbflow calibrate` calibrates them."
     if fusion.threshold is None:
         return line
-    line += f" A clip whose highest probability is not above {fusion.threshold:.3f} is called unknown; "
+    line += f" A clip without a probability above {fusion.threshold:.3f} is labelled unknown; "
     if fusion.false_alarm_rate is None:
         return line + "the threshold was set by hand, so nothing is promised about clips of unseen classes."
     return line + (
-        f"it was fitted to give a name to at most {100 * fusion.false_alarm_rate:.3g} % of the clips of unseen classes."
+        f"it was fitted so that at most {100 * fusion.false_alarm_rate:.3g} % of the clips of unseen classes "
+        "get a known label."
     )
 
 

@@ -107,8 +107,8 @@ class TrainConfig:
     of flow does not, since flow needs other features. If no epoch is better on the validation part, the bundle keeps
     the frozen network. Not used with weights none, nor by c3d and lrcn."""
     probe_rate: Rate = 0.1
-    """An rgb stream that starts from a probe uses this share of the learning rate; more would destroy what it starts
-    with."""
+    """An rgb stream that starts from a probe uses this share of the learning rate; a larger
+    rate would destroy the features that it starts with."""
     freeze_batch_norms: bool = False
     """Freeze all batch norms but the first at the starting weights. An rgb stream that starts from a probe always
     freezes all of them."""
