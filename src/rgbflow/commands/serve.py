@@ -6,6 +6,7 @@ from typing import Annotated
 
 from rgbflow.commands.flags import Flag, Positional
 from rgbflow.errors import InputError
+from rgbflow.shown import say
 from rgbflow.stream import EngineName, EnginePrecision
 
 DEMO_BUNDLE = Path("demo/bundle")  # where `make demo` and `rgbflow demo` put it
@@ -40,7 +41,7 @@ def serve(
         origin: origins of other web pages that may use the service, such as https://game.example.
         max_sessions: the most live sessions at the same time.
         osc: host and port to send labels, scores and events to as OSC messages: those of one session at a time.
-        osc_map: file that says which action sets which OSC address to what, for VRChat say; only that is then sent.
+        osc_map: file that maps actions to OSC addresses and values, as for VRChat; only these are then sent.
         device: auto, cpu, cuda or mps.
         engine: library that runs the networks; auto takes the fastest that gives the scores of torch: docs/export.md.
         precision: number format the engine computes in; auto takes the fastest.
@@ -84,4 +85,4 @@ def serve(
 
 
 def _note(line: str) -> None:
-    print(f"rgbflow: {line}", file=sys.stderr, flush=True)
+    say(f"rgbflow: {line}", file=sys.stderr)
