@@ -369,8 +369,8 @@ is from sending a frame to its update, on the client's clock.
 |---|---|---|---|---|
 {company}
 
-{SETTLE_SECONDS:.0f} seconds after all this the service had {found.files[1]} open files ({found.files[0]} at the start) and
-{found.memory_at_end:.0f} MiB.
+{SETTLE_SECONDS:.0f} seconds after all this the service had {found.files[1]} open files ({found.files[0]} at the start)
+and {found.memory_at_end:.0f} MiB.
 
 ## How it was made
 
