@@ -218,13 +218,13 @@ class Recognizer:
         name, frames = self._shown(video)
         clip, predictions = FrameClip(self.bundle.preparation, name=name), []
         for window in sliding_windows(frames, clip, window_seconds, step_seconds):
-            if self._fits(window):
+            if self.fits(window):
                 predictions.append(self.predict(window, num_snippets, crops))  # frames may be missing in mid-recording
         if not predictions:
             self.wanted_indices(window, num_snippets)  # says what is too short, and for what
         return Timeline(merge_windows(predictions, step_seconds), predictions)
 
-    def _fits(self, clip: Extent) -> bool:
+    def fits(self, clip: Extent) -> bool:
         """Whether a clip has frames enough for a snippet of every stream."""
         return all(spec.num_items(clip.num_frames) >= spec.shortest for spec in self.bundle.streams.values())
 
