@@ -17,6 +17,7 @@ from rgbflow.atomic import write_atomically
 from rgbflow.errors import InputError
 from rgbflow.fusion import Fusion
 from rgbflow.records import ClassName, Count, Percent, convert, parse_json, read_whole, refuse_unknown_keys
+from rgbflow.shown import markdown_text
 from rgbflow.stream import (
     STREAMS,
     FlowSettings,
@@ -114,6 +115,7 @@ class Bundle:
         origin: per stream, what made it: command, commit, machine, date, epoch, starting weights.
         licence: licence of the weights, as their author states it.
         frames_per_second: median over the training clips; None in bundles of older versions, which did not record it.
+        no_action: the class of clips that show none of the actions, if there is one: it is never a name.
     """
 
     classes: Classes
@@ -126,6 +128,7 @@ class Bundle:
     origin: dict = field(default_factory=dict)
     licence: Text = NO_LICENCE
     frames_per_second: FrameRate | None = None
+    no_action: Text | None = None
 
     @property
     def frame_rate(self) -> float:
@@ -193,6 +196,8 @@ def _check_agreement(bundle: Bundle) -> None:
     for stream, spec in bundle.streams.items():
         if spec.stream != stream:
             raise InputError(f"streams.{stream}.stream ({spec.stream}) must be {stream}")
+    if bundle.no_action is not None and bundle.no_action not in bundle.classes:
+        raise InputError(f"no_action ({bundle.no_action}) must be one of the classes")
     if not bundle.fusion.fits(bundle.streams.keys(), len(bundle.classes)):
         raise InputError("its fusion belongs to other streams or classes")
 
@@ -208,8 +213,9 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
     record["short_sides"] = {stream: bundle.preparation.side_of(stream) for stream in streams}  # for other readers
     if not bundle.calibration:
         del record["calibration"]
-    if bundle.frames_per_second is None:
-        del record["frames_per_second"]
+    for name in ("frames_per_second", "no_action"):
+        if record[name] is None:
+            del record[name]
     write_atomically(folder / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     write_atomically(folder / "README.md", model_card(bundle))
 
@@ -290,12 +296,9 @@ def fetch_bundle(name: str) -> Path:
 def model_card(bundle: Bundle) -> str:
     """The bundle's README.md: what it recognises, how well, and how to use it."""
     streams = "\n".join(
-        f"- **{name}**: {spec.backbone}, {spec.input_size}×{spec.input_size}, {spec.channels} channels"
+        f"- **{name}**: {markdown_text(spec.backbone)}, {spec.input_size}×{spec.input_size}, {spec.channels} channels"
         for name, spec in bundle.streams.items()
     )
-
-    def told(name: str) -> str:
-        return str(bundle.split.get(name, "not stated"))
 
     return f"""---
 library_name: rgbflow
@@ -305,7 +308,7 @@ tags: [action-recognition, optical-flow, two-stream]
 
 # A two-stream action recogniser
 
-It recognises {len(bundle.classes)} actions: {", ".join(bundle.classes)}.
+It recognises {len(bundle.classes)} actions: {", ".join(map(markdown_text, bundle.classes))}.
 
 {streams}
 
@@ -313,8 +316,7 @@ It recognises {len(bundle.classes)} actions: {", ".join(bundle.classes)}.
 
 {_measured_lines(bundle)}
 
-Trained on a split of protocol `{told("protocol")}`, seed {told("seed")}, sha256
-{told("sha256")}. Licence of the weights: {bundle.licence}.
+{_origin_line(bundle)}. Licence of the weights: {markdown_text(bundle.licence)}.
 
 ```python
 from rgbflow import Recognizer
@@ -325,20 +327,28 @@ print(recognizer.predict("clip.mp4").top(5))
 """
 
 
+def _origin_line(bundle: Bundle) -> str:
+    told = {name: markdown_text(bundle.split.get(name, "not stated")) for name in ("protocol", "seed", "sha256")}
+    if "weights" in bundle.split:  # of a published network
+        return f"Trained by its authors on {told['protocol']}; weights from {markdown_text(bundle.split['weights'])}"
+    return f"Trained on a split of protocol {told['protocol']}, seed {told['seed']}, sha256\n{told['sha256']}"
+
+
 def _fusion_line(bundle: Bundle) -> str:
     fusion = bundle.fusion
     line = f"Fusion: {fusion.method}, temperature {fusion.temperature:.2f}, fitted on the val part."
     named = replace(fusion, threshold=None, false_alarm_rate=None)  # with its temperature and weights alone
     if not named.is_fitted:
         line = "" if named == Fusion() else f"Fusion: {fusion.method}. "
-        line += "Its probabilities are not calibrated: `rgbflow calibrate` does it."
+        line += "Its probabilities are not calibrated; `rgbflow calibrate` calibrates them."
     if fusion.threshold is None:
         return line
-    line += f" A clip whose highest probability is not above {fusion.threshold:.3f} is called unknown; "
+    line += f" A clip without a probability above {fusion.threshold:.3f} is labelled unknown; "
     if fusion.false_alarm_rate is None:
         return line + "the threshold was set by hand, so nothing is promised about clips of unseen classes."
     return line + (
-        f"it was fitted to give a name to at most {100 * fusion.false_alarm_rate:.3g} % of the clips of unseen classes."
+        f"it was fitted so that at most {100 * fusion.false_alarm_rate:.3g} % of the clips of unseen classes "
+        "get a known label."
     )
 
 
@@ -348,12 +358,15 @@ def _measured_lines(bundle: Bundle) -> str:
     lines = []
     for part, measured in bundle.measured.items():
         leak = f"{measured['leak_percent']:.1f} % of them share a group with a training clip"
+        engine, protocol = (markdown_text(measured.get(name, f"{name} not noted")) for name in ("engine", "protocol"))
         lines.append(
-            f"Measured on the {part} part ({measured['clips']} clips, {measured['snippets']} snippets of each, "
-            f"protocol {measured['protocol']}; {leak}; {measured.get('engine', 'engine not noted')}):\n"
+            f"Measured on the {markdown_text(part)} part ({measured['clips']} clips, {measured['snippets']} snippets "
+            f"of each, protocol {protocol}; {leak}; {engine}):\n"
         )
         lines.append("| stream | top-1 % | 95 % interval | top-5 % |\n|---|---|---|---|")
         for name, figures in measured["figures"].items():
             low, high = figures["top1_interval"]
-            lines.append(f"| {name} | {figures['top1']:.1f} | {low:.1f}–{high:.1f} | {figures['top5']:.1f} |")
+            lines.append(
+                f"| {markdown_text(name)} | {figures['top1']:.1f} | {low:.1f}–{high:.1f} | {figures['top5']:.1f} |"
+            )
     return "\n".join(lines)

@@ -19,7 +19,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from rgbflow.atomic import write_atomically
-from rgbflow.bundle import RECORD, Bundle, load_bundle, save_stream, with_stream
+from rgbflow.bundle import NO_LICENCE, RECORD, Bundle, load_bundle, save_stream, with_stream
 from rgbflow.data.dataset import ClipDataset
 from rgbflow.data.jpegs import AnyStore
 from rgbflow.data.lists import Part
@@ -39,7 +39,7 @@ from rgbflow.learn.callbacks import (
 from rgbflow.learn.config import RESULT_NEUTRAL, TrainConfig
 from rgbflow.learn.curve import Curve
 from rgbflow.learn.probe import SNIPPETS, Probe, fit_probe, is_fitted, load_probe, refit_head
-from rgbflow.learn.spec import make_spec
+from rgbflow.learn.spec import make_spec, names_a_side
 from rgbflow.learn.stream_training import StreamTraining
 from rgbflow.networks.families import family_of
 from rgbflow.networks.stream_net import StreamNet, check_input
@@ -187,7 +187,7 @@ def _make_module(
     torch.manual_seed(config.seed)
     network = StreamNet(spec, len(split.classes))
     progress.report(f"{config.backbone}, {initialise(network, spec, config.weights)}")
-    if config.flip and (sided := [name for name in split.classes if _names_a_side(name)]):
+    if config.flip and (sided := [name for name in split.classes if names_a_side(name)]):
         progress.report(
             f"note: {', '.join(sided)} name a side, but a mirrored clip shows the other side: consider --no-flip"
         )
@@ -288,7 +288,9 @@ def make_bundle(store: AnyStore, split: Split, spec: StreamSpec, config: TrainCo
         streams=streams,
         split=about,
         fusion=Fusion(config.fusion),
-        licence=config.licence,
+        licence=family_of(config.algorithm).licences.get(config.weights, NO_LICENCE)
+        if config.licence == NO_LICENCE
+        else config.licence,
         frames_per_second=round(rate, 3),
     )
 
@@ -366,7 +368,8 @@ def _find_checkpoint(
     A run resumes only with the settings it began with: those of the data, the stream and the training, in `about`.
     """
     changing = {name: value for name, value in asdict(config).items() if name not in RESULT_NEUTRAL}
-    own = ("mirrored", "stride")  # config's flip, and the algorithm's: said there, and older runs say them there alone
+    # config's flip and frame_rate, and the algorithm's: said there, and older runs say them there alone
+    own = ("mirrored", "stride", "frame_rate")
     form = {name: value for name, value in asdict(spec).items() if name not in own}
     settings = json.dumps({**about, "spec": form, "config": changing}, indent=2)
     path, last = work / "settings.json", work / checkpoints.LAST
@@ -383,11 +386,6 @@ def _find_checkpoint(
     if found[0] != last:
         progress.report(f"{last.name} is damaged or missing: going on from {found[0].name}, the one before it")
     return found[0], len(found[1]["callbacks"][CurveKeeper.__qualname__]["rows"])
-
-
-def _names_a_side(label: str) -> bool:
-    words = "".join(letter if letter.isalnum() else " " for letter in label).lower().split()
-    return "left" in words or "right" in words
 
 
 # Lightning warns of what is deliberate here: few workers, a folder that a resumed run writes to, and so on.
