@@ -300,9 +300,6 @@ def model_card(bundle: Bundle) -> str:
         for name, spec in bundle.streams.items()
     )
 
-    def told(name: str) -> str:
-        return markdown_text(bundle.split.get(name, "not stated"))
-
     return f"""---
 library_name: rgbflow
 pipeline_tag: video-classification
@@ -319,8 +316,7 @@ It recognises {len(bundle.classes)} actions: {", ".join(map(markdown_text, bundl
 
 {_measured_lines(bundle)}
 
-Trained on a split of protocol {told("protocol")}, seed {told("seed")}, sha256
-{told("sha256")}. Licence of the weights: {markdown_text(bundle.licence)}.
+{_origin_line(bundle)}. Licence of the weights: {markdown_text(bundle.licence)}.
 
 ```python
 from rgbflow import Recognizer
@@ -331,20 +327,28 @@ print(recognizer.predict("clip.mp4").top(5))
 """
 
 
+def _origin_line(bundle: Bundle) -> str:
+    told = {name: markdown_text(bundle.split.get(name, "not stated")) for name in ("protocol", "seed", "sha256")}
+    if "weights" in bundle.split:  # of a published network
+        return f"Trained by its authors on {told['protocol']}; weights from {markdown_text(bundle.split['weights'])}"
+    return f"Trained on a split of protocol {told['protocol']}, seed {told['seed']}, sha256\n{told['sha256']}"
+
+
 def _fusion_line(bundle: Bundle) -> str:
     fusion = bundle.fusion
     line = f"Fusion: {fusion.method}, temperature {fusion.temperature:.2f}, fitted on the val part."
     named = replace(fusion, threshold=None, false_alarm_rate=None)  # with its temperature and weights alone
     if not named.is_fitted:
         line = "" if named == Fusion() else f"Fusion: {fusion.method}. "
-        line += "Its probabilities are not calibrated: `rgbflow calibrate` does it."
+        line += "Its probabilities are not calibrated; `rgbflow calibrate` calibrates them."
     if fusion.threshold is None:
         return line
-    line += f" A clip whose highest probability is not above {fusion.threshold:.3f} is called unknown; "
+    line += f" A clip without a probability above {fusion.threshold:.3f} is labelled unknown; "
     if fusion.false_alarm_rate is None:
         return line + "the threshold was set by hand, so nothing is promised about clips of unseen classes."
     return line + (
-        f"it was fitted to give a name to at most {100 * fusion.false_alarm_rate:.3g} % of the clips of unseen classes."
+        f"it was fitted so that at most {100 * fusion.false_alarm_rate:.3g} % of the clips of unseen classes "
+        "get a known label."
     )
 
 

@@ -45,7 +45,8 @@ def print_taught(report: TeachReport | None, out: Path, as_json: bool) -> None:
     if as_json:
         show({"bundle": str(out), **report.as_dict()}, True)
     else:
-        say("\n".join([*report.lines(), f"bundle: {out}"]))
+        for line in [*report.lines(), f"bundle: {out}"]:
+            say(line)
 
 
 def show_prediction(video: str | Path, prediction: Prediction, top: int, engine: str, as_json: bool) -> None:

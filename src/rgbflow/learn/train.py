@@ -19,7 +19,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from rgbflow.atomic import write_atomically
-from rgbflow.bundle import RECORD, Bundle, load_bundle, save_stream, with_stream
+from rgbflow.bundle import NO_LICENCE, RECORD, Bundle, load_bundle, save_stream, with_stream
 from rgbflow.data.dataset import ClipDataset
 from rgbflow.data.jpegs import AnyStore
 from rgbflow.data.lists import Part
@@ -288,7 +288,9 @@ def make_bundle(store: AnyStore, split: Split, spec: StreamSpec, config: TrainCo
         streams=streams,
         split=about,
         fusion=Fusion(config.fusion),
-        licence=config.licence,
+        licence=family_of(config.algorithm).licences.get(config.weights, NO_LICENCE)
+        if config.licence == NO_LICENCE
+        else config.licence,
         frames_per_second=round(rate, 3),
     )
 
@@ -366,7 +368,8 @@ def _find_checkpoint(
     A run resumes only with the settings it began with: those of the data, the stream and the training, in `about`.
     """
     changing = {name: value for name, value in asdict(config).items() if name not in RESULT_NEUTRAL}
-    own = ("mirrored", "stride")  # config's flip, and the algorithm's: said there, and older runs say them there alone
+    # config's flip and frame_rate, and the algorithm's: said there, and older runs say them there alone
+    own = ("mirrored", "stride", "frame_rate")
     form = {name: value for name, value in asdict(spec).items() if name not in own}
     settings = json.dumps({**about, "spec": form, "config": changing}, indent=2)
     path, last = work / "settings.json", work / checkpoints.LAST
