@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ON_ALL_CORES := --numprocesses auto --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test test-long busy weizmann paper-small strong recipe ablation flow-methods stored-flow fusion unknown live-soak inference layers int8 gpu clean
+.PHONY: demo test test-long busy weizmann paper-small strong recipe ablation flow-methods stored-flow fusion unknown live-soak inference layers int8 gpu torture clean
 
 demo: $(VENV)/installed
 	$(BIN)/rgbflow demo --out demo
@@ -22,7 +22,7 @@ $(VENV)/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "rgbflow needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[lite,test]'
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	@touch $@
 
 # Results that take longer than a test: docs/results
@@ -73,6 +73,10 @@ layers: $(VENV)/installed
 
 int8: $(VENV)/installed
 	$(BIN)/python benchmarks/int8.py
+
+# Damage, kills, full disks and long runs, in under an hour; a broken-off run goes on
+torture: $(VENV)/installed
+	nice $(BIN)/python benchmarks/torture.py
 
 # On a machine with an NVIDIA GPU, at most 8 minutes
 gpu: $(VENV)/installed

@@ -75,7 +75,7 @@ def _moving_square(
     return np.clip(np.round(pictures), 0, 255).astype(np.uint8)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def moving_square() -> Callable[..., np.ndarray]:
     """The function `_moving_square`: (dx, dy, frames, size, seed) to (T, H, W, 3) uint8."""
     return _moving_square

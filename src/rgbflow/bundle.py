@@ -114,6 +114,7 @@ class Bundle:
         origin: per stream, what made it: command, commit, machine, date, epoch, starting weights.
         licence: licence of the weights, as their author states it.
         frames_per_second: median over the training clips; None in bundles of older versions, which did not record it.
+        no_action: the class of clips that show none of the actions, if there is one: it is never a name.
     """
 
     classes: Classes
@@ -126,6 +127,7 @@ class Bundle:
     origin: dict = field(default_factory=dict)
     licence: Text = NO_LICENCE
     frames_per_second: FrameRate | None = None
+    no_action: Text | None = None
 
     @property
     def frame_rate(self) -> float:
@@ -193,6 +195,8 @@ def _check_agreement(bundle: Bundle) -> None:
     for stream, spec in bundle.streams.items():
         if spec.stream != stream:
             raise InputError(f"streams.{stream}.stream ({spec.stream}) must be {stream}")
+    if bundle.no_action is not None and bundle.no_action not in bundle.classes:
+        raise InputError(f"no_action ({bundle.no_action}) must be one of the classes")
     if not bundle.fusion.fits(bundle.streams.keys(), len(bundle.classes)):
         raise InputError("its fusion belongs to other streams or classes")
 
@@ -208,8 +212,9 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
     record["short_sides"] = {stream: bundle.preparation.side_of(stream) for stream in streams}  # for other readers
     if not bundle.calibration:
         del record["calibration"]
-    if bundle.frames_per_second is None:
-        del record["frames_per_second"]
+    for name in ("frames_per_second", "no_action"):
+        if record[name] is None:
+            del record[name]
     write_atomically(folder / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     write_atomically(folder / "README.md", model_card(bundle))
 
@@ -294,9 +299,6 @@ def model_card(bundle: Bundle) -> str:
         for name, spec in bundle.streams.items()
     )
 
-    def told(name: str) -> str:
-        return str(bundle.split.get(name, "not stated"))
-
     return f"""---
 library_name: rgbflow
 pipeline_tag: video-classification
@@ -313,8 +315,7 @@ It recognises {len(bundle.classes)} actions: {", ".join(bundle.classes)}.
 
 {_measured_lines(bundle)}
 
-Trained on a split of protocol `{told("protocol")}`, seed {told("seed")}, sha256
-{told("sha256")}. Licence of the weights: {bundle.licence}.
+{_origin_line(bundle)}. Licence of the weights: {bundle.licence}.
 
 ```python
 from rgbflow import Recognizer
@@ -325,20 +326,28 @@ print(recognizer.predict("clip.mp4").top(5))
 """
 
 
+def _origin_line(bundle: Bundle) -> str:
+    told = {name: bundle.split.get(name, "not stated") for name in ("protocol", "seed", "sha256")}
+    if "weights" in bundle.split:  # of a published network
+        return f"Trained by its authors on {told['protocol']}; weights from {bundle.split['weights']}"
+    return f"Trained on a split of protocol `{told['protocol']}`, seed {told['seed']}, sha256\n{told['sha256']}"
+
+
 def _fusion_line(bundle: Bundle) -> str:
     fusion = bundle.fusion
     line = f"Fusion: {fusion.method}, temperature {fusion.temperature:.2f}, fitted on the val part."
     named = replace(fusion, threshold=None, false_alarm_rate=None)  # with its temperature and weights alone
     if not named.is_fitted:
         line = "" if named == Fusion() else f"Fusion: {fusion.method}. "
-        line += "Its probabilities are not calibrated: `rgbflow calibrate` does it."
+        line += "Its probabilities are not calibrated; `rgbflow calibrate` calibrates them."
     if fusion.threshold is None:
         return line
-    line += f" A clip whose highest probability is not above {fusion.threshold:.3f} is called unknown; "
+    line += f" A clip without a probability above {fusion.threshold:.3f} is labelled unknown; "
     if fusion.false_alarm_rate is None:
         return line + "the threshold was set by hand, so nothing is promised about clips of unseen classes."
     return line + (
-        f"it was fitted to give a name to at most {100 * fusion.false_alarm_rate:.3g} % of the clips of unseen classes."
+        f"it was fitted so that at most {100 * fusion.false_alarm_rate:.3g} % of the clips of unseen classes "
+        "get a known label."
     )
 
 

@@ -15,6 +15,7 @@ from rgbflow.commands.live import live
 from rgbflow.commands.paper import paper
 from rgbflow.commands.predict import predict
 from rgbflow.commands.serve import serve
+from rgbflow.commands.teach import teach
 from rgbflow.commands.train import ablate, train
 from rgbflow.errors import InputError
 
@@ -25,6 +26,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "prepare": prepare,
     "split": split,
     "train": train,
+    "teach": teach,
     "calibrate": calibrate,
     "evaluate": evaluate,
     "predict": predict,

@@ -102,7 +102,7 @@ class Fusion:
             (..., K) float64 probabilities.
 
         Raises:
-            InputError: as `average`.
+            InputError: for the reasons of `average`.
         """
         fused = self._mixed(scores)
         return fused if self.temperature == 1 else sharpened(fused, 1 / self.temperature)
@@ -154,7 +154,7 @@ def product(scores: Mapping[Name, np.ndarray], weights: Mapping[Name, float] | N
         (..., K) float64 probabilities.
 
     Raises:
-        InputError: as `average`.
+        InputError: for the reasons of `average`.
 
     >>> product({"rgb": np.array([0.5, 0.5]), "flow": np.array([0.8, 0.2])}).round(3)
     array([0.8, 0.2])

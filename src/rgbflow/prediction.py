@@ -32,6 +32,7 @@ class Prediction:
         start_seconds, end_seconds: the part of the video that the answer is for.
         seconds: time spent per stage: decode (with resizing) and flow where a file was read, each network, fusion.
         threshold: the clip is "unknown" if no score is above it; None where the bundle has no threshold.
+        no_action: the class of clips that show none of the actions; None where there is no such class.
     """
 
     classes: tuple[str, ...]
@@ -41,6 +42,7 @@ class Prediction:
     end_seconds: float
     seconds: dict[str, float]
     threshold: float | None = None
+    no_action: str | None = None
 
     def __repr__(self) -> str:
         streams = "".join(f", {name} {_shown(self.stream_top(name, 1)[0])}" for name in self.stream_scores)
@@ -49,7 +51,9 @@ class Prediction:
 
     @property
     def is_known(self) -> bool:
-        """Whether the answer is one of the classes, by its score: a class may itself be called "unknown"."""
+        """Whether the answer is one of the actions, by its score: a class may itself be called "unknown"."""
+        if self.no_action is not None and self.top(1)[0].label == self.no_action:
+            return False
         return self.threshold is None or self.score > self.threshold
 
     @property
@@ -119,5 +123,5 @@ def conclude(
     stream_scores = {stream: probabilities(values) for stream, values in logits.items()}
     scores = bundle.fusion.fuse(stream_scores)
     seconds = {**seconds, "fusion": time.perf_counter() - began}
-    threshold = bundle.fusion.threshold
-    return Prediction(bundle.classes, scores, stream_scores, start_seconds, end_seconds, seconds, threshold)
+    limits = bundle.fusion.threshold, bundle.no_action
+    return Prediction(bundle.classes, scores, stream_scores, start_seconds, end_seconds, seconds, *limits)

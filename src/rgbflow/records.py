@@ -1,7 +1,7 @@
-"""Records of files and settings of people: types and ranges are declared once, as annotations, and checked here.
+"""Checks of records from files and settings: types and ranges are declared once, as annotations.
 
-A range is written `Annotated[float, Meta(gt=0, le=1, description="0.875 is usual")]`. The description is the remedy
-that the message of a wrong setting ends with. A record is a frozen dataclass that calls `check_fields` when it is made.
+A range is written `Annotated[float, Meta(gt=0, le=1, description="0.875 is usual")]`. The description becomes the
+remedy at the end of the error message. A record is a frozen dataclass that calls `check_fields` when it is made.
 """
 
 import re
@@ -32,7 +32,7 @@ def check_fields(record: Any) -> None:
     """Check each field of a frozen dataclass against its annotation; a list becomes the tuple that was declared.
 
     Raises:
-        InputError: that names the field, its value, the rule and the remedy.
+        InputError: names the field, its value, the rule and the remedy.
     """
     kind: Any = type(record)
     for name in _hints(kind):
@@ -43,10 +43,10 @@ def check_fields(record: Any) -> None:
 
 
 def field_value(record: Any, name: str, value: object) -> Any:
-    """A value as a field of a record's class holds it: checked, a list as a tuple, a whole number as a float.
+    """A checked value for a field of a record's class; lists become tuples, whole numbers floats where declared.
 
     Raises:
-        InputError: as `check_fields`.
+        InputError: for the reasons of `check_fields`.
     """
     kind = _hints(record)[name]
     try:
@@ -56,15 +56,15 @@ def field_value(record: Any, name: str, value: object) -> Any:
 
 
 def convert(raw: object, kind: type[Record], key: str = "") -> Record:
-    """A record of what JSON or TOML gave.
+    """A record from parsed JSON or TOML.
 
     Args:
         raw: dictionaries, lists, texts, numbers.
         kind: the record's class.
-        key: where in its file it stands, for messages.
+        key: its place in the file, for messages.
 
     Raises:
-        InputError: that names the first wrong key, its value and the rule, but neither file nor remedy.
+        InputError: names the first wrong key, its value and the rule, but neither file nor remedy.
     """
     try:
         return msgspec.convert(raw, kind)
@@ -73,10 +73,10 @@ def convert(raw: object, kind: type[Record], key: str = "") -> Record:
 
 
 def parse_json(content: bytes | str) -> Any:
-    """What a JSON text says.
+    """The values of a JSON text.
 
     Raises:
-        InputError: if it is no JSON (NaN and Infinity are none), or nested too deep; it names no file.
+        InputError: if it is not JSON (NaN and Infinity are not allowed), or nested too deep; it names no file.
     """
     try:
         return msgspec.json.decode(content)
@@ -87,10 +87,10 @@ def parse_json(content: bytes | str) -> Any:
 
 
 def refuse_unknown_keys(raw: Mapping[str, object], kind: type, key: str) -> None:
-    """Refuse what this version doesn't know, where leaving it out would change what the record means.
+    """Refuse keys that this version doesn't know, where ignoring them would change the meaning of the record.
 
     Raises:
-        InputError: that names the key.
+        InputError: names the key.
     """
     unknown = raw.keys() - _hints(kind).keys()
     if unknown:
@@ -101,12 +101,12 @@ def read_whole(path: Path, what: str) -> bytes:
     """The content of a file, which must be a regular one: a pipe or a device would never end.
 
     Raises:
-        InputError: if it can't be read, is no regular file, or is too large (`limits.TEXT`).
+        InputError: if it can't be read, is not a regular file, or is too large (`limits.TEXT`).
     """
     try:
         about = path.stat()
         if not stat.S_ISREG(about.st_mode):
-            raise InputError(f"{what} {path} is no regular file: give the name of a file")
+            raise InputError(f"{what} {path} is not a regular file: give the name of a file")
         TEXT.check(about.st_size, f"{what} {path}")
         return path.read_bytes()
     except OSError as error:
@@ -149,7 +149,7 @@ def _problem(value: object, kind: Any, key: str) -> str:
 
 
 def _parts(value: object, kind: Any, key: str) -> Iterator[tuple[object, Any, str]]:
-    """The values inside a value, each with what it must be and its key."""
+    """The values inside a value, each with its type and key."""
     kind = _plain(kind)
     origin, inner = get_origin(kind), get_args(kind)
     if isinstance(value, Mapping) and (is_dataclass(kind) or is_typeddict(kind)):
@@ -182,7 +182,7 @@ def _shown(value: object) -> str:
 
 
 def _rule(kind: inspect.Type) -> str:
-    """What a value must be, in words."""
+    """The rule for a value, in words."""
     match kind:
         case inspect.Metadata():
             return _rule(kind.type)
@@ -222,6 +222,6 @@ def _remedy(kind: Any, name: str, annotation: Any) -> str:
 
 
 def _usual(annotation: Any) -> str:
-    """The description that a range carries, which says what is usual."""
+    """The description of a range, which gives the usual value."""
     told = [one.description for one in get_args(annotation) if isinstance(one, Meta) and one.description]
     return told[0] if told else "".join(map(_usual, get_args(annotation)))

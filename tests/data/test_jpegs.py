@@ -347,7 +347,7 @@ def test_a_broken_picture_is_named_when_it_is_read(tmp_path, content):
 def test_a_first_picture_that_is_none_is_named(tmp_path):
     write_together(tmp_path, "jump/one", *plain_clip())
     (tmp_path / "jump" / "one" / "x_00001.jpg").write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"x_00001.jpg can't be read \(it is not a picture\)"):
+    with pytest.raises(InputError, match=r"x_00001.jpg can't be read \(it is not a complete JPEG\)"):
         JpegStore(tmp_path)
 
 

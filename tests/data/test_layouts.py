@@ -132,7 +132,7 @@ def test_a_missing_table_of_groups_is_refused(tmp_path):
     [
         ({"bend/a": "ann", "bend/zoe.avi": "zoe", "bend/yan": "yan"}, "bend/zoe.avi, which is not a clip"),
         ({"a": "ann"}, "may be bend/a or wave/a"),
-        ({"bend/a": "ann", "bend/a.avi": "bob"}, "two, ann and bob"),
+        ({"bend/a": "ann", "bend/a.avi": "bob"}, "two groups, ann and bob"),
     ],
 )
 def test_groups_that_fit_no_clip_or_two_are_refused(tmp_path, groups, words):

@@ -268,7 +268,7 @@ def test_the_hash_of_a_split_that_knows_all_classes_is_what_it_always_was():
     [
         (("run", "wafe"), "leave_out wafe is none of the 5 classes: do you mean wave?"),
         (("run",), "leave_out run must be 2 classes or more"),
-        (("run", "wave", "bend", "side"), "leaves fewer than 2 classes to tell apart: leave out fewer"),
+        (("run", "wave", "bend", "side"), "leaves fewer than 2 classes: leave out fewer"),
     ],
 )
 def test_classes_that_cannot_be_left_out_are_refused(leave_out, words):

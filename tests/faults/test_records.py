@@ -336,4 +336,4 @@ def test_a_wrong_setting_is_named_with_its_rule(tmp_path, line, words):
 def test_a_pipe_a_folder_or_a_device_is_not_read_as_a_record(tmp_path, load):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", tmp_path, "/dev/zero"):
-        assert "is no regular file" in refusal(load, type(tmp_path)(path))
+        assert "is not a regular file" in refusal(load, type(tmp_path)(path))

@@ -261,14 +261,18 @@ def test_a_damaged_checkpoint_says_what_to_delete(world, tmp_path):
 
     with pytest.raises(ZeroDivisionError):
         run(world, tmp_path, on_step=stop)
-    last = tmp_path / "training" / "rgb" / "last.ckpt"
-    checkpoint = torch.load(last, weights_only=True)
-    checkpoint["callbacks"]["Curve"] = checkpoint["callbacks"].pop("CurveKeeper")  # as another version might name it
-    torch.save(checkpoint, last)
+    kept = sorted((tmp_path / "training" / "rgb").glob("*.ckpt"))
+    for path in kept:
+        checkpoint = torch.load(path, weights_only=True)
+        checkpoint["callbacks"]["Curve"] = checkpoint["callbacks"].pop(
+            "CurveKeeper"
+        )  # as another version might name it
+        torch.save(checkpoint, path)
     for _ in range(2):
         with pytest.raises(InputError, match=r"last\.ckpt is damaged, or of another rgbflow: delete"):
             run(world, tmp_path)
-        last.write_bytes(b"damaged")
+        for path in kept:
+            path.write_bytes(b"damaged")
 
 
 def test_empty_parts_and_a_single_class_are_refused(world, tmp_path):

@@ -196,8 +196,8 @@ def test_a_mapping_file_is_read(tmp_path):
     ("text", "words"),
     [
         ("send", "is not TOML"),
-        ("", r"must hold tables \[\[send\]\]"),
-        ("[send]\naction = 'a'", r"must hold tables \[\[send\]\]"),
+        ("", r"must hold only tables \[\[send\]\]"),
+        ("[send]\naction = 'a'", r"must hold only tables \[\[send\]\]"),
         ("[[send]]\naction = 'a'", "action and an address"),
         ("[[send]]\naction = 'a'\naddress = 'b'", "must begin with /"),
         ("[[send]]\naction = 'a'\naddress = '/b c'", "must begin with /"),

@@ -93,8 +93,7 @@ class PreparationFlags:
     preset: DisPreset = FlowSettings.preset
     """Preset of DIS, from the fastest to the most detailed."""
     bound: Annotated[float | None, Flag(metavar="PIXELS")] = None
-    """Largest displacement that is stored, in pixels per frame step at the working size; None measures it on some
-    clips."""
+    """Largest displacement that is stored, in pixels per frame step; None measures it on some clips."""
     flow_reduction: Annotated[int, Flag(metavar="{0,1,2,4}")] = FlowSettings.reduction
     """Flow is stored at 1/N of the working size; 0 chooses the usual N for the method: docs/data.md."""
     short_side: int = Preparation.short_side
@@ -223,13 +222,11 @@ def split(
     Args:
         store: prepared data set, a folder in a published JPEG layout, or a folder of UCF101's lists.
         out: the file to write, such as split.json.
-        protocol: group: 6:2:2 without a group on two sides. paper: 6:2:2 over clips. official-N: UCF101's lists. lists:
-            your own.
+        protocol: group: 6:2:2 of whole groups. paper: 6:2:2 over clips. official-N: UCF101's lists. lists: your own.
         seed: seed of the random draw.
         groups: table with lines Class/clip.avi<TAB>group, used instead of the store's groups.
         holdout: groups that make up the test part; with protocol group.
-        lists: for protocol official-N the folder of UCF101's lists; for protocol lists the files or folders of train,
-            val and test.
+        lists: the folder of UCF101's lists for official-N, or for lists the files or folders of train, val and test.
         list_number: the number of the split in a folder of several, the first by default; with protocol lists.
         leave_out: two or more classes to leave out of training, so that "unknown" can be fitted and tested on them.
         json: print the result as JSON.

@@ -42,22 +42,23 @@ def evaluate(
         scores: .npz file to write the scores of every clip to.
         report: HTML file to write the report to.
         snippets: number of snippets per clip and stream.
-        crops: 1 takes the centre of each snippet; 10 takes centre and corners, and mirrors each if training mirrored.
+        crops: 1 takes the centre of each snippet; 3 takes also both ends of the longer side;
+            10 takes centre and corners, and mirrors each if training mirrored.
         device: auto, cpu, cuda or mps.
         engine: the library that runs the networks. A bundle with weights records only the figures of torch.
-        precision: number format the engine computes in. auto takes the fastest; fp32 gives nearly the same scores on
-            every machine.
+        precision: number format to compute in. auto takes the fastest; fp32 gives nearly the same scores everywhere.
         json: print the figures as JSON.
     """
-    from rgbflow.bundle import RECORD, fetch_bundle, weights_file
+    from rgbflow.bundle import RECORD, weights_file
     from rgbflow.data.jpegs import open_store
     from rgbflow.data.splits import load_split
     from rgbflow.learn.evaluate import evaluate_recognizer, make_report, record_figures
     from rgbflow.learn.report import write_report
+    from rgbflow.networks.ready_made import find_bundle
     from rgbflow.recognizer import Recognizer
 
     check_positive(snippets=snippets)
-    folder = fetch_bundle(bundle)
+    folder = find_bundle(bundle)
     recognizer = Recognizer.load(folder, device, engine, partial(print, file=sys.stderr), precision)
     data, parts = open_store(store), load_split(split)
     print(f"engine: {recognizer.engine.name}", file=sys.stderr)
@@ -105,10 +106,10 @@ def calibrate(
         store: prepared data set, or a folder in a published JPEG layout.
         split: the split the bundle was trained on.
         fusion: fusion method; auto takes the default unless another is clearly better on val: docs/fusion.md.
-        false_alarm_rate: share of the clips of unseen classes that may get a known name, such as 0.05; needs a split
-            made with --leave-out.
+        false_alarm_rate: share of clips of unseen classes that may get a known name, as 0.05; needs split --leave-out.
         snippets: number of snippets per clip and stream.
-        crops: 1 takes the centre of each snippet; 10 takes centre and corners, and mirrors each if training mirrored.
+        crops: 1 takes the centre of each snippet; 3 takes also both ends of the longer side;
+            10 takes centre and corners, and mirrors each if training mirrored.
         device: auto, cpu, cuda or mps.
         precision: number format torch computes in; auto takes the fastest, as `evaluate` and `predict` do.
         json: print what was fitted as JSON.
@@ -151,8 +152,7 @@ def fuse(
     Args:
         files: .npz files from `rgbflow evaluate --scores`, or others of the same form.
         method: fusion method; average and product work as they are, the others need --fit.
-        fit: fit the method and a temperature to the labels. Each clip is fused by a fit that did not see the clip's
-            group.
+        fit: fit the method and a temperature to the labels; each clip is fused by a fit without the clip's group.
         groups: table with lines clip<TAB>group; not needed for UCF101, where names (v_Class_gNN_cNN) contain the group.
         kind: what the numbers are; auto reads the file's `kind`, or guesses from the numbers where there is none.
         frames: number of frames that each sum was taken over; for --kind sums.

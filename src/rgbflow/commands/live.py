@@ -16,7 +16,7 @@ def live(
     osc: Annotated[str | None, Flag(metavar="HOST:PORT")] = None,
     osc_map: Annotated[Path | None, Flag(metavar="FILE")] = None,
     jsonl: Annotated[Path | None, Flag(metavar="FILE")] = None,
-    window: float = 2.0,
+    window: float | None = None,
     start_score: float | None = None,
     end_score: float | None = None,
     min_seconds: float = 0.5,
@@ -32,20 +32,19 @@ def live(
 
     Args:
         bundle: folder from `rgbflow train`, or a Hugging Face Hub id, owner/name.
-        source: number of a camera (or /dev/video0), a file (played at its own speed), or an address (rtsp://...,
-            http://...).
+        source: number of a camera (or /dev/video0), a file (played at its own speed), or an address (rtsp, http).
         osc: host and port to send labels, scores and events to as OSC messages.
-        osc_map: file that says which action sets which OSC address to what, for VRChat say; only that is then sent.
+        osc_map: file that maps actions to OSC addresses and values, as for VRChat; only these are then sent.
         jsonl: file to append one line of JSON to for each update and event.
-        window: length in seconds of the window that scores are computed over.
-        start_score: an action starts when its score reaches this value. The default is the bundle's "unknown"
-            threshold; a bundle without one gets twice the score of an even guess, at most 0.5.
+        window: length in seconds of the window that scores are computed over; if not given 2, or the length of a
+            snippet if that is longer.
+        start_score: an action starts when its score reaches this value; by default the bundle's "unknown" threshold,
+            or, without one, twice the score of an even guess and at most 0.5.
         end_score: an action ends when its score falls below this value; 0.6 of --start-score if not given.
         min_seconds: actions shorter than this, and shorter breaks within an action, are not reported.
         updates_per_second: the most updates per second; one update per frame if not given.
         device: auto, cpu, cuda or mps.
-        engine: library that runs the networks. On a CPU, auto takes the fastest of torch and those exported files
-            (OpenVINO, ONNX Runtime) that give the scores of torch.
+        engine: library that runs the networks; auto takes the fastest that gives the scores of torch: docs/export.md.
         precision: number format the engine computes in; auto takes the fastest.
     """
     from rich.console import Console

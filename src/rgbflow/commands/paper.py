@@ -31,7 +31,7 @@ def paper(
     Args:
         what: what to reproduce, fig4 or table2.
         store: prepared data set, or a folder in a published JPEG layout; for --plan, UCF101's lists are enough.
-        split: file from `rgbflow split`; of several, each is trained and tested on.
+        split: one or more files from `rgbflow split`; every split is trained and tested.
         scale: changes to the paper's settings.
         out: folder for the bundles, and for fig4.png and fig4.json, or table2.html and table2.json.
         seeds: number of trainings of each network on each split.

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rgbflow.learn.comparison import Compared
     from rgbflow.learn.evaluate import Evaluation
     from rgbflow.learn.fusing import FusedClips
+    from rgbflow.learn.lesson import TeachReport
     from rgbflow.learn.metrics import Figures, UnknownFigures
     from rgbflow.paper.fig4 import Figure4
     from rgbflow.paper.plan import Plan
@@ -31,6 +32,16 @@ def show(result: dict, as_json: bool, line: str = "") -> None:
     if not is_first_process():
         return
     print(json.dumps(result, ensure_ascii=False) if as_json else line.format(**result))
+
+
+def print_taught(report: TeachReport | None, out: Path, as_json: bool) -> None:
+    """Print the report of a taught bundle."""
+    if report is None:
+        return
+    if as_json:
+        show({"bundle": str(out), **report.as_dict()}, True)
+    else:
+        print("\n".join([*report.lines(), f"bundle: {out}"]))
 
 
 def show_prediction(video: Path, prediction: Prediction, top: int, engine: str, as_json: bool) -> None:

@@ -36,10 +36,9 @@ def serve(
         origin: origins of other web pages that may use the service, such as https://game.example.
         max_sessions: the most live sessions at the same time.
         osc: host and port to send labels, scores and events to as OSC messages: those of one session at a time.
-        osc_map: file that says which action sets which OSC address to what, for VRChat say; only that is then sent.
+        osc_map: file that maps actions to OSC addresses and values, as for VRChat; only these are then sent.
         device: auto, cpu, cuda or mps.
-        engine: library that runs the networks. On a CPU, auto takes the fastest of torch and those exported files
-            (OpenVINO, ONNX Runtime) that give the scores of torch.
+        engine: library that runs the networks; auto takes the fastest that gives the scores of torch: docs/export.md.
         precision: number format the engine computes in; auto takes the fastest.
     """
     try:

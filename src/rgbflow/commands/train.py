@@ -30,8 +30,7 @@ def train(
         stream: the stream to train; train both into one bundle, which then fuses them.
         out: the bundle's folder.
         settings: any field of TrainConfig.
-        preset: settings to start from. paper: Table I of the paper; strong: more accurate; lite: for a machine without
-            a GPU.
+        preset: settings to start from. paper: the paper's Table I; strong: more accurate; lite: without a GPU.
         config: TOML file with fields of TrainConfig; it overrides the preset, and flags override both.
         replace: train the stream again although the bundle already holds it.
         json: print the result as JSON.
@@ -75,11 +74,11 @@ def ablate(
     jobs: int = 1,
     json: bool = False,
 ) -> int:
-    """Train a recipe as a whole and without one part at a time, to show what each part is worth; a stopped run resumes.
+    """Train a recipe whole and without one part at a time, to show what each part is worth; a stopped run resumes.
 
     Args:
         store: prepared data set, or a folder in a published JPEG layout.
-        split: file from `rgbflow split`; of several, each is trained and tested on.
+        split: one or more files from `rgbflow split`; every split is trained and tested.
         settings: any field of TrainConfig, for the whole recipe.
         out: folder for the bundles, and for ablation.html and ablation.json.
         parts: the parts to take away; all that the settings have, if none is named.

@@ -13,20 +13,22 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from rgbflow.data.layouts import GROUPS_FILE, list_visible, match_groups, read_groups, ucf101_group
+from rgbflow.data.layouts import GROUPS_FILE, is_visible, list_visible, match_groups, read_groups, ucf101_group
 from rgbflow.data.manifest import MANIFEST, OK, Row
 from rgbflow.data.store import Store
 from rgbflow.errors import InputError
+from rgbflow.limits import PIXELS
 from rgbflow.records import convert, parse_json, read_whole, refuse_unknown_keys
 from rgbflow.stream import FlowSettings, Preparation, Stream
+from rgbflow.video import jpeg
 
 SETTINGS_FILE = "rgbflow.json"
 USUAL_FLOW = FlowSettings(method="tvl1", bound=20.0, reduction=1)  # what the published sets were made with
@@ -34,6 +36,12 @@ FRAMES_PER_SECOND = 25.0  # UCF101's; these layouts record no time
 EXPECTED_FORM = (
     "expected <folder>/<Class>/<clip>/img_00001.jpg, or the <clip> folders alone if they have UCF101's names"
 )
+
+NAMES_READ = (
+    "name each clip's frames img_00001.jpg, img_00002.jpg, … (in jpegs_256 frame000001.jpg, …), JPEG files numbered "
+    "from 0 or 1 without a gap, with x_00001.jpg and y_00001.jpg, or flow_x_ and flow_y_, for the flow"
+)
+PICTURE_ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 _END_OF_IMAGE = b"\xff\xd9"
 
@@ -94,6 +102,10 @@ class JpegClip:
     @property
     def end_seconds(self) -> float:
         return self.frames.count / FRAMES_PER_SECOND
+
+    @property
+    def frames_per_second(self) -> float:
+        return FRAMES_PER_SECOND
 
     def read(self, stream: Stream, indices: np.ndarray) -> np.ndarray:
         """Frames (N, 3, H, W) uint8 RGB or flow fields (N, 2, H, W) uint8 (u, v); field i leads from frame i to i+1.
@@ -160,14 +172,30 @@ def open_store(folder: str | Path) -> AnyStore:
         InputError: if the folder is neither, or can't be used.
     """
     folder = Path(folder)
-    if folder.is_dir() and not (folder / MANIFEST).is_file() and has_jpegs(folder):
-        return JpegStore(folder)
+    if folder.is_dir() and not (folder / MANIFEST).is_file():
+        if has_jpegs(folder):
+            return JpegStore(folder)
+        if picture := _other_picture(folder):
+            raise InputError(f"{folder} has pictures such as {picture}, whose names are not read: {NAMES_READ}")
     return Store(folder)
+
+
+def _other_picture(folder: Path) -> str | None:
+    """A picture in a folder of a folder that would be a clip's if it were named so, relative to the data set."""
+    for clip in [one for label in filter(Path.is_dir, list_visible(folder)) for one in (label, *_folders_in(label))]:
+        for name in sorted(_list_names(clip)):
+            if name.lower().endswith(PICTURE_ENDINGS):
+                return str((clip / name).relative_to(folder))
+    return None
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    return [entry for entry in list_visible(folder) if entry.is_dir()]
 
 
 @dataclass(frozen=True)
 class _Part:
-    """Where the frames, u or v of all clips lie, and what their files are called."""
+    """The place of the frames, u or v of all clips, and the names of their files."""
 
     root: Path
     first_name: str  # of a clip's first picture, as it is usually called
@@ -239,6 +267,9 @@ def _open_clip(name: str, folder: Path, parts: tuple[_Part, ...]) -> JpegClip:
 def _find_pictures(part: _Part, folder: Path, names: set[str]) -> Pictures:
     matches = part.matches(names)
     if not matches:
+        others = sorted(name for name in names if name.lower().endswith(PICTURE_ENDINGS))
+        if others and part.prefix in ("img_", "frame"):
+            raise InputError(f"{folder / others[0]} has a name that is not read: {NAMES_READ}")
         raise _missing(folder / part.first_name)
     prefix, number, ending = min(matches, key=lambda match: int(match[2])).groups()
     pictures = Pictures(folder, prefix, len(number), min(int(number), 1), ending, len(matches))
@@ -249,13 +280,16 @@ def _find_pictures(part: _Part, folder: Path, names: set[str]) -> Pictures:
 
 
 def _missing(path: Path) -> InputError:
-    return InputError(f"{path} is missing: complete the clip's frames, u and v, or remove its folders")
+    complete = (
+        "complete the clip's frames, u and v, which are numbered from 0 or 1 without a gap, or remove its folders"
+    )
+    return InputError(f"{path} is missing: {complete}")
 
 
 def _list_names(folder: Path) -> set[str]:
     """Names of the files in a folder; a missing folder has none."""
     try:
-        return set(os.listdir(folder))
+        return set(filter(is_visible, os.listdir(folder)))
     except FileNotFoundError:
         return set()
     except OSError as error:
@@ -295,21 +329,35 @@ def _read_flow_settings(path: Path) -> FlowSettings:
 
 def _read_size(path: Path) -> tuple[int, int]:
     """(H, W) of a picture, from its header."""
+    height, width = _size_in(path, _read(path))
+    PIXELS.check(height * width, str(path))
+    return height, width
+
+
+def _read(path: Path) -> bytes:
     try:
-        with Image.open(path) as picture:
-            return picture.height, picture.width
+        return path.read_bytes()
     except OSError as error:
-        raise _unreadable(path, error.strerror or "it is not a picture") from None
+        raise _unreadable(path, error.strerror or "it can't be read") from None
+
+
+def _size_in(path: Path, content: bytes) -> tuple[int, int]:
+    try:
+        return jpeg.size(content)
+    except ValueError as error:
+        raise _unreadable(path, "it is not a complete JPEG") from error
 
 
 def _read_jpeg(path: Path, flags: int, size: tuple[int, int]) -> np.ndarray:
-    """Decode a file whose size is known: (H, W) uint8 or (H, W, 3) uint8 BGR."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise _unreadable(path, error.strerror or "it can't be read") from None
+    """Decode a file with a known size: (H, W) uint8 or (H, W, 3) uint8 BGR."""
+    content = _read(path)
+    if (claimed := _size_in(path, content)) != size:  # before memory is taken for it
+        raise InputError(f"{path} {_two_sizes(claimed, size)}: extract the clip again")
     # The end is looked for since OpenCV 4 fills up a picture that breaks off.
-    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if _END_OF_IMAGE in content else None
+    pixels = None
+    if _END_OF_IMAGE in content:
+        with suppress(cv2.error):
+            pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     if pixels is None:
         raise _unreadable(path, "it is not a complete JPEG")
     if pixels.shape[:2] != size:

@@ -2,12 +2,15 @@
 
 import hashlib
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path, PurePath
 
 from rgbflow.errors import InputError
+from rgbflow.limits import TEXT
 
 VIDEO_ENDINGS = frozenset(
     {".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg"}
@@ -15,6 +18,12 @@ VIDEO_ENDINGS = frozenset(
 )
 GROUPS_FILE = "groups.tsv"
 EXPECTED_FORM = "expected <folder>/<Class>/<clip>.mp4, one folder for each class"
+
+# What systems leave in folders without being asked, beside names that begin with a dot (.DS_Store, ._x); lower case
+LITTER = frozenset(
+    {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "#recycle", "$recycle.bin", "icon\r"}
+    | {"system volume information", "lost+found"}
+)
 
 _UCF101_NAME = re.compile(r"(v_[A-Za-z]+_g[0-9]{2})_c[0-9]{2}")
 
@@ -60,14 +69,32 @@ def without_ending(name: str) -> str:
     return stem if dot + ending.lower() in VIDEO_ENDINGS else name
 
 
+def plain(name: str) -> str:
+    """A name in the one form of Unicode in which two that look alike are alike (NFC); macOS writes another (NFD).
+
+    >>> plain("cafe\\u0301") == "caf\\u00e9"
+    True
+    """
+    return unicodedata.normalize("NFC", name)
+
+
+def as_on_disk(path: Path) -> Path:
+    """The path of what is there under this name in another form of Unicode; the path itself where nothing is."""
+    if path.exists() or path == path.parent:
+        return path
+    parent = as_on_disk(path.parent)
+    same = [entry for entry in list_visible(parent) if plain(entry.name) == plain(path.name)] if parent.is_dir() else []
+    return same[0] if len(same) == 1 else parent / path.name
+
+
 def list_visible(folder: str | Path) -> list[Path]:
-    """List the files and folders in a folder, sorted by name, without the hidden ones (".name").
+    """List the files and folders in a folder, sorted by name, without the hidden ones (".name") and LITTER.
 
     Raises:
         InputError: if the folder is missing, is a file, can't be read, or holds a name that is not UTF-8.
     """
     try:
-        entries = sorted(entry for entry in Path(folder).iterdir() if not entry.name.startswith("."))
+        entries = sorted(entry for entry in Path(folder).iterdir() if is_visible(entry.name))
     except FileNotFoundError:
         raise InputError(f"folder {folder} does not exist: check its name") from None
     except NotADirectoryError:
@@ -78,6 +105,10 @@ def list_visible(folder: str | Path) -> list[Path]:
         if not _is_utf8(entry.name):
             raise InputError(f"file name {entry.name!a} in {folder} is not UTF-8: rename the file")
     return entries
+
+
+def is_visible(name: str) -> bool:
+    return not name.startswith(".") and name.lower() not in LITTER
 
 
 def scan_class_folders(folder: str | Path) -> list[ClassFolder]:
@@ -120,8 +151,13 @@ def read_class_folders(folder: str | Path, groups: Mapping[str, str] | None = No
     by_name: dict[str, Path] = {}
     for path in videos:
         name = f"{path.parent.name}/{path.stem}"
-        if by_name.setdefault(name, path) != path:
-            raise InputError(f"{by_name[name]} and {path} would both be clip {name}: rename one")
+        if by_name.setdefault(plain(name), path) != path:
+            raise InputError(f"{by_name[plain(name)]} and {path} would both be clip {name}: rename one")
+    by_name = {f"{path.parent.name}/{path.stem}": path for path in by_name.values()}
+    folders = {path.parent for path in videos}
+    for one, other in combinations(sorted(folders), 2) if len({plain(f.name) for f in folders}) < len(folders) else ():
+        if plain(one.name) == plain(other.name):
+            raise InputError(f"{one} and {other} look alike and would be two classes: rename one")
     if groups is None:
         file = Path(folder) / GROUPS_FILE
         groups = read_groups(file) if file.is_file() else {}
@@ -151,13 +187,14 @@ def read_groups(path: str | Path) -> dict[str, str]:
     a file.
 
     Returns:
-        The group of each clip, by the clip's name as the table writes it.
+        From the clip, as the file writes it, to its group; both in NFC.
 
     Raises:
         InputError: if the file cannot be read, a line has another form, or a clip is given two groups.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        TEXT.check(Path(path).stat().st_size, f"groups file {path}")
+        lines = plain(Path(path).read_text(encoding="utf-8-sig")).splitlines()
     except UnicodeDecodeError:
         raise InputError(f"groups file {path} is not UTF-8 text: save it as UTF-8") from None
     except OSError as error:
@@ -179,7 +216,7 @@ def read_groups(path: str | Path) -> dict[str, str]:
 def match_groups(
     groups: Mapping[str, str], by_name: Mapping[str, PurePath], may_name_others: bool = False
 ) -> dict[str, str]:
-    """The groups that `groups` gives to clips, in whichever form the clips are written there.
+    """Give each clip that `groups` names its group, in whichever form the clip is written there, of Unicode too.
 
     Args:
         groups: as `read_groups` gives it.
@@ -195,13 +232,13 @@ def match_groups(
     """
     written: dict[str, list[str]] = defaultdict(list)
     for name, path in by_name.items():
-        for form in {name, name + path.suffix, path.name, path.stem}:
+        for form in {plain(form) for form in (name, name + path.suffix, path.name, path.stem)}:
             written[form].append(name)
     given: dict[str, str] = {}
     for clip, group in groups.items():
-        if may_name_others and clip not in written:
+        if may_name_others and plain(clip) not in written:
             continue
-        name = _the_one_named(clip, written.get(clip, []))
+        name = _the_one_named(clip, written.get(plain(clip), []))
         if given.setdefault(name, group) != group:
             raise InputError(f"groups give the clip {name} two groups, {given[name]} and {group}: keep one")
     return given

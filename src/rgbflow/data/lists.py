@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from rgbflow.data.layouts import VIDEO_ENDINGS, list_visible, without_ending
+from rgbflow.data.layouts import VIDEO_ENDINGS, list_visible, plain, without_ending
 from rgbflow.errors import InputError
+from rgbflow.limits import TEXT
 from rgbflow.records import parse_json
 
 Part = Literal["train", "val", "test"]
@@ -162,7 +163,8 @@ def _number_of(file: Path) -> int | None:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        TEXT.check(path.stat().st_size, f"list {path}")
+        return plain(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError:
         raise InputError(f"list {path} is not UTF-8 text: save it as UTF-8") from None
     except OSError as error:
@@ -277,7 +279,7 @@ def _from_row(row: Mapping[str, str], place: str) -> ListedClip:
 
 
 def _from_kinetics(row: Mapping[str, str], place: str) -> ListedClip:
-    """Files are called ID_000010_000020, ID_10_20 or ID; clips of one video are a group."""
+    """File names are ID_000010_000020, ID_10_20 or ID; clips of one video are a group."""
     video, start, end = (row.get(name) or "" for name in ("youtube_id", "time_start", "time_end"))
     clip = _clip(video, place, label=row.get("label") or None, group=video, part=_part(row.get("split"), place))
     try:

@@ -6,7 +6,16 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from rgbflow.data.layouts import SourceClip, is_video, list_visible, match_groups, ucf101_group, without_ending
+from rgbflow.data.layouts import (
+    SourceClip,
+    as_on_disk,
+    is_video,
+    list_visible,
+    match_groups,
+    plain,
+    ucf101_group,
+    without_ending,
+)
 from rgbflow.data.lists import ListedClip, read_listed
 from rgbflow.errors import InputError
 
@@ -42,12 +51,12 @@ def match_lists(listed: Sequence[ListedClip], labels: Mapping[str, str]) -> Matc
     """
     by_stem: dict[str, list[str]] = defaultdict(list)
     for name in labels:
-        by_stem[name.rpartition("/")[2]].append(name)
+        by_stem[plain(name.rpartition("/")[2])].append(name)
     found: dict[str, ListedClip] = {}
     missing: list[ListedClip] = []
     repeated = 0
     for clip in listed:
-        match = _only_one(clip, next((by_stem[one] for one in clip.names if one in by_stem), []), labels)
+        match = _only_one(clip, next((by_stem[plain(one)] for one in clip.names if plain(one) in by_stem), []), labels)
         if match is None:
             missing.append(clip)
         elif match in found:
@@ -61,7 +70,8 @@ def match_lists(listed: Sequence[ListedClip], labels: Mapping[str, str]) -> Matc
 
 def _only_one(clip: ListedClip, names: Sequence[str], labels: Mapping[str, str]) -> str | None:
     if len(names) > 1:
-        names = [name for name in names if labels[name] in (clip.label, clip.folder)] or names
+        own = {plain(known) for known in (clip.label, clip.folder) if known}
+        names = [name for name in names if plain(labels[name]) in own] or names
     if len(names) > 1:
         raise InputError(f"{clip.place}: {clip.path} may be {names[0]} or {names[1]}: write its class's folder too")
     return names[0] if names else None
@@ -163,15 +173,15 @@ def _find_video(clip: ListedClip, root: Path, videos_in: Callable[[Path], dict[s
         return at
     label = clip.label or ""
     folders = dict.fromkeys((at.parent, at.parent / label, at.parent / label.replace(" ", "_")))
-    there = (videos_in(folder).get(name) for folder in folders for name in clip.names)
+    there = (videos_in(folder).get(plain(name)) for folder in folders for name in clip.names)
     return next(filter(None, there), None)
 
 
 def _videos_in(folder: Path) -> dict[str, Path]:
-    """The videos of a folder by file name without extension; empty where there is no such folder."""
-    return (
-        {without_ending(path.name): path for path in list_visible(folder) if is_video(path)} if folder.is_dir() else {}
-    )
+    """From file names without ending (`plain`) to the videos of a folder; empty where there is no such folder."""
+    folder = as_on_disk(folder)
+    videos = filter(is_video, list_visible(folder)) if folder.is_dir() else ()
+    return {plain(without_ending(path.name)): path for path in videos}
 
 
 def _source(clip: ListedClip, path: Path) -> SourceClip:

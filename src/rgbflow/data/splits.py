@@ -15,7 +15,7 @@ import numpy as np
 from msgspec import Meta
 
 from rgbflow.atomic import write_atomically
-from rgbflow.data.layouts import ucf101_group
+from rgbflow.data.layouts import plain, ucf101_group
 from rgbflow.data.lists import PARTS, Part, read_listed
 from rgbflow.data.matching import match_lists, note_clips
 from rgbflow.errors import InputError
@@ -183,8 +183,10 @@ def make_split(
         InputError: if an argument is not as above, or if a class has too few groups (protocol paper: clips) to be in
             every part.
     """
-    clips = _by_name(SplitClip(clip.name, clip.label, clip.group) for clip in clips)
+    clips = _by_name(SplitClip(clip.name, clip.label, plain(clip.group)) for clip in clips)
     lists = [lists] if isinstance(lists, str | Path) else list(lists or ())
+    holdout = _as_in_data(holdout, {clip.group for clip in clips})
+    leave_out = _as_in_data(leave_out, {clip.label for clip in clips})
     _check_arguments(clips, protocol, seed, holdout, lists)
     _check_leave_out(clips, leave_out)
     if list_number is not None and protocol != "lists":
@@ -599,6 +601,12 @@ def _check_arguments(
         )
 
 
+def _as_in_data(names: Sequence[str], known: Collection[str]) -> list[str]:
+    """Names in the form of Unicode that the data has them in."""
+    by_form = {plain(name): name for name in known}
+    return [name if name in known else by_form.get(plain(name), name) for name in names]
+
+
 def _check_leave_out(clips: Sequence[SplitClip], leave_out: Sequence[str]) -> None:
     classes = _labels(clips)
     for name in leave_out:
@@ -608,4 +616,4 @@ def _check_leave_out(clips: Sequence[SplitClip], leave_out: Sequence[str]) -> No
     if len(set(leave_out)) == 1:
         raise InputError(f"leave_out {leave_out[0]} must be 2 classes or more: one fits the threshold, one tests it")
     if leave_out and len(classes) - len(set(leave_out)) < 2:
-        raise InputError(f"leave_out {' '.join(leave_out)} leaves fewer than 2 classes to tell apart: leave out fewer")
+        raise InputError(f"leave_out {' '.join(leave_out)} leaves fewer than 2 classes: leave out fewer")

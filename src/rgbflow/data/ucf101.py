@@ -455,7 +455,7 @@ def _write_members(path: Path, members: Sequence[_Member], folder: Path, progres
 
 @contextmanager
 def _contents(path: Path) -> Iterator[Callable[[_Member], AbstractContextManager[IO[bytes]]]]:
-    """A function that gives the stream to read a member from; to be called in the archive's order."""
+    """A function that gives the stream to read a member from; call it in the archive's order."""
     if path.suffix == ".rar":
         with _unrar(path) as stream:
             yield lambda member: nullcontext(stream)

@@ -11,11 +11,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from torch.optim.lr_scheduler import LambdaLR
 
 from rgbflow.errors import InputError
+from rgbflow.learn.checkpoints import remove_all
 from rgbflow.learn.curve import Curve, write_curve
 from rgbflow.learn.stream_training import StreamTraining
 from rgbflow.progress import Progress
-
-LAST = "last.ckpt"
 
 
 def _own(module: L.LightningModule) -> StreamTraining:
@@ -37,7 +36,7 @@ class CurveKeeper(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
         if not math.isfinite(metrics["train_loss"]):
-            (self.work / LAST).unlink(missing_ok=True)  # other settings may start anew at once
+            remove_all(self.work)  # other settings may start anew at once
             rate = _own(module).config.learning_rate
             raise InputError(
                 f"the training diverged in epoch {trainer.current_epoch + 1}: lower learning_rate ({rate})"

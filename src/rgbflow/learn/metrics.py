@@ -139,7 +139,7 @@ def truth_ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Number of classes before the true one, for each clip: (N,) integers, 0 where the answer is right.
 
     Raises:
-        InputError: as `measure`.
+        InputError: for the reasons of `measure`.
     """
     scores, labels = _checked(scores, labels)
     order = np.argsort(-scores, axis=1, kind="stable")  # stable: of equal scores the lower index comes first
@@ -150,7 +150,7 @@ def confusion(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Count the answers: (K, K) integers, row = true class, column = answered class.
 
     Raises:
-        InputError: as `measure`.
+        InputError: for the reasons of `measure`.
     """
     scores, labels = _checked(scores, labels)
     counts = np.zeros((scores.shape[1], scores.shape[1]), dtype=np.int64)
@@ -170,7 +170,7 @@ def deciding_stream(scores: Mapping[str, np.ndarray], labels: np.ndarray) -> np.
         labels: (N,) integers.
 
     Raises:
-        InputError: as `measure`.
+        InputError: for the reasons of `measure`.
     """
     if "fused" not in scores:
         ((stream, values),) = scores.items()
@@ -191,7 +191,7 @@ def calibration_error(scores: np.ndarray, labels: np.ndarray) -> float:
         labels: (N,) integers.
 
     Raises:
-        InputError: as `measure`.
+        InputError: for the reasons of `measure`.
 
     >>> calibration_error(np.array([[0.8, 0.2], [0.8, 0.2]]), np.array([0, 1]))
     30.000000000000004

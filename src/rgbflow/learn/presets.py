@@ -31,7 +31,7 @@ STRONG = TrainConfig(
     patience=30,
 )
 
-# For machines without a GPU. Lite0's weights come with the extra [lite]. Flow's batch norms learn; those of rgb, which
+# For machines without a GPU. Lite0's weights are installed with rgbflow. Flow's batch norms learn; those of rgb, which
 # starts from a probe, stay. docs/results/recipe.md has what was tried.
 LITE = replace(
     STRONG,

@@ -1,5 +1,6 @@
 """A linear classifier on the features of a frozen network: fine-tuning starts from it and must not be worse."""
 
+import copy
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -30,6 +31,7 @@ MANY_CLIPS = 2000  # above it one fold tells the strength as well as five
 SMALLEST_VARIANCE = 1e-12  # where all features are the same in all clips
 BATCH = 8  # clips whose features are computed at a time
 Number = TypeVar("Number", float, Tensor)
+Module = TypeVar("Module", bound=nn.Module)
 NEVER = -30.0  # bias of a class without a clip
 
 
@@ -184,6 +186,31 @@ def put_head(network: StreamNet, head: Head) -> None:
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(head.weight))
         layer.bias.copy_(torch.from_numpy(head.bias))
+
+
+def with_head(network: StreamNet, head: Head) -> StreamNet:
+    """A network with another classifier, for as many classes as the head has; it shares all other layers.
+
+    Raises:
+        InputError: if the network's classifier is not one linear layer.
+    """
+    former = classifier_of(network)
+    if former is None:
+        raise InputError(f"the networks of {network.family.title.format('this family')} have no linear classifier")
+    name = next(name for name, module in network.named_modules() if module is former)
+    layer = nn.Linear(former.in_features, len(head.bias), device=former.weight.device)
+    copied = _with_module(network, name, layer)
+    copied.num_classes = len(head.bias)
+    put_head(copied, head)
+    return copied
+
+
+def _with_module(module: Module, name: str, part: nn.Module) -> Module:
+    """A copy of a module with another part at a dotted name; it shares all its other parts."""
+    first, _, rest = name.partition(".")
+    copied = copy.copy(module)
+    copied._modules = {**module._modules, first: _with_module(getattr(module, first), rest, part) if rest else part}
+    return copied
 
 
 def classifier_of(network: StreamNet) -> nn.Linear | None:

@@ -97,7 +97,7 @@ class Report:
         whys: clips to explain, or a line that says why none can be explained.
         calibration_errors: of the plain average and of the answers, percent; None if unknown.
         comparison: of the fusions fitted on val.
-        unknown: how well clips of classes left out are told apart from these.
+        unknown: how well clips of left-out classes are separated from these.
 
     Raises:
         ValueError: if the arrays or the keys do not fit together.
@@ -344,7 +344,7 @@ def _table_row(key: str, figures: Figures, num_classes: int) -> str:
 
 
 def _decisions(report: Report) -> str:
-    """Bars of each class: which stream its right answers come from; the empty rest was answered wrongly."""
+    """A bar for each class: the streams that its right answers come from; the empty rest are wrong answers."""
     decided, kinds = _decided(report)
     num_classes = len(report.classes)
     counts = {kind: np.bincount(report.labels[decided == kind], minlength=num_classes) for kind in kinds}
@@ -395,14 +395,14 @@ def _bar(name: str, counts: Mapping[str, int], total: int) -> str:
 
 
 def _whys(whys: list[Why] | str) -> str:
-    """Clips with the maps of each stream and what each alone would have answered."""
+    """Clips with the maps and the own answer of each stream."""
     if isinstance(whys, str):
         return section("Why", f"No class activation maps: {escape(whys)}.", "")
     if not whys:
         return ""
     note = (
-        "What each stream read at the moment that spoke most for the answer, lit where it found the answer (Grad-CAM), "
-        "with what the stream alone would have said. Of each kind of decision the surest clips."
+        "The input of each stream at the moment with the strongest evidence, lit where the stream found it (Grad-CAM), "
+        "and the stream's own answer. For each kind of decision, the most confident clips are shown."
     )
     return section("Why", note, f'<div class="examples">\n{"".join(map(_why, whys))}</div>\n')
 
@@ -465,15 +465,15 @@ def _unknown(figures: UnknownFigures | None) -> str:
         return ""
     note = (
         f"{figures.unknown_clips} clips of classes that were left out of training, against {figures.known_clips} of "
-        f"the classes above. By the highest probability they are told apart with an area under the ROC curve of "
+        f"the classes above. The highest probability separates the two with an area under the ROC curve of "
         f"{figures.auroc:.1f}&nbsp;% ({interval_text(figures.auroc_interval)})."
     )
     if figures.false_alarms_interval is not None and figures.rejected_interval is not None:
-        promise = "no share" if figures.promised is None else f"{figures.promised:.3g}&nbsp;%"
+        promise = "nothing" if figures.promised is None else f"at most {figures.promised:.3g}&nbsp;%"
         note += (
-            f" {figures.false_alarms:.1f}&nbsp;% of them ({interval_text(figures.false_alarms_interval)}) are given a "
-            f"name all the same; {promise} was promised. {figures.rejected:.1f}&nbsp;% "
-            f"({interval_text(figures.rejected_interval)}) of the known clips are called unknown."
+            f" {figures.false_alarms:.1f}&nbsp;% of them ({interval_text(figures.false_alarms_interval)}) get a "
+            f"known label nevertheless; {promise} was promised. {figures.rejected:.1f}&nbsp;% "
+            f"({interval_text(figures.rejected_interval)}) of the known clips are labelled unknown."
         )
     return section("Unknown classes", note, "")
 
@@ -561,22 +561,22 @@ def _frequent_mistakes(counts: Mapping[str, np.ndarray], classes: tuple[str, ...
 
 
 def _wrong_clips(report: Report) -> str:
-    """The clips the first scorer names wrongly, the surest mistake first."""
+    """The clips that the first scorer gets wrong, the most confident mistake first."""
     first = report.scorers[0]
     answers = report.answers(first)
     wrong = np.flatnonzero(answers != report.labels)
     if not len(wrong):
-        return section("Wrong clips", "None: every clip was named right.", "")
+        return section("Wrong clips", "None: every answer was right.", "")
     sureness = np.asarray(report.scores[first])[wrong, answers[wrong]]
     listed = wrong[np.argsort(-sureness, kind="stable")][:MOST_WRONG_CLIPS]
-    note = f"All {len(wrong)}" if len(listed) == len(wrong) else f"The {len(listed)} surest of {len(wrong)}"
+    note = f"All {len(wrong)}" if len(listed) == len(wrong) else f"The {len(listed)} most confident of {len(wrong)}"
     heads = "".join(f'<th colspan="2">{SCORERS[key]}</th>' for key in report.scorers)
     rows = "".join(_wrong_row(report, clip) for clip in listed)
     table = (
         '<div class="wide"><table class="mistakes"><thead>\n'
         f"<tr><th>clip</th><th>truth</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>\n"
     )
-    note += ", the surest mistake first; each answer with its score in percent, right ones marked."
+    note += ", the most confident mistake first. Each answer has its score in percent; right ones are marked."
     return section("Wrong clips", note, table)
 
 

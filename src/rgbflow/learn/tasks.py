@@ -102,7 +102,7 @@ class Evaluating:
         return self.folder / SCORES
 
     def is_done(self) -> bool:
-        """Whether the scores are there, of as many snippets; a stream trained anew makes the bundle forget them."""
+        """Whether the scores exist, from as many snippets; training a stream again deletes them from the bundle."""
         bundle = _bundle_at(self.folder)
         measured = bundle.measured.get("test", {}) if bundle else {}
         return self.scores.is_file() and measured.get("snippets") == self.snippets

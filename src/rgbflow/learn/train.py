@@ -19,7 +19,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from rgbflow.atomic import write_atomically
-from rgbflow.bundle import RECORD, Bundle, load_bundle, save_stream, with_stream
+from rgbflow.bundle import NO_LICENCE, RECORD, Bundle, load_bundle, save_stream, with_stream
 from rgbflow.data.dataset import ClipDataset
 from rgbflow.data.jpegs import AnyStore
 from rgbflow.data.lists import Part
@@ -27,8 +27,8 @@ from rgbflow.data.splits import HeldOut, Split, check_split
 from rgbflow.device import choose_device, has_fast_bf16
 from rgbflow.errors import InputError
 from rgbflow.fusion import Fusion
+from rgbflow.learn import checkpoints
 from rgbflow.learn.callbacks import (
-    LAST,
     CurveKeeper,
     LastEpochsAverage,
     MovableCheckpoint,
@@ -39,7 +39,7 @@ from rgbflow.learn.callbacks import (
 from rgbflow.learn.config import RESULT_NEUTRAL, TrainConfig
 from rgbflow.learn.curve import Curve
 from rgbflow.learn.probe import SNIPPETS, Probe, fit_probe, is_fitted, load_probe, refit_head
-from rgbflow.learn.spec import make_spec
+from rgbflow.learn.spec import make_spec, names_a_side
 from rgbflow.learn.stream_training import StreamTraining
 from rgbflow.networks.families import family_of
 from rgbflow.networks.stream_net import StreamNet, check_input
@@ -130,7 +130,7 @@ def train_stream(
     work = folder / "training" / stream
     with _locked(work):
         about = {"split": split.sha256, "preparation": store.preparation.as_dict(), "watched": watched}
-        checkpoint, resumed_epoch = _find_checkpoint(work, about, spec, config)
+        checkpoint, resumed_epoch = _find_checkpoint(work, about, spec, config, progress)
         if checkpoint:
             progress.report(f"resuming in epoch {min(resumed_epoch + 1, config.epochs)} of {config.epochs}")
         probe = _probe(module, split, work / PROBE, checkpoint is not None, progress)
@@ -144,7 +144,7 @@ def train_stream(
             )
             best_epoch, val_top1 = 0, probe.val_top1
         if module.trainer.is_global_zero:
-            if not best_epoch:
+            if probe and not best_epoch:
                 load_probe(module.network, work / PROBE)
                 _learn_val_too(module, split, probe)
             origin = {**describe_origin(), "epoch": best_epoch, "seconds": round(seconds, 1), "config": asdict(config)}
@@ -152,8 +152,8 @@ def train_stream(
                 origin |= {"probe_val_top1": probe.val_top1, "probe_strength": probe.strength}
             addition.origin[stream] = origin
             save_stream(folder, addition, stream, module.network.state_dict())
-            for name in ("best.ckpt", LAST, PROBE):
-                (work / name).unlink(missing_ok=True)
+            checkpoints.remove_all(work)
+            (work / PROBE).unlink(missing_ok=True)
     probe_top1 = probe.val_top1 if probe else None
     return TrainResult(stream, best_epoch, val_top1, probe_top1, curve, seconds, resumed_epoch)
 
@@ -187,7 +187,7 @@ def _make_module(
     torch.manual_seed(config.seed)
     network = StreamNet(spec, len(split.classes))
     progress.report(f"{config.backbone}, {initialise(network, spec, config.weights)}")
-    if config.flip and (sided := [name for name in split.classes if _names_a_side(name)]):
+    if config.flip and (sided := [name for name in split.classes if names_a_side(name)]):
         progress.report(
             f"note: {', '.join(sided)} name a side, but a mirrored clip shows the other side: consider --no-flip"
         )
@@ -251,7 +251,9 @@ def _fit(module: StreamTraining, work: Path, checkpoint: Path | None, progress: 
         callbacks.append(LastEpochsAverage())
     if module.config.patience:
         callbacks.append(Patience(module.config.patience))
-    callbacks.append(StepSaver(work / LAST, module.config.save_minutes))  # last: the others have done the step
+    callbacks.append(
+        StepSaver(work / checkpoints.LAST, module.config.save_minutes)
+    )  # last: the others have done the step
     with _quiet_lightning():
         trainer = _make_trainer(module.config, work, callbacks)
         try:
@@ -265,7 +267,7 @@ def _fit(module: StreamTraining, work: Path, checkpoint: Path | None, progress: 
             ) from error
     if trainer.interrupted:
         raise KeyboardInterrupt
-    kept = torch.load(work / "best.ckpt", map_location="cpu", weights_only=True)
+    kept = checkpoints.read_best(work)
     module.load_state_dict(kept["state_dict"])
     return curve.rows, kept["epoch"] + 1, curve.seconds
 
@@ -286,7 +288,9 @@ def make_bundle(store: AnyStore, split: Split, spec: StreamSpec, config: TrainCo
         streams=streams,
         split=about,
         fusion=Fusion(config.fusion),
-        licence=config.licence,
+        licence=family_of(config.algorithm).licences.get(config.weights, NO_LICENCE)
+        if config.licence == NO_LICENCE
+        else config.licence,
         frames_per_second=round(rate, 3),
     )
 
@@ -311,6 +315,7 @@ def _make_trainer(config: TrainConfig, work: Path, callbacks: list[L.Callback]) 
         gradient_clip_val=config.gradient_clip or None,
         logger=TensorBoardLogger(work, name="", version="tensorboard"),
         callbacks=callbacks,
+        plugins=[checkpoints.WholeCheckpoints()],
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
@@ -352,36 +357,35 @@ def _check_parts(split: Split, parts: tuple[Part, ...]) -> None:
         if clips < processes:
             raise InputError(f"the {part} part has {clips} clips for {processes} processes: start fewer processes")
     if len(split.classes) < 2:
-        raise InputError(f"the split has one class ({split.classes[0]}): there is nothing to tell apart")
+        raise InputError(f"the split has one class ({split.classes[0]}): training needs two")
 
 
-def _find_checkpoint(work: Path, about: dict, spec: StreamSpec, config: TrainConfig) -> tuple[Path | None, int]:
+def _find_checkpoint(
+    work: Path, about: dict, spec: StreamSpec, config: TrainConfig, progress: Progress
+) -> tuple[Path | None, int]:
     """The checkpoint to resume from and its number of finished epochs; (None, 0) for a fresh start.
 
     A run resumes only with the settings it began with: those of the data, the stream and the training, in `about`.
     """
     changing = {name: value for name, value in asdict(config).items() if name not in RESULT_NEUTRAL}
-    own = ("mirrored", "stride")  # config's flip, and the algorithm's: said there, and older runs say them there alone
+    # config's flip and frame_rate, and the algorithm's: said there, and older runs say them there alone
+    own = ("mirrored", "stride", "frame_rate")
     form = {name: value for name, value in asdict(spec).items() if name not in own}
     settings = json.dumps({**about, "spec": form, "config": changing}, indent=2)
-    path, last = work / "settings.json", work / LAST
-    if last.is_file() and (not path.is_file() or path.read_text(encoding="utf-8") != settings):
+    path, last = work / "settings.json", work / checkpoints.LAST
+    if not checkpoints.are_there(work):
+        write_atomically(path, settings)
+        return None, 0
+    if not path.is_file() or path.read_text(encoding="utf-8") != settings:
         raise InputError(
             f"{work} holds an unfinished run with other settings: delete it to start again, or use its settings"
         )
-    write_atomically(path, settings)
-    if not last.is_file():
-        return None, 0
-    try:
-        checkpoint = torch.load(last, map_location="cpu", weights_only=True)
-        return last, len(checkpoint["callbacks"][CurveKeeper.__qualname__]["rows"])
-    except Exception as error:  # a damaged file fails in many ways
-        raise InputError(f"{last} is damaged, or of another rgbflow: delete {work} to start again") from error
-
-
-def _names_a_side(label: str) -> bool:
-    words = "".join(letter if letter.isalnum() else " " for letter in label).lower().split()
-    return "left" in words or "right" in words
+    found = checkpoints.newest_whole(work, lambda checkpoint: CurveKeeper.__qualname__ in checkpoint["callbacks"])
+    if found is None:
+        raise InputError(f"{last} is damaged, or of another rgbflow: delete {work} to start again")
+    if found[0] != last:
+        progress.report(f"{last.name} is damaged or missing: going on from {found[0].name}, the one before it")
+    return found[0], len(found[1]["callbacks"][CurveKeeper.__qualname__]["rows"])
 
 
 # Lightning warns of what is deliberate here: few workers, a folder that a resumed run writes to, and so on.

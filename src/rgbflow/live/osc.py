@@ -1,4 +1,4 @@
-"""Live updates and events as OSC messages to another program: for each class an address, or what a mapping says."""
+"""Live updates and events as OSC messages to another program: one address per class, or those of a mapping file."""
 
 import re
 import socket
@@ -22,7 +22,7 @@ def open_client(address: str) -> Any:
     """A client of python-osc.
 
     Args:
-        address: HOST:PORT; the host is looked up once, here.
+        address: HOST:PORT; the host is looked up only here.
 
     Raises:
         InputError: if the address has another form, the host isn't known, or python-osc is not installed.
@@ -43,16 +43,16 @@ def open_client(address: str) -> Any:
 
 
 def open_osc(address: str, mapping: Path | None) -> "Osc | MappedOsc":
-    """The outlet to a receiver: with a mapping file, what it says; without one, everything.
+    """The outlet to a receiver: with a mapping file only its rules are sent, without one everything.
 
     Raises:
-        InputError: as `open_client` and `read_rules`.
+        InputError: for the reasons of `open_client` and `read_rules`.
     """
     return Osc(address) if mapping is None else MappedOsc(address, read_rules(mapping))
 
 
 def osc_names(classes: Iterable[str]) -> dict[str, str]:
-    """Classes as parts of an OSC address: other characters than letters, digits, _ . - become _, and no two are alike.
+    """Classes as parts of an OSC address: characters other than letters, digits, _ . - become _, and all are distinct.
 
     >>> osc_names(["wave", "shake hands", "shake_hands"])
     {'wave': 'wave', 'shake hands': 'shake_hands', 'shake_hands': 'shake_hands_2'}
@@ -71,15 +71,15 @@ def osc_names(classes: Iterable[str]) -> dict[str, str]:
 class Osc:
     """Sends updates and events by UDP, which reports no error if the receiver is not there, or not yet.
 
-    Each class has two addresses: `/rgbflow/action/<class>` with its score and `/rgbflow/active/<class>` with whether it
-    goes on; what has not changed by a hundredth is sent once a second only. Beside them go the label, the action, the
-    best scores and the events as text.
+    Each class has two addresses: `/rgbflow/action/<class>` with its score, and `/rgbflow/active/<class>`, true during
+    the action. A value that has not changed by a hundredth is sent only once a second. The label, the action, the best
+    scores and the events are sent as text too.
 
     Args:
         address: HOST:PORT.
 
     Raises:
-        InputError: as `open_client`.
+        InputError: for the reasons of `open_client`.
     """
 
     def __init__(self, address: str):
@@ -124,7 +124,7 @@ class Osc:
             self._message(address, value)
 
     def _rest(self) -> None:
-        """Nothing is seen: every class is off."""
+        """Switch every class off, because nothing is seen."""
         for name in self._names.values():
             self._message(f"/rgbflow/action/{name}", 0.0)
             self._message(f"/rgbflow/active/{name}", False)
@@ -144,14 +144,14 @@ class Osc:
 
 
 class MappedOsc:
-    """Sends what a mapping says of the action in progress, and nothing else; a thread of its own keeps the times.
+    """Sends the values of a mapping for the action in progress, and nothing else; its own thread keeps the times.
 
     Args:
         address: HOST:PORT.
-        rules: of a mapping file.
+        rules: the rules of a mapping file.
 
     Raises:
-        InputError: as `open_client`.
+        InputError: for the reasons of `open_client`.
     """
 
     def __init__(self, address: str, rules: Iterable[Rule]):

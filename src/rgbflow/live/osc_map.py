@@ -1,4 +1,4 @@
-"""What an action sets in another program: addresses with a value for on and off, as a VRChat avatar takes them."""
+"""OSC rules: the addresses and values that an action switches on and off in another program, such as VRChat."""
 
 import math
 import tomllib
@@ -18,15 +18,15 @@ KEYS = ("action", "address", "type", "on", "off", "hold_seconds")
 
 @dataclass(frozen=True)
 class Rule:
-    """What one action sets.
+    """The values that one action sets.
 
     Attributes:
         action: the class.
-        address: of OSC, such as "/avatar/parameters/VRCEmote".
-        kind: of its values.
-        on: the value while the action goes on.
-        off: the value when nothing goes on that has this address.
-        hold_seconds: that "on" lasts at least; one value and the next are at least REST_SECONDS apart in any case.
+        address: OSC address, such as "/avatar/parameters/VRCEmote".
+        kind: type of the values.
+        on: the value during the action.
+        off: the value when no action with this address is in progress.
+        hold_seconds: the shortest time that "on" lasts; two values are at least REST_SECONDS apart in any case.
     """
 
     action: str
@@ -61,7 +61,7 @@ def _check_value(rule: Rule, value: Value) -> None:
         if is_bool or not isinstance(value, int | float) or not math.isfinite(value):
             raise InputError(f"{at} must be a number, since its type is float")
         if is_avatar and not -1 <= value <= 1:
-            raise InputError(f"{at} must be in -1…1: VRChat takes nothing else")
+            raise InputError(f"{at} must be in -1…1: VRChat accepts no other values")
 
 
 def read_rules(path: Path) -> tuple[Rule, ...]:
@@ -76,7 +76,7 @@ def read_rules(path: Path) -> tuple[Rule, ...]:
         raise InputError(f"--osc-map {path} is not TOML: {error}") from error
     tables = record.get("send")
     if set(record) != {"send"} or not isinstance(tables, list) or not tables:
-        raise InputError(f"--osc-map {path} must hold tables [[send]] and nothing else: docs/serve.md shows some")
+        raise InputError(f"--osc-map {path} must hold only tables [[send]]: docs/live.md has an example")
     try:
         rules = tuple(_rule(table) for table in tables)
         _check_together(rules)
@@ -117,7 +117,7 @@ def _check_together(rules: Iterable[Rule]) -> None:
 
 @dataclass
 class _Channel:
-    """One address: the value that was sent last, and the one that is wanted."""
+    """One address: the last value sent, and the value wanted."""
 
     address: str
     kind: Kind
@@ -143,10 +143,10 @@ class _Channel:
 
 
 class Switchboard:
-    """Follows the action in progress and says what to send when; no clock, no network.
+    """Follows the action in progress and decides which value to send when; it uses no clock and no network.
 
     Args:
-        rules: of a mapping file.
+        rules: the rules of a mapping file.
     """
 
     def __init__(self, rules: Iterable[Rule]):
@@ -156,21 +156,21 @@ class Switchboard:
             channel.rules[rule.action] = rule
 
     def act(self, action: str | None) -> None:
-        """Take the action in progress; None: nothing goes on."""
+        """Take the action in progress; None if there is none."""
         for channel in self._channels.values():
             channel.wanted = channel.rules.get(action) if action is not None else None
 
     def due(self, now: float) -> list[tuple[str, Value]]:
-        """What is to be sent at this moment, in seconds on any clock: addresses with values. It counts as sent."""
+        """The addresses and values to send at this moment, in seconds on any clock. They count as sent."""
         ready = [one for one in self._channels.values() if one.is_due and now >= one.free_at]
         return [channel.send(now) for channel in ready]
 
     def next_due(self) -> float | None:
-        """When something is to be sent next; None while everything is as wanted."""
+        """The time to send the next value; None while all values are as wanted."""
         return min((one.free_at for one in self._channels.values() if one.is_due), default=None)
 
     def off(self) -> Iterator[tuple[str, Value]]:
-        """Everything off, at once: what is to be sent at the end."""
+        """The values to send at the end: everything off, at once."""
         self.act(None)
         for channel in self._channels.values():
             yield channel.address, channel.value

@@ -20,7 +20,7 @@ def watch(live: LiveRecognizer, feed: Feed, report: Callable[[str], None] = lamb
         report: called with one line when no update comes although frames do.
 
     Raises:
-        InputError: as `Feed.take` and `LiveRecognizer.see`.
+        InputError: for the reasons of `Feed.take` and `LiveRecognizer.see`.
     """
     frames = _FrameThread(live, feed)
     frames.thread.start()

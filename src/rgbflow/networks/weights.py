@@ -58,6 +58,32 @@ def initialise(network: StreamNet, spec: StreamSpec, weights: str) -> str:
     return f"weights from {origin}"
 
 
+def load_published(network: StreamNet, spec: StreamSpec, weights: str, head: str) -> None:
+    """Give a network published weights and the classifier that came with them.
+
+    Args:
+        network: changed in place; of as many classes as the weights.
+        spec: its stream.
+        weights: a name that the stream's family has published weights under.
+        head: the linear layer of the published classifier.
+
+    Raises:
+        InputError: as `initialise`.
+    """
+    family = family_of(spec.algorithm)
+    state, origin = family.published[weights](spec.backbone)
+    _load_weights(family.loaded_part(network.backbone), state, origin)
+    if family.classifier is None:
+        raise InputError(f"{spec.algorithm} has no classifier to load: use one of the video networks")
+    layer = family.classifier(network.backbone)
+    layer.load_state_dict(
+        {
+            name: state[f"{head}.{name}"].flatten(1) if name == "weight" else state[f"{head}.{name}"]
+            for name in ("weight", "bias")
+        }
+    )
+
+
 def _read_weights(file: str, algorithm: str) -> Weights:
     path, names = Path(file), ", ".join(["none", *family_of(algorithm).published])
     if not path.is_file():
@@ -81,6 +107,7 @@ def _load_weights(backbone: nn.Module, state: Weights, origin: str) -> None:
     classifiers = tuple(f"{name}." for name in _names(backbone, "classifier"))
     wanted = {name: value for name, value in backbone.state_dict().items() if not name.startswith(classifiers)}
     state = {name: value for name, value in state.items() if not name.startswith(classifiers)}
+    state = {name: _inflated(value, wanted[name]) if name in wanted else value for name, value in state.items()}
     for name in _names(backbone, "first_conv"):
         first = f"{name}.weight"
         if first in state and first in wanted:
@@ -99,6 +126,14 @@ def _load_weights(backbone: nn.Module, state: Weights, origin: str) -> None:
         if isinstance(layer, nn.Linear):  # timm's own start of some classifiers is so large that it shakes the rest
             nn.init.normal_(layer.weight, std=CLASSIFIER_STD)
             nn.init.zeros_(layer.bias)
+
+
+def _inflated(weight: Tensor, wanted: Tensor) -> Tensor:
+    """The filter of an image network for the same one inflated: repeated over time, and divided by how often."""
+    if weight.ndim != 4 or wanted.ndim != 5:
+        return weight
+    depth = wanted.shape[2]
+    return weight[:, :, None].repeat(1, 1, depth, 1, 1) / depth
 
 
 def _names(backbone: nn.Module, what: str) -> tuple[str, ...]:

@@ -95,7 +95,7 @@ class BundleInfo(BaseModel):
     """The networks that answer."""
 
     name: str = Field(description="of the bundle's folder, or its hub id")
-    source: Source = Field(description="given by name; the demo's; imagenet: nothing but what is taught")
+    source: Source = Field(description="given: by name; demo: the demo's; imagenet: only taught classes")
     streams: list[Stream]
     frame_rate: float | None = Field(description="frames per second that the networks know; null while there are none")
     engine: str | None = Field(description="what runs the networks")
@@ -185,7 +185,7 @@ class EventMessage(_Message):
     label: str
     score: Score = Field(description="at the start; at the end the mean over the action")
     start_seconds: float
-    end_seconds: float | None = Field(description="null while the action goes on")
+    end_seconds: float | None = Field(description="null during the action")
     evidence_start_seconds: float
     evidence_end_seconds: float
     latency_seconds: Seconds

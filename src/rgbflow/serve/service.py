@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 
 
 class BusyError(Exception):
-    """As much is at work as may be."""
+    """The service is fully busy."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,10 +61,10 @@ class Networks:
 
 
 class Stage:
-    """The outlets, and the client that speaks to them: one at a time, the first that has something to say.
+    """The outlets, and the client that uses them: one client at a time, the first with a result.
 
     Args:
-        outlets: that are told what this client is told.
+        outlets: they get the messages of this client.
     """
 
     def __init__(self, outlets: Sequence[Outlet] = ()):
@@ -73,7 +73,7 @@ class Stage:
         self._spoke = 0.0
 
     def send(self, speaker: object, update: Update) -> None:
-        """Take an update of a client; while another one speaks, nothing is sent."""
+        """Send an update of a client to the outlets; nothing is sent while another client uses them."""
         now = time.monotonic()
         if self._speaker is not speaker:
             if self._speaker is not None and now - self._spoke < SILENCE_SECONDS:
@@ -85,7 +85,7 @@ class Stage:
             outlet.send(update)
 
     def leave(self, speaker: object, events: Iterable[Event]) -> None:
-        """The client is gone, with what ended by that: another one may speak."""
+        """Release the outlets of a client that is gone, with the events that end with it."""
         if speaker is not None and self._speaker is speaker:
             self._speaker = None
             for outlet in self._outlets:
@@ -97,16 +97,18 @@ class Stage:
 
 
 class Service:
-    """What all clients share. Its coroutines belong to one event loop; `close` may be called from anywhere.
+    """The part of the service that all clients share.
+
+    Its coroutines belong to one event loop; `close` may be called from any thread.
 
     Args:
-        networks: that answer; None while nothing is taught.
-        limits: of what clients may ask.
-        outlets: that are told what one of the clients is told.
+        networks: the networks that answer; None while nothing is taught.
+        limits: limits on what clients may ask.
+        outlets: they get the messages of one of the clients.
 
     Attributes:
-        networks: those that answer now.
-        sessions: how many are open.
+        networks: the networks that answer now.
+        sessions: number of open sessions.
     """
 
     def __init__(self, networks: Networks | None, limits: Limits | None = None, outlets: Sequence[Outlet] = ()):
@@ -133,18 +135,18 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(self._asking, function, *arguments)
 
     async def work(self, function: Callable[..., Result], *arguments: object) -> Result:
-        """Run what takes seconds; one after the other."""
+        """Run a task that takes seconds; one at a time."""
         return await asyncio.get_running_loop().run_in_executor(self._working, function, *arguments)
 
     @contextmanager
     def upload(self) -> Iterator[Path]:
-        """A place for an uploaded video, which is gone afterwards.
+        """A temporary place for an uploaded video, deleted afterwards.
 
         Raises:
-            BusyError: if there are as many as are taken at the same time.
+            BusyError: if too many uploads are in progress.
         """
         if self._uploads >= self.limits.uploads:
-            raise BusyError(f"{self._uploads} videos are at work: try later")
+            raise BusyError(f"{self._uploads} uploads are in progress: try later")
         self._uploads += 1
         try:
             with tempfile.TemporaryDirectory(prefix="rgbflow-") as folder:

@@ -1,4 +1,4 @@
-"""Videos that clients send: written to disk as they come, within limits, and gone with the request."""
+"""Videos that clients send: written to disk as they arrive, within limits, and deleted after the request."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,16 +20,16 @@ async def save_upload(request: Request, path: Path, limits: Limits) -> str:
     """Write the video of a request to a file: its whole body, or the first file of a form.
 
     Args:
-        request: whose body was not read yet.
-        path: to write; what a client calls its file is never a path here.
-        limits: of bytes and time.
+        request: the request, with its body not read yet.
+        path: the file to write; the client's file name is never used as a path.
+        limits: limits on bytes and time.
 
     Returns:
-        What the client calls the file, for messages.
+        The client's name of the file, for messages.
 
     Raises:
-        HTTPException: 400 if the body is empty or no form, or the client is gone; 408 if it comes too slowly; 413 if it
-            is too large.
+        HTTPException: 400 if the body is empty or not a form, or the client is gone; 408 if it comes too slowly; 413 if
+            it is too large.
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     with path.open("wb") as file:
@@ -51,7 +51,7 @@ async def save_upload(request: Request, path: Path, limits: Limits) -> str:
 
 
 async def _chunks(request: Request, limits: Limits) -> AsyncIterator[bytes]:
-    """The body of a request as it comes."""
+    """The body of a request as it arrives."""
     most = f"at most {limits.upload_bytes:,} bytes are taken: send a shorter or smaller video"
     claimed = request.headers.get("content-length", "0")
     if not claimed.isdigit() or int(claimed) > limits.upload_bytes:
@@ -64,7 +64,9 @@ async def _chunks(request: Request, limits: Limits) -> AsyncIterator[bytes]:
         except StopAsyncIteration:
             return
         except TimeoutError:
-            raise HTTPException(408, f"nothing came for {limits.chunk_seconds:g} s: send the video at once") from None
+            raise HTTPException(
+                408, f"nothing arrived for {limits.chunk_seconds:g} s: send the video at once"
+            ) from None
         total += len(chunk)
         if total > limits.upload_bytes:
             raise HTTPException(413, f"an upload of more than {limits.upload_bytes:,} bytes: {most}")
@@ -72,10 +74,10 @@ async def _chunks(request: Request, limits: Limits) -> AsyncIterator[bytes]:
 
 
 class _Form:
-    """The first file of a form, written as it comes.
+    """The first file of a form, written as it arrives.
 
     Attributes:
-        name: that the client gave the file.
+        name: the client's name of the file.
     """
 
     def __init__(self, file: IO[bytes], boundary: bytes):
@@ -123,7 +125,7 @@ class _Form:
 
 
 def _plain(name: str) -> str:
-    """A file name for messages: without folders and without what can't be printed.
+    """A file name for messages, without folders and unprintable characters.
 
     >>> _plain("../../etc/clip.mp4"), _plain("C:\\\\videos\\\\clip.mp4")
     ('clip.mp4', 'clip.mp4')

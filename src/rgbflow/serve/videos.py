@@ -1,4 +1,4 @@
-"""Uploaded videos to predictions and timelines, decoded apart, and in turns with the live sessions."""
+"""Predictions and timelines of uploaded videos, which are decoded in a separate process and share the networks."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,7 +21,7 @@ WINDOW_SNIPPETS = 5  # of a window of a timeline
 
 
 class Piecewise:
-    """An engine that is asked for a few snippets at a time, so that others get their turn."""
+    """An engine that runs a few snippets at a time, so that other callers get their turn."""
 
     def __init__(self, engine: Engine):
         self.name, self.networks, self._engine = engine.name, engine.networks, engine
@@ -47,7 +47,7 @@ def predict_upload(networks: Networks, path: Path, name: str, limits: Limits, to
     """Label an uploaded video.
 
     Raises:
-        InputError: if it can't be used, or takes more than it is allowed.
+        InputError: if it can't be used, or needs more than the allowance.
     """
     recognizer, clip = _opened(networks, path, name, limits)
     prediction = recognizer.predict(clip, NUM_SNIPPETS)
@@ -57,10 +57,10 @@ def predict_upload(networks: Networks, path: Path, name: str, limits: Limits, to
 def timeline_of_upload(
     networks: Networks, path: Path, name: str, limits: Limits, window_seconds: float, step_seconds: float
 ) -> dict[str, Any]:
-    """Label an uploaded video as it goes on.
+    """Label an uploaded video window by window.
 
     Raises:
-        InputError: as `predict_upload`.
+        InputError: for the reasons of `predict_upload`.
     """
     recognizer, clip = _opened(networks, path, name, limits)
     timeline = recognizer.timeline(clip, window_seconds, step_seconds, WINDOW_SNIPPETS)

@@ -58,13 +58,13 @@ def size(data: bytes) -> tuple[int, int]:
     """(H, W) of a JPEG file by its header, without decoding; a picture that claims more than it has costs nothing here.
 
     Raises:
-        ValueError: if it is no JPEG, or breaks off before it tells its size.
+        ValueError: if it is not a JPEG, or breaks off before its size.
 
     >>> size(encode(np.zeros((48, 64), np.uint8), 90))
     (48, 64)
     """
     if not data.startswith(_START):
-        raise ValueError("it is no JPEG")
+        raise ValueError("it is not a JPEG")
     place = len(_START)
     while place + 9 <= len(data) and data[place] == 0xFF:
         marker = data[place + 1]

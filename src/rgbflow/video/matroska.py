@@ -104,7 +104,7 @@ class Matroska:
         self._file.seek(min(start, self._end))  # a place beyond what a file may have is no place
         data = self._file.read(len(name) + 8)
         if not data.startswith(name):
-            raise ValueError(f"has not what it should have at byte {start:,}, or was not made by rgbflow")
+            raise ValueError(f"has unexpected content at byte {start:,}, or was not made by rgbflow")
         content, size = size_at(data, len(name))
         return start + content, size
 

@@ -99,7 +99,7 @@ def decode(
         InputError: if there are more pixels in a picture, or more frames, than `limits` allows.
     """
     with _playing(path, report) as (pictures, to_rgb):
-        for picture, seconds in resample(pictures, frame_rate):
+        for picture, seconds in _limited(path, resample(pictures, frame_rate)):
             yield Frame(to_rgb(picture), seconds)
 
 
@@ -107,10 +107,19 @@ def count_frames(path: str | os.PathLike, frame_rate: float | None = None) -> in
     """Count the frames that `decode` yields, by decoding, never from the header.
 
     Raises:
-        VideoError: as `decode`.
+        VideoError: for the reasons of `decode`.
     """
     with _playing(path) as (pictures, _):
-        return sum(1 for _ in resample(pictures, frame_rate))
+        return sum(1 for _ in _limited(path, resample(pictures, frame_rate)))
+
+
+def _limited(path: str | os.PathLike, timed_pictures: Iterable[Picture]) -> Iterator[Picture]:
+    """Raise InputError after as many pictures as `limits` allows."""
+    most = FRAMES.value
+    for count, picture in enumerate(timed_pictures):
+        if count == most:
+            FRAMES.check(count + 1, f"video ({path})")
+        yield picture
 
 
 @contextmanager
@@ -168,7 +177,7 @@ def probe(path: str | os.PathLike) -> VideoInfo:
     """Read the header of a video, its first frame, and the times of its first 10,000 frames.
 
     Raises:
-        VideoError: as `decode`, for what the first frame shows.
+        VideoError: for the reasons of `decode`, up to the first frame.
     """
     check_is_file(Path(path))
     if webp.is_animated(path):
@@ -284,11 +293,9 @@ def _until_break(
     path: str | os.PathLike, timed_pictures: Iterator[tuple[Picture, float]]
 ) -> Iterator[tuple[Picture, float]]:
     """Pass on what is decoded; raise VideoError where the video breaks."""
-    count, seconds, most = 0, 0.0, FRAMES.value
+    count, seconds = 0, 0.0
     try:
         for picture, seconds in timed_pictures:
-            if count == most:
-                FRAMES.check(count + 1, f"video ({path})")
             count += 1
             yield picture, seconds
     except (av.FFmpegError, DamageError) as error:

@@ -1,0 +1,271 @@
+"""Takes of actions in a folder, and their features, which are kept beside them."""
+
+import hashlib
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rgbflow.atomic import replacing, write_atomically
+from rgbflow.clip import Clip, FileExtent, FrameClip
+from rgbflow.data.layouts import GROUPS_FILE, file_sha256, is_video, match_groups, read_groups, scan_class_folders
+from rgbflow.errors import InputError
+from rgbflow.flow import dequantise
+from rgbflow.learn.probe import classifier_of
+from rgbflow.recognizer import Recognizer, features_in
+from rgbflow.stream import Stream
+from rgbflow.timeline import sliding_windows
+from rgbflow.transforms import mirrored_snippets, read_snippets, snippet_starts
+from rgbflow.video.reading import Frame, decode, probe
+from rgbflow.video.writing import write_video
+
+NONE_NAMES = ("none", "background")  # class folders of what is none of the actions
+FEATURES = ".features"  # folder beside the takes
+REMOVED = ".removed"  # where removed takes wait to be restored
+SNIPPETS = 5  # of a take, and of each window of a recording of no action
+WINDOW_SECONDS = 2.0  # of such a recording; as long as the window of `live`
+LOOKS = 2  # as it is, and mirrored
+
+
+@dataclass(frozen=True, eq=False)
+class TakeFeatures:
+    """What the frozen networks say of a take.
+
+    Attributes:
+        streams: per stream (W, LOOKS, S, D) float32; W windows of a recording of no action, 1 of an action.
+        frames_per_second: of the file.
+        motion: mean speed in pixels per frame step of what the flow network read; NaN without such a network.
+        sha256: of the file.
+    """
+
+    streams: dict[Stream, np.ndarray]
+    frames_per_second: float
+    motion: float
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Take:
+    """A video that shows an action once, or none.
+
+    Attributes:
+        name: the action; one of NONE_NAMES for none.
+        path: of the video, in the folder of the takes.
+        group: the person or place, as `groups.tsv` says; empty where nothing says it.
+    """
+
+    name: str
+    path: Path
+    group: str = ""
+
+    @property
+    def is_none(self) -> bool:
+        """Whether it shows none of the actions."""
+        return self.name in NONE_NAMES
+
+
+def read_takes(folder: Path) -> list[Take]:
+    """The takes of a folder of class folders, `<folder>/<action>/<take>.mp4`; none where there are none yet.
+
+    Raises:
+        InputError: if the folder or its `groups.tsv` can't be read.
+    """
+    paths = [path for one in scan_class_folders(folder) for path in one.videos]
+    file = folder / GROUPS_FILE
+    by_name = {f"{path.parent.name}/{path.stem}": path for path in paths}
+    groups = match_groups(read_groups(file), by_name, may_name_others=True) if file.is_file() else {}
+    return [Take(path.parent.name, path, groups.get(f"{path.parent.name}/{path.stem}", "")) for path in paths]
+
+
+def recordings_in(folder: Path) -> list[Take]:
+    """All videos in a folder and in those inside it, as recordings of none of the actions.
+
+    Raises:
+        InputError: if there are none.
+    """
+    found = [Take(NONE_NAMES[0], path) for path in sorted(folder.rglob("*")) if is_video(path)]
+    if not found:
+        raise InputError(f"folder {folder} holds no video: put recordings into it that show none of the actions")
+    return found
+
+
+def keep_take(folder: Path, name: str, video: Path | np.ndarray | Sequence[Frame], frames_per_second: float) -> Path:
+    """Put a take into the folder, under a number of its own.
+
+    Args:
+        folder: of all takes.
+        name: of the action.
+        video: a file, which is copied unless it lies in the action's folder already; pixels (T, H, W, 3) uint8 RGB; or
+            frames with their times, which tell the rate.
+        frames_per_second: of pixels.
+
+    Raises:
+        InputError: if the name can't be a folder's, or the file can't be read or written.
+    """
+    check_name(name)
+    if isinstance(video, Path):
+        if video.resolve().parent == (folder / name).resolve():
+            return video
+        path = free_path(folder / name, video.suffix)
+        if not is_video(video):
+            raise InputError(f"take {video} is no video file: record it again, or pass another")
+        with replacing(path) as temporary:
+            shutil.copyfile(video, temporary)
+        return path
+    if not isinstance(video, np.ndarray):
+        frames_per_second = rate_of_frames(video)
+        video = np.stack([frame.pixels for frame in video])
+    if video.ndim != 4 or video.shape[-1] != 3 or video.dtype != np.uint8 or not video.size:
+        raise InputError(f"a take of shape {video.shape}, {video.dtype}, must be (T, H, W, 3) uint8 RGB")
+    path = free_path(folder / name, ".mp4")
+    write_video(path, video, frames_per_second)
+    return path
+
+
+def rate_of_frames(frames: Sequence[Frame]) -> float:
+    """The mean rate of frames, per second.
+
+    Raises:
+        InputError: if there are fewer than two, or their times don't rise.
+    """
+    if len(frames) < 2 or not frames[-1].pts_seconds > frames[0].pts_seconds:
+        raise InputError(f"a take of {len(frames)} frames must have at least two, at rising times: record it again")
+    return (len(frames) - 1) / (frames[-1].pts_seconds - frames[0].pts_seconds)
+
+
+def check_name(name: str) -> None:
+    """Raise InputError if an action's name can't be the name of a folder on every system."""
+    is_sound = (
+        name == name.strip() and 0 < len(name.encode()) <= 100 and not name.startswith(".") and name.isprintable()
+    )
+    if not is_sound or set(name) & set('/\\:*?"<>|') or name.endswith("."):
+        raise InputError(
+            f"the action's name {name[:100]!r} must be a folder's name: 1 to 100 letters without / \\ : * ? \" < > | "
+            "that neither begin nor end with a dot or a space"
+        )
+
+
+def free_path(folder: Path, suffix: str) -> Path:
+    """`<folder>/take-<number><suffix>` with the first number that no file has, removed takes included."""
+    taken = {path.stem for place in (folder, folder.parent / REMOVED / folder.name) for path in place.glob("take-*")}
+    number = next(count for count in range(1, len(taken) + 2) if f"take-{count:03d}" not in taken)
+    return folder / f"take-{number:03d}{suffix}"
+
+
+def keep_group(folder: Path, path: Path, group: str) -> None:
+    """Note in `groups.tsv` which person or place a take is of."""
+    file = folder / GROUPS_FILE
+    name = f"{path.parent.name}/{path.name}"
+    lines = file.read_text(encoding="utf-8-sig").splitlines() if file.is_file() else []
+    kept = [line for line in lines if line.split("\t")[0].strip() != name]
+    write_atomically(file, "".join(f"{line}\n" for line in [*kept, f"{name}\t{group}"]))
+
+
+class FeatureCache:
+    """The features of videos, each computed once; kept in a folder under the hash of the file that they are of.
+
+    Args:
+        folder: of the takes.
+        recognizer: whose frozen networks compute them. With other networks everything is computed anew.
+    """
+
+    def __init__(self, folder: Path, recognizer: Recognizer):
+        self._recognizer = recognizer
+        self._folder = folder / FEATURES / networks_sha256(recognizer)[:16]
+        self._known: dict[tuple[Path, int, int, bool], TakeFeatures] = {}
+
+    def of(self, take: Take) -> TakeFeatures:
+        """The features of a take, which are computed and kept if they are not there yet.
+
+        Raises:
+            InputError: if the video can't be read or is too short.
+        """
+        try:
+            status = os.stat(take.path)
+        except OSError as error:
+            raise InputError(f"take {take.path} can't be read ({error.strerror}): record it again") from error
+        key = (take.path, status.st_mtime_ns, status.st_size, take.is_none)
+        if key not in self._known:
+            self._known[key] = self._kept(take)
+        return self._known[key]
+
+    def _kept(self, take: Take) -> TakeFeatures:
+        sha256 = file_sha256(take.path)
+        path = self._folder / f"{sha256}{'-windows' if take.is_none else ''}.npz"
+        try:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+                streams = {stream: file[stream] for stream in self._recognizer.bundle.streams}
+                return TakeFeatures(streams, float(file["frames_per_second"]), float(file["motion"]), sha256)
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # damaged: computed again
+            path.unlink(missing_ok=True)
+        found = features_of(self._recognizer, take, sha256)
+        rows = {str(stream): values for stream, values in found.streams.items()}
+        about = {"frames_per_second": np.array(found.frames_per_second), "motion": np.array(found.motion)}
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, **rows, **about)
+        return found
+
+
+def features_of(recognizer: Recognizer, take: Take, sha256: str) -> TakeFeatures:
+    """Ask the frozen networks about a take.
+
+    Raises:
+        InputError: if the video can't be read or is too short.
+    """
+    bound, looks, motion = recognizer.bundle.preparation.flow.bound, [], []
+    for clip in _clips_of(recognizer, take):
+        snippets = _snippets_of(recognizer, clip)
+        if "flow" in snippets:
+            speeds = np.abs(dequantise(snippets["flow"][:SNIPPETS], bound)) - bound / 255  # 0 is no 8-bit value
+            motion.append(float(np.maximum(speeds, 0).mean()))
+        answers = recognizer.engine.answers(snippets, with_features=True)
+        looks.append({stream: features_in(answer).reshape(LOOKS, SNIPPETS, -1) for stream, answer in answers.items()})
+    if not looks:
+        recognizer.wanted_indices(FileExtent(take.path.name, 0, 1.0), SNIPPETS)  # says what is too short, and for what
+    streams = {stream: np.stack([look[stream] for look in looks]) for stream in recognizer.bundle.streams}
+    rate = probe(take.path).frames_per_second
+    return TakeFeatures(streams, rate, float(np.mean(motion)) if motion else float("nan"), sha256)
+
+
+def _clips_of(recognizer: Recognizer, take: Take) -> Iterator[Clip]:
+    if not take.is_none:
+        yield recognizer.sample(take.path, SNIPPETS)
+        return
+    preparation = recognizer.bundle.preparation
+    clip = FrameClip(preparation, name=take.path.name)
+    frames = decode(take.path, preparation.frame_rate)
+    for window in sliding_windows(frames, clip, WINDOW_SECONDS, WINDOW_SECONDS):
+        if recognizer.fits(window):
+            yield window
+
+
+def _snippets_of(recognizer: Recognizer, clip: Clip) -> dict[Stream, np.ndarray]:
+    """Snippets spread over a clip, as they are and then mirrored: per stream (LOOKS · S, C, h, w) uint8."""
+    snippets = {}
+    for stream, spec in recognizer.bundle.streams.items():
+        read = read_snippets(clip, spec, snippet_starts(clip, spec, SNIPPETS)).numpy()
+        snippets[stream] = np.concatenate([read, mirrored_snippets(read, stream)])
+    return snippets
+
+
+def networks_sha256(recognizer: Recognizer) -> str:
+    """A hash of what features depend on: the frozen networks without their classifiers, and what they are shown."""
+    bundle, digest = recognizer.bundle, hashlib.sha256()
+    about = [bundle.preparation.as_dict(), *map(asdict, bundle.streams.values()), recognizer.engine.name, SNIPPETS]
+    digest.update(json.dumps(about, sort_keys=True).encode())
+    for network in recognizer.engine.networks.values():
+        former = classifier_of(network)
+        classifier = set() if former is None else {id(value) for value in former.parameters()}
+        for name, value in network.state_dict(keep_vars=True).items():
+            if id(value) not in classifier:
+                digest.update(name.encode())
+                digest.update(value.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+    return digest.hexdigest()

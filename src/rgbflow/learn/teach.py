@@ -1,0 +1,240 @@
+"""Your own actions from a handful of takes: frozen networks, and a classifier that is fitted in under a second."""
+
+import shutil
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rgbflow.bundle import RECORD, load_bundle, save_stream
+from rgbflow.errors import InputError
+from rgbflow.learn.few_takes import fit_examples
+from rgbflow.learn.lesson import PROTOCOL, Lesson, TeachReport, make_report
+from rgbflow.learn.probe import with_head
+from rgbflow.learn.start import IMAGENET, imagenet_start
+from rgbflow.learn.takes import (
+    REMOVED,
+    FeatureCache,
+    Take,
+    check_name,
+    free_path,
+    keep_group,
+    keep_take,
+    read_takes,
+    recordings_in,
+)
+from rgbflow.networks.torch_engine import TorchEngine
+from rgbflow.progress import SILENT, Progress, counted
+from rgbflow.recognizer import Recognizer
+from rgbflow.video.reading import Frame
+
+
+class Teacher:
+    """Teaches a recogniser your own actions, from takes that it keeps in a folder. Any thread may call it.
+
+    A take's features are computed once, when it comes, and kept beside it; `fit` then takes less than a second.
+
+    Args:
+        base: whose networks are used as they are: a recogniser run by torch, a bundle's folder or hub id, or
+            "imagenet" for networks that have learned no action yet (`start.imagenet_start`).
+        takes: folder of class folders, `<action>/<take>.mp4`; made if missing. A class folder "none" or "background"
+            holds recordings of none of the actions. None is a temporary folder that goes with the teacher.
+        idle: a folder of further recordings of none of the actions, of any length.
+        device: for the networks, where base is a name.
+
+    Raises:
+        InputError: if the base can't be loaded or taught, or a folder can't be read.
+    """
+
+    def __init__(
+        self,
+        base: Recognizer | str | Path,
+        takes: str | Path | None = None,
+        idle: str | Path | None = None,
+        device: str = "auto",
+    ):
+        self.base = base if isinstance(base, Recognizer) else load_base(base, device)
+        if not isinstance(self.base.engine, TorchEngine):
+            raise InputError(f"{self.base.engine.name} can't be taught: load the bundle with the engine torch")
+        self._engine = self.base.engine
+        if takes is None:
+            takes = tempfile.mkdtemp(prefix="rgbflow-takes-")
+            weakref.finalize(self, shutil.rmtree, takes, ignore_errors=True)
+        self.folder = Path(takes)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._idle = recordings_in(Path(idle)) if idle else []
+        self._features = FeatureCache(self.folder, self.base)
+        self._changing, self._fitting = threading.RLock(), threading.Lock()
+        self._report: TeachReport | None = None
+
+    @property
+    def takes(self) -> tuple[Take, ...]:
+        """What lies in the folder now, sorted by action and name; recordings of no action too."""
+        with self._changing:
+            return tuple(read_takes(self.folder))
+
+    @property
+    def report(self) -> TeachReport | None:
+        """Of the last `fit`; None before."""
+        return self._report
+
+    def add(
+        self,
+        name: str,
+        video: str | Path | np.ndarray | Sequence[Frame],
+        frames_per_second: float = 25.0,
+        group: str = "",
+    ) -> Take:
+        """Take in a take and compute its features.
+
+        Args:
+            name: of the action; "none" for a recording of no action.
+            video: a file, which is copied into the folder; pixels (T, H, W, 3) uint8 RGB; or frames with their times.
+            frames_per_second: of pixels.
+            group: the person or place, so that figures can leave all takes of one out together.
+
+        Raises:
+            InputError: if the video can't be read or is too short; nothing is kept then.
+        """
+        source = Path(video) if isinstance(video, str | Path) else video
+        with self._changing:
+            path = keep_take(self.folder, name, source, frames_per_second)
+            if group:
+                keep_group(self.folder, path, group)
+        take = Take(name, path, group)
+        try:
+            self._features.of(take)
+        except InputError:
+            if not isinstance(source, Path) or path != source:
+                path.unlink(missing_ok=True)
+            raise
+        return take
+
+    def remove(self, take: Take) -> None:
+        """Take a take out; `restore` brings it back."""
+        with self._changing:
+            self._move(take.path, self.folder / REMOVED / take.name / take.path.name)
+
+    def restore(self, take: Take) -> None:
+        """Bring a removed take back."""
+        with self._changing:
+            self._move(self.folder / REMOVED / take.name / take.path.name, take.path)
+
+    def rename(self, name: str, new_name: str) -> None:
+        """Give an action another name; where there is one of that name, it gets the takes.
+
+        Raises:
+            InputError: if there is no such action, or the new name can't be a folder's.
+        """
+        check_name(new_name)
+        with self._changing:
+            takes = [take for take in self.takes if take.name == name]
+            if not takes:
+                taught = ", ".join(sorted({take.name for take in self.takes})) or "nothing"
+                raise InputError(f"action {name!r} has no takes: there are takes of {taught}")
+            for take in takes:
+                path = self.folder / new_name / take.path.name
+                path = free_path(path.parent, path.suffix) if path.exists() else path
+                self._move(take.path, path)
+                if take.group:
+                    keep_group(self.folder, path, take.group)
+
+    def fit(self, progress: Progress = SILENT) -> Recognizer:
+        """Teach what lies in the folder now; `report` then says how it went.
+
+        Args:
+            progress: a step is a take whose features are read or, the first time, computed.
+
+        Raises:
+            InputError: if there are fewer than two actions, or one and no recording of none.
+        """
+        with self._fitting:
+            return self._fit(progress)
+
+    def save(self, recognizer: Recognizer, out: str | Path) -> None:
+        """Write what `fit` gave as a bundle; at any moment `out` holds the former bundle, or the new one, whole.
+
+        Raises:
+            InputError: if `out` holds something else than a taught bundle, or can't be written.
+        """
+        save_taught(recognizer, Path(out))
+
+    def _move(self, path: Path, target: Path) -> None:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+            if not any(path.parent.iterdir()):
+                path.parent.rmdir()
+        except OSError as error:
+            raise InputError(f"take {path} can't be moved ({error.strerror}): it may be gone already") from error
+
+    def _fit(self, progress: Progress) -> Recognizer:
+        lesson = self._lesson(progress)
+        began = time.perf_counter()
+        lesson.check()
+        examples = lesson.examples()
+        fit = fit_examples(examples)
+        networks = {
+            stream: with_head(network, fit.heads[stream]) for stream, network in self.base.engine.networks.items()
+        }
+        recognizer = Recognizer(lesson.bundle(self.base.bundle, fit), self._engine.with_networks(networks))
+        self._report = make_report(lesson, examples, fit, time.perf_counter() - began)
+        return recognizer
+
+    def _lesson(self, progress: Progress) -> Lesson:
+        """The takes that can be used, each file once, and a note on every other one."""
+        takes, features, notes = [], [], []
+        first: dict[str, Take] = {}
+        found = [*self.takes, *self._idle]
+        for take in counted(found, len(found), progress):
+            try:
+                one = self._features.of(take)
+            except InputError as error:
+                notes.append(f"{take.name}/{take.path.name} was set aside: {error}")
+                continue
+            twin = first.setdefault(one.sha256, take)
+            if twin is not take:
+                notes.append(f"{take.name}/{take.path.name} was set aside: it is the same file as {twin.path}")
+                continue
+            takes.append(take)
+            features.append(one)
+        return Lesson(tuple(takes), tuple(features), tuple(notes))
+
+
+def load_base(name: str | Path, device: str = "auto") -> Recognizer:
+    """The recogniser of a name as `Teacher` takes it, run by torch."""
+    return imagenet_start(device) if str(name) == IMAGENET else Recognizer.load(name, device, "torch")
+
+
+def save_taught(recognizer: Recognizer, out: Path) -> None:
+    """Write a taught recogniser as a bundle, in the place of a former one.
+
+    A folder of another name is filled first and then takes the place; a run that is killed leaves that folder behind.
+
+    Raises:
+        InputError: if `out` holds something that no teacher made, or can't be written.
+    """
+    if out.exists() and not _is_taught(out):
+        raise InputError(f"{out} holds something that `rgbflow teach` did not make: choose another --out")
+    bundle = recognizer.bundle
+    new, former = (out.with_name(f".{out.name}.{word}") for word in ("new", "former"))
+    try:
+        for leftover in (new, former):
+            shutil.rmtree(leftover, ignore_errors=True)
+        for stream, network in recognizer.engine.networks.items():
+            save_stream(new, bundle, stream, network.state_dict())
+        shutil.rmtree(new / "training")
+        if out.exists():
+            out.replace(former)
+        new.replace(out)
+        shutil.rmtree(former, ignore_errors=True)
+    except OSError as error:
+        raise InputError(f"{out} can't be written ({error.strerror}): free space or choose another folder") from error
+
+
+def _is_taught(folder: Path) -> bool:
+    return (folder / RECORD).is_file() and load_bundle(folder).split.get("protocol") == PROTOCOL

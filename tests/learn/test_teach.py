@@ -1,0 +1,233 @@
+"""Teaching from takes: what comes of them, what is left out, what is kept, and what can go wrong."""
+
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from rgbflow import InputError, Recognizer
+from rgbflow.bundle import RECORD, load_bundle
+from rgbflow.learn.takes import FEATURES, Take, read_takes
+from rgbflow.learn.teach import Teacher, load_base
+from rgbflow.video.reading import Frame, decode
+from rgbflow.video.writing import write_video
+
+TAKES = 3
+MOTIONS = {"right": (2.0, 0.0), "down": (0.0, 2.0)}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory, save_random_bundle):
+    """The folder of a bundle with random networks."""
+    folder = tmp_path_factory.mktemp("base")
+    save_random_bundle(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def filmed(tmp_path_factory, moving_square):
+    """Takes of two actions and a recording of none; nothing in it may be changed."""
+    folder = tmp_path_factory.mktemp("takes")
+    for name, motion in MOTIONS.items():
+        for seed in range(TAKES):
+            write_video(folder / name / f"{seed}.mp4", moving_square(*motion, frames=14, seed=seed), 25)
+    write_video(folder / "none" / "idle.mp4", moving_square(0, 0, frames=120, seed=9), 25)
+    return folder
+
+
+@pytest.fixture
+def takes(filmed, tmp_path):
+    """The same takes, to be changed."""
+    return shutil.copytree(filmed, tmp_path / "takes")
+
+
+def weights(recognizer):
+    return {
+        f"{stream}.{name}": value.clone()
+        for stream, network in recognizer.engine.networks.items()
+        for name, value in network.state_dict().items()
+    }
+
+
+def same(one, other):
+    one, other = weights(one), weights(other)
+    return one.keys() == other.keys() and all(bool((one[name] == other[name]).all()) for name in one)
+
+
+def test_takes_are_told_apart_and_the_bundle_says_the_same(base, takes, tmp_path, moving_square):
+    teacher = Teacher(base, takes)
+    taught = teacher.fit()
+    assert taught.bundle.classes == ("down", "right", "none")
+    teacher.save(taught, tmp_path / "out")
+    loaded = Recognizer.load(tmp_path / "out", engine="torch")
+    for path in (takes / "right/0.mp4", takes / "down/1.mp4", takes / "none/idle.mp4"):
+        expected, found = taught.predict(path, 5), loaded.predict(path, 5)
+        np.testing.assert_array_equal(found.scores, expected.scores)
+        assert found.top(1)[0].label == path.parent.name
+    assert not loaded.predict(takes / "none/idle.mp4", 5).is_known
+
+
+def test_the_frozen_networks_stay_as_they_are(base, takes):
+    recognizer = load_base(base)
+    before = weights(recognizer)
+    taught = Teacher(recognizer, takes).fit()
+    after, new = weights(recognizer), weights(taught)
+    assert all(bool((before[name] == after[name]).all()) for name in before)
+    changed = {name for name in before if before[name].shape != new[name].shape or (before[name] != new[name]).any()}
+    assert changed == {f"{stream}.backbone.fc.{what}" for stream in ("rgb", "flow") for what in ("weight", "bias")}
+
+
+def test_features_survive_a_restart_and_are_made_again_for_other_networks(base, takes, tmp_path, save_random_bundle):
+    first = Teacher(base, takes).fit()
+    kept = sorted((takes / FEATURES).rglob("*.npz"))
+    assert len(kept) == 2 * TAKES + 1
+    stamps = [path.stat().st_mtime_ns for path in kept]
+    assert same(Teacher(base, takes).fit(), first)
+    assert [path.stat().st_mtime_ns for path in kept] == stamps
+    other = load_base(base)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(other.engine, "name", "another engine")
+        Teacher(other, takes).fit()
+    assert len(sorted((takes / FEATURES).rglob("*.npz"))) == 2 * len(kept)
+
+
+def test_a_damaged_feature_file_is_made_again(base, takes):
+    first = Teacher(base, takes).fit()
+    path = sorted((takes / FEATURES).rglob("*.npz"))[0]
+    path.write_bytes(path.read_bytes()[:-200])
+    assert same(Teacher(base, takes).fit(), first)
+
+
+def test_add_remove_restore_and_rename(base, takes):
+    teacher = Teacher(base, takes)
+    before = teacher.fit()
+    pixels = np.stack([frame.pixels for frame in decode(takes / "right/0.mp4")])
+    take = teacher.add("up", pixels, 25)
+    assert take.path.parent.name == "up"
+    assert teacher.fit().bundle.classes == ("down", "right", "up", "none")
+    teacher.remove(take)
+    assert same(teacher.fit(), before)
+    teacher.restore(take)
+    teacher.rename("up", "other")
+    assert [one.name for one in teacher.takes] == ["down"] * TAKES + ["none", "other"] + ["right"] * TAKES
+    with pytest.raises(InputError, match="'gone' has no takes"):
+        teacher.rename("gone", "other")
+
+
+def test_frames_with_times_are_a_take(base):
+    teacher = Teacher(base)
+    frames = [Frame(np.full((96, 128, 3), 10 * i, np.uint8), i / 20) for i in range(12)]
+    take = teacher.add("brighter", frames, group="me")
+    assert read_takes(teacher.folder) == [take] == [Take("brighter", take.path, "me")]
+    assert sum(1 for _ in decode(take.path)) == 12
+
+
+@pytest.mark.parametrize("name", ["", " wave", "a/b", "..", ".hidden", "a\nb", "x" * 200, "what?"])
+def test_a_name_that_is_no_folders_is_refused(base, name):
+    with pytest.raises(InputError, match="must be a folder's name"):
+        Teacher(base).add(name, np.zeros((12, 64, 64, 3), np.uint8))
+
+
+def test_what_can_not_be_used_is_set_aside_and_named(base, takes, moving_square):
+    expected = Teacher(base, takes).fit()
+    (takes / "right/broken.mp4").write_bytes(b"no video at all")
+    write_video(takes / "right/short.mp4", moving_square(2, 0, frames=3), 25)
+    shutil.copy(takes / "right/0.mp4", takes / "down/same.mp4")
+    teacher = Teacher(base, takes)
+    taught = teacher.fit()
+    notes = "\n".join(teacher.report.notes)
+    assert "right/broken.mp4 was set aside" in notes
+    assert "right/short.mp4 was set aside: stack_length (4) needs 5 frames" in notes
+    assert "right/0.mp4 was set aside: it is the same file as" in notes  # the first of the two keeps its name
+    assert teacher.report.takes == {"down": TAKES + 1, "right": TAKES - 1}
+    assert taught.bundle.classes == expected.bundle.classes
+
+
+def test_nothing_is_kept_of_a_take_that_can_not_be_used(base, takes, tmp_path):
+    teacher = Teacher(base, takes)
+    before = teacher.takes
+    with pytest.raises(InputError, match="needs 5 frames"):
+        teacher.add("right", np.zeros((3, 64, 64, 3), np.uint8))
+    (tmp_path / "no.mp4").write_bytes(b"no video")
+    with pytest.raises(InputError):
+        teacher.add("right", tmp_path / "no.mp4")
+    assert teacher.takes == before
+
+
+def test_a_still_take_is_named(base, takes, moving_square):
+    write_video(takes / "down/still.mp4", moving_square(0, 0, frames=14, seed=4), 25)
+    teacher = Teacher(base, takes)
+    teacher.fit()
+    assert any("nothing moves in" in note and "still.mp4" in note for note in teacher.report.notes)
+
+
+def test_two_actions_with_one_take_are_enough_and_no_figure_is_made_up(base, filmed, tmp_path):
+    for name in MOTIONS:
+        (tmp_path / "takes" / name).mkdir(parents=True)
+        shutil.copy(filmed / name / "0.mp4", tmp_path / "takes" / name)
+    teacher = Teacher(base, tmp_path / "takes")
+    taught = teacher.fit()
+    for name in MOTIONS:
+        assert taught.predict(tmp_path / "takes" / name / "0.mp4", 5).top(1)[0].label == name
+    report = teacher.report
+    assert (report.accuracy, report.found, report.false_starts_per_hour) == (None, None, None)
+    assert report.as_dict()["takes"] == {"down": 1, "right": 1}
+
+
+def test_one_action_needs_a_recording_of_none(base, takes):
+    shutil.rmtree(takes / "down")
+    assert Teacher(base, takes).fit().bundle.classes == ("right", "none")
+    shutil.rmtree(takes / "none")
+    with pytest.raises(InputError, match="the takes show right: give takes of at least two actions"):
+        Teacher(base, takes).fit()
+
+
+def test_mirrored_takes_are_left_out_where_a_name_says_a_side(base, takes):
+    teacher = Teacher(base, takes)
+    assert teacher.fit().bundle.streams["flow"].mirrored is False  # "right"
+    assert any("names a side" in note for note in teacher.report.notes)
+    teacher.rename("right", "across")
+    assert teacher.fit().bundle.streams["flow"].mirrored is True
+
+
+def test_a_bundle_that_was_not_taught_is_not_overwritten(base, takes, tmp_path):
+    teacher = Teacher(base, takes)
+    taught = teacher.fit()
+    with pytest.raises(InputError, match="did not make"):
+        teacher.save(taught, base)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/file").touch()
+    with pytest.raises(InputError, match="did not make"):
+        teacher.save(taught, tmp_path / "full")
+    teacher.save(taught, tmp_path / "out")
+    teacher.save(taught, tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.glob("*out*")) == ["out"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "README.md",
+        "flow.safetensors",
+        RECORD,
+        "rgb.safetensors",
+    ]
+
+
+def test_a_kill_at_any_time_leaves_a_whole_bundle_and_the_next_run_goes_on(base, takes, tmp_path):
+    """A process that saves again and again is killed; what lies there is the taught bundle, or nothing for a moment."""
+    out = tmp_path / "out"
+    expected = Teacher(base, takes).fit()
+    code = (
+        "import sys; from rgbflow.learn.teach import Teacher\n"
+        f"teacher = Teacher({str(base)!r}, {str(takes)!r}); taught = teacher.fit()\n"
+        f"while True: teacher.save(taught, {str(out)!r}); print('saved', flush=True)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "saved\n"
+        process.send_signal(signal.SIGKILL)
+    if (out / RECORD).is_file():
+        assert same(Recognizer.load(out, engine="torch"), expected)
+    teacher = Teacher(base, takes)
+    teacher.save(teacher.fit(), out)
+    assert same(Recognizer.load(out, engine="torch"), expected)
+    assert load_bundle(out).no_action == "none"
