@@ -6,6 +6,7 @@ from typing import Annotated
 
 from rgbflow.commands.flags import Flag, Positional
 from rgbflow.errors import InputError
+from rgbflow.shown import say
 from rgbflow.stream import EngineName, EnginePrecision
 
 DEMO_BUNDLE = Path("demo/bundle")  # where `make demo` and `rgbflow demo` put it
@@ -84,4 +85,4 @@ def serve(
 
 
 def _note(line: str) -> None:
-    print(f"rgbflow: {line}", file=sys.stderr, flush=True)
+    say(f"rgbflow: {line}", file=sys.stderr)
