@@ -17,7 +17,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -248,7 +248,7 @@ async def crowd(server: Server, pictures: list[bytes], notes: dict[str, int]) ->
         await asyncio.sleep(5)
 
 
-COMPANY: dict[str, Callable[[Server, list[bytes], dict[str, int]], Awaitable[None]] | None] = {
+COMPANY: dict[str, Callable[[Server, list[bytes], dict[str, int]], Coroutine[None, None, None]] | None] = {
     "nobody": None,
     "100 idle sessions": idle,
     "one that never reads": deaf,
@@ -261,14 +261,15 @@ COMPANY: dict[str, Callable[[Server, list[bytes], dict[str, int]], Awaitable[Non
 async def beside(server: Server, pictures: list[bytes], name: str) -> tuple[list[Client], dict[str, int]]:
     """Steady clients beside one kind of company."""
     notes: dict[str, int] = {}
+    steady = asyncio.create_task(together(server, pictures, STEADY, COMPANY_SECONDS + WARM_SECONDS))
+    await asyncio.sleep(WARM_SECONDS / 2)  # they are there first
     other = COMPANY[name]
-    task = asyncio.create_task(other(server, pictures, notes)) if other else None
-    clients = await together(server, pictures, STEADY, COMPANY_SECONDS + WARM_SECONDS)
-    if task is not None:
-        if task.done():
-            task.result()
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    task = asyncio.create_task(other(server, pictures, notes) if other else asyncio.sleep(0))
+    clients = await steady
+    if task.done():
+        task.result()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
     return clients, notes
 
 
@@ -368,8 +369,8 @@ is from sending a frame to its update, on the client's clock.
 |---|---|---|---|---|
 {company}
 
-{SETTLE_SECONDS:.0f} seconds after all this the service had {found.files[1]} open files ({found.files[0]} at the start) and
-{found.memory_at_end:.0f} MiB.
+{SETTLE_SECONDS:.0f} seconds after all this the service had {found.files[1]} open files ({found.files[0]} at the start)
+and {found.memory_at_end:.0f} MiB.
 
 ## How it was made
 

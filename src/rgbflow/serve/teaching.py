@@ -160,7 +160,12 @@ class Teaching:
         teacher, takes = self._loaded(), self._takes_of(name, identity)
         for take in takes:
             teacher.remove(take)
-        self._remember(lambda: [teacher.restore(take) for take in takes])
+
+        def restore() -> None:
+            for take in takes:
+                teacher.restore(take)
+
+        self._remember(restore)
 
     def _rename(self, name: str, new_name: str) -> None:
         teacher = self._loaded()
@@ -182,7 +187,7 @@ class Teaching:
             raise NothingError(f"there is no {what}")
         return takes
 
-    def _remember(self, undo: Callable[[], Any]) -> None:
+    def _remember(self, undo: Callable[[], None]) -> None:
         self._undos.append(undo)
         del self._undos[:-MOST_UNDOS]
 
