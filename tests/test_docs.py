@@ -69,6 +69,6 @@ def test_every_clip_is_named():
         if isinstance(method, ast.FunctionDef)
         and [one.arg for one in method.args.args] == ["self", "stream", "indices"]
     }
-    (listed,) = re.findall(r"Everything a snippet is read from is a .*?\. ", section("The path"), re.DOTALL)
+    (listed,) = re.findall(r"Every source of snippets is a .*?\. ", section("The path"), re.DOTALL)
     assert {*re.findall(r"`(.*?)`", listed)} == readers
     assert len(readers) > 5
