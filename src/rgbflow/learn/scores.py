@@ -1,6 +1,5 @@
 """Score files: the scores of each stream for each clip, from this program or any other."""
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 
 from rgbflow import fusion
 from rgbflow.atomic import replacing
-from rgbflow.errors import InputError
+from rgbflow.errors import InputError, first_line
 
 Kind = Literal["logits", "scores", "sums"]
 SATURATED = 0.999  # above this for its first class, a softmax says nothing about the others
@@ -127,11 +126,15 @@ def read_scores(paths: Sequence[Path], kind: Kind | None = None, frames: float |
 
 
 def _read(path: Path, kind: Kind | None, frames: float | None) -> ScoreFile:
+    if path.exists() and not path.is_file():
+        raise InputError(f"score file {path} is no regular file: pass an .npz file")
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             content = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise InputError(f"score file {path} can't be read ({error}): pass an .npz file without pickles") from error
+    except Exception as error:  # a damaged archive fails in many ways: its directory, its compression, its arrays
+        raise InputError(
+            f"score file {path} can't be read ({first_line(error)}): pass an .npz file without pickles"
+        ) from error
     streams = {
         (path.stem if name == "scores" else name): values for name, values in content.items() if name not in _ABOUT
     }
