@@ -9,7 +9,7 @@ import docstring_parser
 
 from rgbflow.commands.flags import Flag, PresetName
 from rgbflow.learn.config import TrainConfig, completed, read_config
-from rgbflow.learn.presets import LITE, STRONG
+from rgbflow.learn.presets import LITE, STRONG, VIDEO, VIDEO_STRONG
 from rgbflow.paper.presets import table_i
 from rgbflow.stream import STREAMS, Stream
 
@@ -20,7 +20,8 @@ def preset_config(preset: PresetName | None, stream: Stream) -> TrainConfig:
     """The settings of a preset for one stream; the defaults for None."""
     if preset is None:
         return TrainConfig()
-    return {"paper": table_i(stream), "strong": STRONG, "lite": LITE}[preset]
+    named = {"paper": table_i(stream), "strong": STRONG, "lite": LITE, "video": VIDEO, "video-strong": VIDEO_STRONG}
+    return named[preset]
 
 
 def settings_flags(default: TrainConfig, presets: Sequence[PresetName]) -> Any:
@@ -57,7 +58,7 @@ def _values(field: str, default: TrainConfig, presets: Sequence[PresetName]) -> 
     return f"(default: {'; '.join([str(usual), *parts])})"
 
 
-TrainFlags = settings_flags(TrainConfig(), ("paper", "strong", "lite"))
+TrainFlags = settings_flags(TrainConfig(), ("paper", "strong", "lite", "video", "video-strong"))
 AblateFlags = settings_flags(STRONG, ("lite",))
 
 

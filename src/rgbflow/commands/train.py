@@ -30,7 +30,8 @@ def train(
         stream: the stream to train; train both into one bundle, which then fuses them.
         out: the bundle's folder.
         settings: any field of TrainConfig.
-        preset: settings to start from. paper: the paper's Table I; strong: more accurate; lite: without a GPU.
+        preset: settings to start from. paper: the paper's Table I; strong: more accurate; lite: without a GPU; video:
+            S3D that knows Kinetics; video-strong: MViTv2-S, on a GPU.
         config: TOML file with fields of TrainConfig; it overrides the preset, and flags override both.
         replace: train the stream again although the bundle already holds it.
         json: print the result as JSON.
