@@ -17,6 +17,7 @@ from rgbflow.atomic import write_atomically
 from rgbflow.errors import InputError
 from rgbflow.fusion import Fusion
 from rgbflow.records import ClassName, Count, Percent, convert, parse_json, read_whole, refuse_unknown_keys
+from rgbflow.shown import markdown_text
 from rgbflow.stream import (
     STREAMS,
     FlowSettings,
@@ -295,7 +296,7 @@ def fetch_bundle(name: str) -> Path:
 def model_card(bundle: Bundle) -> str:
     """The bundle's README.md: what it recognises, how well, and how to use it."""
     streams = "\n".join(
-        f"- **{name}**: {spec.backbone}, {spec.input_size}×{spec.input_size}, {spec.channels} channels"
+        f"- **{name}**: {markdown_text(spec.backbone)}, {spec.input_size}×{spec.input_size}, {spec.channels} channels"
         for name, spec in bundle.streams.items()
     )
 
@@ -307,7 +308,7 @@ tags: [action-recognition, optical-flow, two-stream]
 
 # A two-stream action recogniser
 
-It recognises {len(bundle.classes)} actions: {", ".join(bundle.classes)}.
+It recognises {len(bundle.classes)} actions: {", ".join(map(markdown_text, bundle.classes))}.
 
 {streams}
 
@@ -315,7 +316,7 @@ It recognises {len(bundle.classes)} actions: {", ".join(bundle.classes)}.
 
 {_measured_lines(bundle)}
 
-{_origin_line(bundle)}. Licence of the weights: {bundle.licence}.
+{_origin_line(bundle)}. Licence of the weights: {markdown_text(bundle.licence)}.
 
 ```python
 from rgbflow import Recognizer
@@ -327,10 +328,10 @@ print(recognizer.predict("clip.mp4").top(5))
 
 
 def _origin_line(bundle: Bundle) -> str:
-    told = {name: bundle.split.get(name, "not stated") for name in ("protocol", "seed", "sha256")}
+    told = {name: markdown_text(bundle.split.get(name, "not stated")) for name in ("protocol", "seed", "sha256")}
     if "weights" in bundle.split:  # of a published network
-        return f"Trained by its authors on {told['protocol']}; weights from {bundle.split['weights']}"
-    return f"Trained on a split of protocol `{told['protocol']}`, seed {told['seed']}, sha256\n{told['sha256']}"
+        return f"Trained by its authors on {told['protocol']}; weights from {markdown_text(bundle.split['weights'])}"
+    return f"Trained on a split of protocol {told['protocol']}, seed {told['seed']}, sha256\n{told['sha256']}"
 
 
 def _fusion_line(bundle: Bundle) -> str:
@@ -357,12 +358,15 @@ def _measured_lines(bundle: Bundle) -> str:
     lines = []
     for part, measured in bundle.measured.items():
         leak = f"{measured['leak_percent']:.1f} % of them share a group with a training clip"
+        engine, protocol = (markdown_text(measured.get(name, f"{name} not noted")) for name in ("engine", "protocol"))
         lines.append(
-            f"Measured on the {part} part ({measured['clips']} clips, {measured['snippets']} snippets of each, "
-            f"protocol {measured['protocol']}; {leak}; {measured.get('engine', 'engine not noted')}):\n"
+            f"Measured on the {markdown_text(part)} part ({measured['clips']} clips, {measured['snippets']} snippets "
+            f"of each, protocol {protocol}; {leak}; {engine}):\n"
         )
         lines.append("| stream | top-1 % | 95 % interval | top-5 % |\n|---|---|---|---|")
         for name, figures in measured["figures"].items():
             low, high = figures["top1_interval"]
-            lines.append(f"| {name} | {figures['top1']:.1f} | {low:.1f}–{high:.1f} | {figures['top5']:.1f} |")
+            lines.append(
+                f"| {markdown_text(name)} | {figures['top1']:.1f} | {low:.1f}–{high:.1f} | {figures['top5']:.1f} |"
+            )
     return "\n".join(lines)

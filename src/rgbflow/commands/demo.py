@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rgbflow.commands.printing import print_evaluation, show
 from rgbflow.commands.terminal import track
+from rgbflow.shown import say
 
 
 def demo(out: Path = Path("demo"), workers: int = 0, seed: int = 0, json: bool = False) -> int:
@@ -23,5 +24,6 @@ def demo(out: Path = Path("demo"), workers: int = 0, seed: int = 0, json: bool =
         show(result.as_dict(), True)
     else:
         print_evaluation(result.evaluation)
-        print(result.summary())
+        for line in result.summary().splitlines():
+            say(line)
     return 0

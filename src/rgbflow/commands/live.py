@@ -7,6 +7,7 @@ from typing import Annotated
 
 from rgbflow.commands.flags import Flag, Positional
 from rgbflow.errors import InputError
+from rgbflow.shown import say
 from rgbflow.stream import EngineName, EnginePrecision
 
 
@@ -95,4 +96,4 @@ def live(
 
 
 def _note(line: str) -> None:
-    print(f"rgbflow: {line}", file=sys.stderr, flush=True)
+    say(f"rgbflow: {line}", file=sys.stderr)

@@ -8,6 +8,7 @@ from typing import Annotated
 from rgbflow.commands.flags import Flag, Positional, check_positive, exit_code
 from rgbflow.commands.printing import show_prediction, show_timeline
 from rgbflow.errors import InputError
+from rgbflow.shown import say
 from rgbflow.stream import NUM_SNIPPETS, WINDOW_SNIPPETS, Crops, EngineName, EnginePrecision
 
 
@@ -72,7 +73,7 @@ def predict(
     from rgbflow.why import write_why
 
     chosen = engine or ("torch" if why or crops != 1 else "auto")
-    recognizer = Recognizer.load(bundle, device, chosen, partial(print, file=sys.stderr), precision)
+    recognizer = Recognizer.load(bundle, device, chosen, partial(say, file=sys.stderr), precision)
     failed = 0
     for video in videos:
         try:
@@ -90,8 +91,8 @@ def predict(
                 show_prediction(video, prediction, top or 5, recognizer.engine.name, json)
             if overlay:
                 draw(overlay)
-                print(f"overlay: {overlay}", file=sys.stderr)
+                say(f"overlay: {overlay}", file=sys.stderr)
         except InputError as error:  # the other videos still get their label
-            print(f"rgbflow: {error}", file=sys.stderr)
+            say(f"rgbflow: {error}", file=sys.stderr)
             failed += 1
     return exit_code(failed, len(videos))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -24,6 +23,7 @@ from rgbflow.learn.tasks import SCORES, Evaluating, Training
 from rgbflow.networks.families import family_of
 from rgbflow.origin import describe_origin
 from rgbflow.paper.presets import Scale, scaled, settings_table
+from rgbflow.shown import html_text
 from rgbflow.stream import STREAMS, Stream
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ def render(table: Table2) -> str:
         "interval takes a group (person, scene) as one observation. The paper's figures are of UCF101."
     )
     sections = [
-        f'<header>\n<h1>{TITLE}</h1>\n<p class="headline">{escape(headline(table.rows))}</p>\n</header>\n',
+        f'<header>\n<h1>{TITLE}</h1>\n<p class="headline">{html_text(headline(table.rows))}</p>\n</header>\n',
         section("Paper and here", note, body + themed(lambda palette: _draw(table.rows, palette), TITLE)),
         section("Data", LEAK_NOTE, grid(table.splits)),
         section("Settings", "A star marks values that differ from Table&nbsp;I of the paper.", grid(table.settings)),
@@ -271,7 +271,7 @@ def _row(row: MeasuredRow) -> str:
     runs = row.run_top1
     single = ", ".join(f"{value:.1f}" for value in runs) if len(runs) < 4 else f"{min(runs):.1f}&ndash;{max(runs):.1f}"
     cells = [
-        escape(row.network),
+        html_text(row.network),
         "" if row.paper_top1 is None else f"{row.paper_top1:.2f}",
         f"<strong>{row.top1:.1f}</strong>",
         interval_text(row.top1_interval),
