@@ -168,5 +168,11 @@ FAMILY = Family(
     memory_format=torch.contiguous_format,
     val_snippets=1,
     test_snippets=5,
-    defaults={"backbone": "videomae_base", "weights": "kinetics", "input_size": SIZE, "dropout": 0.5},
+    defaults={
+        "backbone": "videomae_base",
+        "weights": "kinetics",
+        "input_size": SIZE,
+        "num_segments": 1,
+        "dropout": 0.5,
+    },
 )
