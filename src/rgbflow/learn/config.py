@@ -30,6 +30,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Number = Annotated[int, Meta(ge=1, le=100_000)]
 NumberOrNone = Annotated[int, Meta(ge=0, le=100_000)]
 Rate = Annotated[float, Meta(gt=0, le=10)]
+RateShare = Annotated[float, Meta(ge=0, le=10)]
 RateOrNone = Annotated[float, Meta(ge=0, le=1000)]
 Decay = Annotated[float, Meta(gt=0, le=1)]
 BelowOne = Annotated[float, Meta(ge=0, lt=1)]
@@ -103,12 +104,11 @@ class TrainConfig:
     balanced: bool = False
     """Show every class equally often, however many clips it has."""
     probe: bool = True
-    """First fit a classifier on the features of the frozen starting weights. Training of rgb starts from it; training
-    of flow does not, since flow needs other features. If no epoch is better on the validation part, the bundle keeps
-    the frozen network. Not used with weights none, nor by c3d and lrcn."""
-    probe_rate: Rate = 0.1
-    """An rgb stream that starts from a probe uses this share of the learning rate; a larger
-    rate would destroy the features that it starts with."""
+    """First fit a classifier on the features of the frozen starting weights. If no epoch is better on the validation
+    part, the bundle keeps the frozen network. Not used with weights none, nor by c3d and lrcn."""
+    probe_rate: RateShare = 0.1
+    """Training of rgb starts from the probe's classifier with this share of the learning rate; a larger rate would
+    destroy the features that it starts with. 0 starts from a random classifier, as flow always does."""
     freeze_batch_norms: bool = False
     """Freeze all batch norms but the first at the starting weights. An rgb stream that starts from a probe always
     freezes all of them."""

@@ -31,8 +31,9 @@ STRONG = TrainConfig(
     patience=30,
 )
 
-# For machines without a GPU. Lite0's weights are installed with rgbflow. Flow's batch norms learn; those of rgb, which
-# starts from a probe, stay. docs/results/recipe.md has what was tried.
+# For machines without a GPU. Lite0's weights are installed with rgbflow. Batch norms learn, and no stream starts from its
+# probe: where frozen features are a poor start (people and places that all classes share), gentle training stays there;
+# where they are a good one, the bundle keeps them frozen. docs/results/recipe.md has what was tried.
 LITE = replace(
     STRONG,
     backbone="tf_efficientnet_lite0",
@@ -40,7 +41,7 @@ LITE = replace(
     epochs=40,
     batch_size=8,
     learning_rate=0.01,
-    probe_rate=0.03,
+    probe_rate=0.0,
     freeze_batch_norms=False,
     average_epochs=5,
 )

@@ -39,7 +39,8 @@ class StreamTraining(L.LightningModule):
         self.network, self.config, self.parts = network, config, parts
         self.last_phase = config.epochs - config.average_epochs
         # Its features are good for frames already: the rate and the statistics of small batches would shake them.
-        self.is_gentle = is_fitted(network, config) and parts["train"].spec.stream == "rgb"
+        starts_from_it = config.probe_rate > 0 and parts["train"].spec.stream == "rgb"
+        self.is_gentle = starts_from_it and is_fitted(network, config)
         norms = batch_norms(network)
         self.frozen = norms if self.is_gentle else norms[1:] if config.freeze_batch_norms else []
         for layer in self.frozen:
