@@ -290,14 +290,19 @@ def test_a_run_that_goes_on_keeps_the_head_it_began_with(world, tmp_path, start)
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize(("stream", "rate", "first_norm_learns"), [("rgb", 0.001, False), ("flow", 0.01, True)])
-def test_rgb_is_changed_gently_and_flow_is_not(world, tmp_path, stream, rate, first_norm_learns):
+@pytest.mark.parametrize(
+    ("stream", "probe_rate", "rate", "first_norm_learns"),
+    [("rgb", 0.1, 0.001, False), ("rgb", 0.0, 0.01, True), ("flow", 0.1, 0.01, True)],
+)
+def test_rgb_is_changed_gently_where_it_starts_from_its_probe(
+    world, tmp_path, stream, probe_rate, rate, first_norm_learns
+):
     store, split = Store(world.store), load_split(world.split)
     torch.manual_seed(1)
     network = StreamNet(make_spec(store, split.train, stream, TINY), len(split.classes))
     save_file(network.backbone.state_dict(), tmp_path / "start.safetensors")
     weights = str(tmp_path / "start.safetensors")
-    values = {"schedule": "constant", "warmup_epochs": 0.0, "epochs": 1, "probe_rate": 0.1}
+    values = {"schedule": "constant", "warmup_epochs": 0.0, "epochs": 1, "probe_rate": probe_rate}
     config = dataclasses.replace(TINY, weights=weights, **values)
     result = train_stream(store, split, stream, tmp_path / "out", config)
     assert result.curve[0]["learning_rate"] == pytest.approx(rate)
