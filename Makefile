@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ON_ALL_CORES := --numprocesses auto --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test test-long busy weizmann paper-small strong recipe teach ablation flow-methods stored-flow fusion unknown live-soak inference layers int8 gpu torture clean
+.PHONY: demo test test-long busy weizmann paper-small strong recipe teach ablation flow-methods stored-flow fusion unknown live-soak serve-load inference layers int8 video gpu torture clean
 
 demo: $(VENV)/installed
 	$(BIN)/rgbflow demo --out demo
@@ -22,7 +22,7 @@ $(VENV)/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "rgbflow needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[lite,test]'
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	@touch $@
 
 # Results that take longer than a test: docs/results
@@ -64,6 +64,9 @@ VIDEO ?= clip.mp4
 live-soak: $(VENV)/installed
 	$(BIN)/python benchmarks/live.py $(BUNDLE) $(VIDEO)
 
+serve-load: $(VENV)/installed
+	$(BIN)/python benchmarks/serve.py $(VIDEO)
+
 busy: $(VENV)/installed
 	$(BIN)/python benchmarks/busy.py
 
@@ -74,6 +77,9 @@ inference: $(VENV)/installed
 
 layers: $(VENV)/installed
 	$(BIN)/python benchmarks/layers.py $(DATA)/ucf101-sample
+
+video: $(VENV)/installed
+	$(BIN)/python benchmarks/video.py $(DATA)/ucf101-sample
 
 int8: $(VENV)/installed
 	$(BIN)/python benchmarks/int8.py

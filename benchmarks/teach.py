@@ -144,6 +144,14 @@ def page(result: dict) -> str:
             values = " | ".join(f"{row[one]:.1f}" if one in row else "–" for one in columns)
             lines.append(f"| {takes} | {values} | {row['seconds']:.2f} | {row['draws']} |")
         lines.append("")
+    lines += [
+        "## What it does not show",
+        "",
+        "Machines that do other work at the same time take longer. With few takes of few actions the threshold is itself "
+        "an estimate: single cells may lie above the promise. On clips where the picture says little (UT-Interaction's "
+        "other place) rgb draws the fusion below flow alone. False starts in long recordings are not measured here.",
+        "",
+    ]
     origin = result["origin"]
     lines += ["## How it was made", "", f"- command: `{origin['command']}`", f"- commit: {origin['commit']}"]
     return "\n".join([*lines, f"- machine: {origin['machine']}, {origin['date']}", ""])

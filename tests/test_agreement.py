@@ -68,7 +68,7 @@ def test_training_evaluation_file_window_and_frame_by_frame_agree(tmp_path, movi
         ]
     }
     for name, video in {
-        "evaluation": read_ahead(stored, recognizer.wanted_indices(num_frames, "clip", SNIPPETS)),
+        "evaluation": read_ahead(stored, recognizer.wanted_indices(stored, SNIPPETS)),
         "file": path,
         "window of a long video": next(sliding_windows(frames(), FrameClip(preparation), 9.0, 1.0)),
     }.items():

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "rgbflow"
 # The rooms of the house, from the ground up: a file at the top of the package, or a folder. A room imports only from
 # floors below its own.
 FLOORS = (
-    ("errors", "origin", "threads"),
+    ("errors", "origin", "shown", "threads"),
     ("atomic", "device", "limits", "processes", "sampling"),
     ("records",),
     ("stream",),

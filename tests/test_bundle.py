@@ -140,7 +140,7 @@ def test_a_product_without_any_fit_comes_back_and_the_card_says_that_nothing_was
     assert json.loads((tmp_path / RECORD).read_text())["fusion"] == {"method": "product"}
     assert load_bundle(tmp_path) == bundle
     card = (tmp_path / "README.md").read_text()
-    assert "Fusion: product. Its probabilities are not calibrated: `rgbflow calibrate` does it." in card
+    assert "Fusion: product. Its probabilities are not calibrated; `rgbflow calibrate` calibrates them." in card
 
 
 def test_a_fitted_product_comes_back(tmp_path):
@@ -156,13 +156,13 @@ def test_a_fitted_fusion_comes_back_and_is_on_the_card(tmp_path):
     assert load_bundle(tmp_path) == bundle
     card = (tmp_path / "README.md").read_text()
     assert "Fusion: reliability, temperature 0.80, fitted on the val part." in card
-    assert "not above 0.625 is called unknown; it was fitted to give a name to at most 5 %" in card
+    assert "above 0.625 is labelled unknown; it was fitted so that at most 5 %" in card
 
 
 @pytest.mark.parametrize(
     ("fusion", "words"),
     [
-        (Fusion(threshold=0.5), "Its probabilities are not calibrated: `rgbflow calibrate` does it. A clip"),
+        (Fusion(threshold=0.5), "Its probabilities are not calibrated; `rgbflow calibrate` calibrates them. A clip"),
         (Fusion("product", threshold=0.5), "Fusion: product. Its probabilities are not calibrated"),
         (Fusion(temperature=2.0, threshold=0.5), "Fusion: average, temperature 2.00, fitted on the val part. A clip"),
     ],
@@ -173,7 +173,7 @@ def test_a_threshold_that_was_set_by_hand_promises_nothing_on_the_card(tmp_path,
     assert load_bundle(tmp_path) == bundle
     card = (tmp_path / "README.md").read_text()
     assert words in card
-    assert "not above 0.500 is called unknown; the threshold was set by hand, so nothing is promised" in card
+    assert "above 0.500 is labelled unknown; the threshold was set by hand, so nothing is promised" in card
 
 
 @pytest.mark.parametrize(

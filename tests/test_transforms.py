@@ -113,7 +113,7 @@ def test_a_crop_shows_its_part_and_nothing_else():
 
 def test_the_centre_crop_is_in_the_centre():
     assert centre_crop(256, 340, 0.875) == Crop(top=16, left=58, height=224, width=224)
-    assert centre_crop(200, 400, 0.5, square=True) == Crop(top=50, left=100, height=100, width=200)
+    assert centre_crop(200, 400, 0.5, aspect=1.0) == Crop(top=50, left=100, height=100, width=200)
 
 
 @pytest.mark.parametrize(("place", "enhance"), [(0, Brightness), (1, Contrast), (2, Color)])
@@ -171,6 +171,17 @@ def test_without_scales_training_sees_squares_of_the_tests_size():
     for _ in range(50):
         crop = random_crop(100, 140, 0.875, Augmentation(multi_scale=False), rng)
         assert (crop.height, crop.width) == (88, 88)
+
+
+def test_three_crops_are_the_centre_and_both_ends_of_the_longer_side():
+    wide, high = evaluation_crops(100, 200, 0.8, crops=3), evaluation_crops(200, 100, 0.8, crops=3)
+    assert [(crop.top, crop.left) for crop in wide] == [(10, 60), (10, 0), (10, 120)]
+    assert [(crop.top, crop.left) for crop in high] == [(60, 10), (0, 10), (120, 10)]
+    assert not any(crop.flip for crop in wide)
+
+
+def test_a_squeezed_frame_is_seen_where_the_square_of_the_squeezed_one_lies():
+    assert centre_crop(720, 1280, 0.875, aspect=170 / 128) == Crop(top=45, left=218, height=630, width=843)
 
 
 def test_ten_crops_are_the_centre_and_the_corners_and_their_mirror_images():

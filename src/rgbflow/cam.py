@@ -20,18 +20,19 @@ class ActivationMaps:
     """Where one stream found a class in a clip.
 
     Attributes:
-        values: (S, h, w) float32, one map for each snippet, 0…1 on a common scale: 1 is the strongest point of the
-            clip. All are 0 if nothing in the clip speaks for the class.
-        places: (S,) int64, sorted: index of the middle frame (rgb) or flow field (flow) of each snippet.
+        values: (M, h, w) float32, one map for each snippet, or for each step of time that a 3D network keeps, 0…1 on
+            a common scale: 1 is the strongest point of the clip. All are 0 if nothing in the clip speaks for the class.
+        places: (M,) int64, sorted: index of the middle frame (rgb) or flow field (flow) of each.
         crop_fraction: side of the centre square that the network saw, as a share of the frame's shorter side; the maps
             cover this square.
-        square: whether frames are squeezed to squares first; `crop_fraction` is then the share of both sides.
+        aspect: width over height that frames are squeezed to first, None if they keep theirs; see
+            `transforms.centre_crop`.
     """
 
     values: np.ndarray
     places: np.ndarray
     crop_fraction: float
-    square: bool = False
+    aspect: float | None = None
 
     @property
     def strongest_place(self) -> int:
@@ -47,7 +48,7 @@ class ActivationMaps:
             height: height of the frame in pixels, at any scale.
             width: width of the frame in pixels.
         """
-        crop = centre_crop(height, width, self.crop_fraction, self.square)
+        crop = centre_crop(height, width, self.crop_fraction, self.aspect)
         enlarged = cv2.resize(self._at(place), (crop.width, crop.height), interpolation=cv2.INTER_CUBIC)
         laid = np.zeros((height, width), np.float32)
         laid[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width] = np.clip(enlarged, 0, 1)
@@ -86,7 +87,8 @@ def class_activation_maps(network: StreamNet, snippets: Tensor, answer: int) -> 
         answer: index of the class.
 
     Returns:
-        (S, h, w) float32, 0…1 on one scale for all snippets; a map of 224×224 pixels has 7×7 for most networks.
+        (S, t, h, w) float32, 0…1 on one scale for all snippets; a map of 224×224 pixels has 7×7 for most networks. A 3D
+        network keeps t steps of a snippet's time, for any other t is 1.
 
     Raises:
         InputError: if the network has no such map; c3d, lrcn and transformers have none.
@@ -103,7 +105,30 @@ def class_activation_maps(network: StreamNet, snippets: Tensor, answer: int) -> 
         cam = LayerGradCam(head, head.feature_map)
         maps = cam.attribute(features.requires_grad_(), target=answer, relu_attributions=True)
     maps = maps.detach()[:, 0]
+    maps = maps if maps.ndim == 4 else maps[:, None]
     return (maps / maps.max().clamp_min(torch.finfo(maps.dtype).tiny)).cpu().numpy()
+
+
+def middles(stack_length: int, steps: int) -> np.ndarray:
+    """The frame in the middle of each of the equal steps of a snippet's time: (steps,) int64.
+
+    >>> middles(16, 4)
+    array([ 2,  6, 10, 14])
+    """
+    return (2 * np.arange(steps) + 1) * stack_length // (2 * steps)
+
+
+def in_order(values: np.ndarray, places: np.ndarray, crop_fraction: float, aspect: float | None) -> ActivationMaps:
+    """The maps of a clip in the order of time.
+
+    Args:
+        values: (S, t, h, w) float32, from `class_activation_maps`.
+        places: (S, t) int64, the frame or flow field that each is about.
+        crop_fraction: as of `ActivationMaps`.
+        aspect: likewise.
+    """
+    order = np.argsort(places, axis=None, kind="stable")
+    return ActivationMaps(values.reshape(-1, *values.shape[2:])[order], places.ravel()[order], crop_fraction, aspect)
 
 
 def spotlight(picture: np.ndarray, light: np.ndarray, colour: tuple[int, ...]) -> np.ndarray:

@@ -18,6 +18,7 @@ from rgbflow.commands.serve import serve
 from rgbflow.commands.teach import teach
 from rgbflow.commands.train import ablate, train
 from rgbflow.errors import InputError
+from rgbflow.shown import say, tolerate_encodings
 
 RESUMING = ("fetch", "prepare", "train", "ablate", "paper", "demo")  # commands that resume where they were stopped
 
@@ -45,6 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 unusable input, 2 wrong usage, 3 some files failed."""
     arguments = sys.argv[1:] if arguments is None else arguments
     name = arguments[0] if arguments else ""
+    tolerate_encodings()
     try:
         if name not in COMMANDS:
             return print_usage(arguments)
@@ -53,16 +55,19 @@ def main(arguments: list[str] | None = None) -> int:
     except SystemExit as stop:  # the parser's own way out of --help and of wrong usage
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except InputError as error:
-        print(f"rgbflow: {error}", file=sys.stderr)
+        say(f"rgbflow: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except MemoryError:
+        say(f"rgbflow: {name} needs more memory than there is: use a smaller input, batch or network", file=sys.stderr)
         return EXIT_FAILED
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         return 0
     except OSError as error:  # a folder that may not be read, a file that went away
-        print(f"rgbflow: {error.filename or name}: {error.strerror or error}", file=sys.stderr)
+        say(f"rgbflow: {error.filename or name}: {error.strerror or error}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
         goes_on = "; the same command resumes" if name in RESUMING else ""
-        print(f"rgbflow: stopped{goes_on}", file=sys.stderr)
+        say(f"rgbflow: stopped{goes_on}", file=sys.stderr)
         return 130
     finally:
         end_output()
@@ -86,13 +91,13 @@ def print_usage(arguments: list[str]) -> int:
     if arguments == ["--version"]:
         from importlib.metadata import version
 
-        print(version("rgbflow"))
+        say(version("rgbflow"))
         return 0
     asked_for = arguments in ([], ["-h"], ["--help"])
     lines = [f"  {name:<10} {_summary(command)}" for name, command in COMMANDS.items()]
     text = "\n".join(["usage: rgbflow COMMAND ... (rgbflow COMMAND --help lists its options)", "", *lines])
-    if asked_for:
-        print(text)
-        return 0
-    print(f"rgbflow: {arguments[0]!r} is not a command\n{text}", file=sys.stderr)
-    return 2
+    if not asked_for:
+        say(f"rgbflow: {arguments[0]!r} is not a command", file=sys.stderr)
+    for line in text.splitlines():
+        say(line, file=None if asked_for else sys.stderr)
+    return 0 if asked_for else 2

@@ -11,14 +11,14 @@ import numpy as np
 from rgbflow.errors import InputError
 from rgbflow.flow import from_pictures, make_estimator, quantise, to_picture
 from rgbflow.limits import PIXELS
-from rgbflow.stream import Preparation, Stream
+from rgbflow.stream import Preparation, Resize, Stream
 from rgbflow.video import jpeg
 
 SMALLEST_SIDE = 32  # pixels; below it OpenCV's DIS crashes on long frames
 
 
-class Clip(Protocol):
-    """A source of snippets: a stored clip, a file or the frames of a camera."""
+class Extent(Protocol):
+    """What has to be known of a clip to choose its snippets."""
 
     @property
     def name(self) -> str:
@@ -27,6 +27,24 @@ class Clip(Protocol):
 
     @property
     def num_frames(self) -> int: ...
+
+    @property
+    def frames_per_second(self) -> float:
+        """Over the whole of it."""
+        ...
+
+
+@dataclass(frozen=True)
+class FileExtent:
+    """That of a file which is still to be read."""
+
+    name: str
+    num_frames: int
+    frames_per_second: float
+
+
+class Clip(Extent, Protocol):
+    """What a snippet is read from: a stored clip, a file or the frames of a camera."""
 
     @property
     def start_seconds(self) -> float:
@@ -44,6 +62,11 @@ class Clip(Protocol):
         h, w are H, W divided by `Preparation.flow_reduction`; the displacements are in pixels of H, W.
         """
         ...
+
+
+def mean_rate(num_frames: int, seconds: float) -> float:
+    """Frames per second of a clip; 1 where it lasts no time, as a single picture."""
+    return num_frames / seconds if seconds > 0 else 1.0
 
 
 class Preparer:
@@ -99,6 +122,16 @@ class Preparer:
         return frame, flow
 
 
+def check_frame(pixels: object, pts_seconds: object) -> None:
+    """Raise InputError for what can't be a frame, (H, W, 3) uint8 RGB, and the seconds at which it is shown."""
+    if not isinstance(pixels, np.ndarray):
+        raise InputError(f"pixels ({type(pixels).__name__}) must be an array (H, W, 3), uint8 RGB")
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
+        raise InputError(f"pixels of shape {pixels.shape}, {pixels.dtype}, must be (H, W, 3) uint8 RGB")
+    if not isinstance(pts_seconds, int | float | np.number) or not np.isfinite(pts_seconds):
+        raise InputError(f"pts_seconds ({pts_seconds!r}) must be a finite number of seconds")
+
+
 class FrameClip:
     """A clip held in memory, filled frame by frame: from a file, a camera or a browser.
 
@@ -107,6 +140,7 @@ class FrameClip:
         frames: indices of the frames to keep; None keeps all.
         flow: indices of the flow fields to compute and keep; None keeps all.
         name: name of the clip in messages.
+        frames_per_second: rate of the source, where it is known; None takes it from the times of the frames.
     """
 
     def __init__(
@@ -115,8 +149,10 @@ class FrameClip:
         frames: Collection[int] | None = None,
         flow: Collection[int] | None = None,
         name: str = "the clip",
+        frames_per_second: float | None = None,
     ):
         self.name = name
+        self._rate = frames_per_second
         self.num_frames = 0
         self.start_seconds = 0.0
         self.end_seconds = 0.0
@@ -130,8 +166,17 @@ class FrameClip:
         """Time spent on flow so far."""
         return self._preparer.flow_seconds
 
+    @property
+    def frames_per_second(self) -> float:
+        return self._rate or mean_rate(self.num_frames, self.end_seconds - self.start_seconds)
+
     def push(self, pixels: np.ndarray, pts_seconds: float) -> None:
-        """Append the next frame, (H, W, 3) uint8 RGB, shown at `pts_seconds`."""
+        """Append the next frame, (H, W, 3) uint8 RGB, shown at `pts_seconds`.
+
+        Raises:
+            InputError: if the pixels or the time can't be those of a frame.
+        """
+        check_frame(pixels, pts_seconds)
         index = self.num_frames
         frame, flow = self._preparer.step(pixels, want_flow=self._wants("flow", index - 1))
         if self._wants("rgb", index):
@@ -191,6 +236,10 @@ class ArrayClip:
         """A frame is shown until the next one comes; the last is shown as long as the one before it."""
         return float(2 * self.pts_seconds[-1] - self.pts_seconds[max(0, self.num_frames - 2)])
 
+    @property
+    def frames_per_second(self) -> float:
+        return mean_rate(self.num_frames, self.end_seconds - self.start_seconds)
+
     def read(self, stream: Stream, indices: np.ndarray) -> np.ndarray:
         wanted = np.unique(indices).tolist()
         held = dict(self._frames(wanted) if stream == "rgb" else self._fields(wanted))
@@ -225,6 +274,10 @@ class ClipWindow:
     def name(self) -> str:
         return f"{self.clip.name} from {self.start_seconds:.2f} to {self.end_seconds:.2f} s"
 
+    @property
+    def frames_per_second(self) -> float:
+        return mean_rate(self.num_frames, self.end_seconds - self.start_seconds)
+
     def read(self, stream: Stream, indices: np.ndarray) -> np.ndarray:
         return self.clip.read(stream, indices + self.first)
 
@@ -247,7 +300,8 @@ def stored_flow(flow: np.ndarray, jpeg_quality: int | None) -> np.ndarray:
 def to_working_size(pixels: np.ndarray, preparation: Preparation) -> np.ndarray:
     """Scale a frame so that its shorter side has `preparation.short_side` pixels.
 
-    The aspect ratio is kept, unless `preparation.square` makes both sides this long.
+    The aspect ratio is kept, unless `preparation.square` or `preparation.width` gives the size of all frames. Of an
+    odd width the first column is left out: torchvision rounds the centre of the whole to the centre of the rest.
 
     Args:
         pixels: (H, W, 3) uint8.
@@ -256,11 +310,27 @@ def to_working_size(pixels: np.ndarray, preparation: Preparation) -> np.ndarray:
     height, width = pixels.shape[:2]
     side = preparation.short_side
     scale = side / min(height, width)
-    size = (side, side) if preparation.square else (max(side, round(width * scale)), max(side, round(height * scale)))
-    if size == (width, height):
-        return pixels
-    PIXELS.check(size[0] * size[1], f"a frame of {width}×{height} at the short side {side}")
-    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    size = (max(side, round(width * scale)), max(side, round(height * scale)))
+    if preparation.resize != "area":  # torchvision and transformers leave a rest out
+        size = (max(side, side * width // min(height, width)), max(side, side * height // min(height, width)))
+    if preparation.square or preparation.width:
+        size = (preparation.width or side, side)
+    if size != (width, height):
+        PIXELS.check(size[0] * size[1], f"a frame of {width}×{height} at the short side {side}")
+        pixels = _resize(pixels, size, scale < 1, preparation.resize)
+    return pixels[:, preparation.width % 2 :] if preparation.width else pixels
+
+
+def _resize(pixels: np.ndarray, size: tuple[int, int], shrinks: bool, resize: Resize) -> np.ndarray:
+    """A frame (H, W, 3) uint8 at another (width, height)."""
+    if resize == "area":
+        return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    import torch
+    import torch.nn.functional as F
+
+    planes = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
+    scaled = F.interpolate(planes, size[::-1], mode="bilinear", antialias=resize == "antialias")
+    return scaled[0].permute(1, 2, 0).contiguous().numpy()
 
 
 def _gray(frame: np.ndarray) -> np.ndarray:

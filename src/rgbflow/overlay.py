@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from rgbflow.errors import InputError
+from rgbflow.shown import harmless
 from rgbflow.stream import Stream
 from rgbflow.video.reading import decode, probe
 from rgbflow.video.writing import write_video
@@ -286,7 +287,7 @@ def percent(score: float) -> str:
 
 def shortened(text: str, width: float, size: int, bold: bool = False) -> str:
     """The text, cut with an ellipsis where it is wider than `width` pixels in a font of `size` pixels."""
-    text = " ".join(text.encode("utf-8", "replace").decode().split())  # a folder name may hold anything
+    text = harmless(" ".join(text.split()))  # a folder name may hold anything
     letters = font(size, bold)
     if letters.getlength(text) <= width:
         return text

@@ -34,8 +34,12 @@ def segment_starts(
     return np.floor((np.arange(num_segments) + offsets) * places / num_segments).astype(np.int64)
 
 
-def snippet_indices(starts: np.ndarray, stack_length: int, stride: int = 1) -> np.ndarray:
+def snippet_indices(
+    starts: np.ndarray, stack_length: int, stride: float = 1, num_items: int | None = None
+) -> np.ndarray:
     """All indices of the snippets that begin at `starts`: (S, L) int64; L is `stack_length`.
+
+    A stride need not be whole: each place is rounded. The last of `num_items` stands in for those after it.
 
     >>> snippet_indices(np.array([0, 4]), 3)
     array([[0, 1, 2],
@@ -43,5 +47,8 @@ def snippet_indices(starts: np.ndarray, stack_length: int, stride: int = 1) -> n
     >>> snippet_indices(np.array([0, 4]), 3, stride=2)
     array([[0, 2, 4],
            [4, 6, 8]])
+    >>> snippet_indices(np.array([0]), 4, stride=5 / 3, num_items=5)
+    array([[0, 2, 3, 4]])
     """
-    return starts[:, None] + stride * np.arange(stack_length)
+    indices = starts[:, None] + np.round(stride * np.arange(stack_length)).astype(np.int64)
+    return indices if num_items is None else np.minimum(indices, num_items - 1)

@@ -21,10 +21,13 @@ OWN_REDUCTION: dict[str, Reduction] = {"dis ultrafast": 4, "dis fast": 4, "dis m
 SMALLEST_FIELD = 48  # pixels of the shorter side; a smaller field is not reduced so far
 EngineName = Literal["auto", "torch", "openvino", "onnx"]  # what runs a network
 EnginePrecision = Literal["auto", "fp32", "bf16"]  # what it computes in; auto: bf16 where the hardware is made for it
-Crops = Literal[1, 10]  # of each snippet at test time
+Crops = Literal[1, 3, 10]  # of each snippet at test time
 NUM_SNIPPETS = 25  # of a clip at test time (Simonyan and Zisserman 2014, section 6)
+WINDOW_SNIPPETS = 5  # of a window of a timeline
 UnfittedFusion = Literal["average", "product"]  # needs no fitted numbers
 FusionMethod = Literal[UnfittedFusion, "weighted", "tempered", "stacking", "reliability"]
+# How a frame is made smaller: means of areas; or torch's bilinear scaling, with or without smoothing before it.
+Resize = Literal["area", "bilinear", "antialias"]
 DEFAULT_FUSION: UnfittedFusion = "product"  # of a new bundle; what is fitted replaces it where that is clearly better
 STACK_LENGTH = 10  # L of flow, unless a training says otherwise (Simonyan and Zisserman 2014, section 4.1)
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -64,9 +67,18 @@ class Preparation:
     jpeg_quality: JpegQuality | None = 96  # of what is kept of frames and flow; None: nothing is lost
     frame_rate: FrameRate | None = None  # frames per second that a video is resampled to; None: as it is
     square: bool = False  # frames are squeezed to short_side × short_side: crops then see what is at the sides
+    width: ShortSide | None = None  # frames are squeezed to short_side × width, where a network was trained so
+    resize: Resize = "area"  # how a frame is made smaller; larger ones are bilinear
 
     def __post_init__(self):
         check_fields(self)
+        if self.width is not None and self.width < self.short_side:
+            raise InputError(f"width ({self.width}) must be at least short_side ({self.short_side}), or None")
+
+    @property
+    def aspect(self) -> float | None:
+        """Width over height of what all frames are squeezed to; None where each keeps its own."""
+        return 1.0 if self.square else self.width / self.short_side if self.width else None
 
     @property
     def flow_reduction(self) -> int:
@@ -81,9 +93,10 @@ class Preparation:
         return self.short_side // (self.flow_reduction if stream == "flow" else 1)
 
     def as_dict(self) -> dict:
-        values = asdict(self)
-        if not self.square:  # as older stores say it: these are to stay valid
-            del values["square"]
+        values, usual = asdict(self), Preparation()
+        for name in ("square", "width", "resize"):  # as older stores say it: these are to stay valid
+            if values[name] == getattr(usual, name):
+                del values[name]
         return values
 
     @classmethod
@@ -121,6 +134,7 @@ class StreamSpec:
     algorithm: Name = "two-stream"  # the family of its network, see `networks.families`
     mirrored: bool = True  # half of the training's snippets were mirrored, so a test may mirror too
     stride: Stride = 1  # from one frame or field of a snippet to the next
+    frame_rate: FrameRate | None = None  # frames per second of a snippet, of any clip; the stride then counts nothing
 
     def __post_init__(self):
         check_fields(self)
@@ -140,19 +154,31 @@ class StreamSpec:
         """Frames or fields from the first of a snippet to its last, both counted: L where the stride is 1."""
         return (self.stack_length - 1) * self.stride + 1
 
-    @property
-    def middle(self) -> int:
-        """Steps from a snippet's first frame or field to its middle one, which is always one of those read."""
-        return self.stack_length // 2 * self.stride
+    def stride_at(self, frames_per_second: float) -> float:
+        """From one frame or field of a snippet to the next, in a clip of this rate: any number with `frame_rate`."""
+        return self.stride if self.frame_rate is None else round(frames_per_second / self.frame_rate, 3)
+
+    def span_at(self, frames_per_second: float) -> int:
+        """`span` in a clip of this rate."""
+        return round((self.stack_length - 1) * self.stride_at(frames_per_second)) + 1
 
     def num_items(self, num_frames: int) -> int:
         """How many frames (rgb) or flow fields (flow) a clip of `num_frames` frames has."""
         return num_frames if self.stream == "rgb" else num_frames - 1
 
+    @property
+    def shortest(self) -> int:
+        """Frames or fields that a clip must have: `span`; with `frame_rate` one, which stands in for the rest."""
+        return self.span if self.frame_rate is None else 1
+
     def require_frames(self, num_frames: int, name: str) -> None:
         """Raise InputError if a clip is too short for one snippet."""
-        needed = self.span + (self.stream == "flow")
+        needed = self.shortest + (self.stream == "flow")
         if num_frames < needed:
+            if self.frame_rate is not None:
+                raise InputError(
+                    f"{self.stream} needs {needed} frames, but {name} has {num_frames}: use a longer video"
+                )
             stride = "" if self.stride == 1 else f" with stride {self.stride}"
             raise InputError(
                 f"stack_length ({self.stack_length}){stride} needs {needed} frames, but {name} has {num_frames}: "

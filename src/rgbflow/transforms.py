@@ -8,8 +8,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from rgbflow.clip import Clip
-from rgbflow.sampling import snippet_indices
+from rgbflow.clip import Clip, Extent
+from rgbflow.sampling import segment_starts, snippet_indices
 from rgbflow.stream import Crops, Stream, StreamSpec
 
 Factors = tuple[float, float, float]  # of brightness, contrast and saturation
@@ -48,12 +48,13 @@ class Augmentation:
     colour: float = 0.0
 
 
-def centre_crop(height: int, width: int, fraction: float, square: bool = False) -> Crop:
+def centre_crop(height: int, width: int, fraction: float, aspect: float | None = None) -> Crop:
     """The centre crop used in evaluation: a square with a side of `fraction` of the shorter side.
 
-    With `square`, for a frame that was squeezed to a square before: `fraction` of both sides.
+    With `aspect`, for a frame that was squeezed to this width over height before: `fraction` of the height, and of
+    the width the part that a square of the squeezed frame covers.
     """
-    whole = (height, width) if square else (min(height, width),) * 2
+    whole = (height, width / aspect) if aspect else (min(height, width),) * 2
     high, wide = (round(side * fraction) for side in whole)
     return Crop(top=(height - high) // 2, left=(width - wide) // 2, height=high, width=wide)
 
@@ -61,13 +62,21 @@ def centre_crop(height: int, width: int, fraction: float, square: bool = False) 
 def evaluation_crops(height: int, width: int, fraction: float, crops: Crops, mirrored: bool = True) -> list[Crop]:
     """The crops used in evaluation: the centre square alone, or centre and four corners, each as it is and mirrored.
 
-    Ten crops are those of Simonyan and Zisserman (2014), section 6. They are five without the mirrored ones, which are
-    wrong where classes differ in left and right.
+    Three crops are the centre and both ends of the longer side, usual for video networks. Ten crops are those of
+    Simonyan and Zisserman (2014), section 6. They are five without the mirrored ones, which are wrong where classes
+    differ in left and right.
     """
     centre = centre_crop(height, width, fraction)
     if crops == 1:
         return [centre]
     bottom, right = height - centre.height, width - centre.width
+    if crops == 3:
+        ends = (
+            [(centre.top, left) for left in (0, right)]
+            if width >= height
+            else [(0, centre.left), (bottom, centre.left)]
+        )
+        return [centre, *(replace(centre, top=top, left=left) for top, left in ends)]
     places = [(centre.top, centre.left), *product((0, bottom), (0, right))]
     return [
         replace(centre, top=top, left=left, flip=flip) for flip in (False, True)[: 1 + mirrored] for top, left in places
@@ -105,19 +114,43 @@ def random_crop(height: int, width: int, fraction: float, augmentation: Augmenta
     return Crop(top, left, crop_height, crop_width, flip, colour)
 
 
+def snippet_starts(clip: Extent, spec: StreamSpec, num_segments: int, offsets: np.ndarray | None = None) -> np.ndarray:
+    """First index of each of the S snippets spread over a clip, see `sampling.segment_starts`.
+
+    Raises:
+        InputError: if the clip is too short for one.
+    """
+    spec.require_frames(clip.num_frames, clip.name)
+    num_items = spec.num_items(clip.num_frames)
+    span = spec.span_at(clip.frames_per_second) if spec.frame_rate else spec.span
+    return segment_starts(num_items, num_segments, min(span, num_items), offsets)
+
+
+def snippet_places(clip: Extent, spec: StreamSpec, starts: np.ndarray) -> np.ndarray:
+    """The indices of all frames or fields of the snippets that begin at `starts`: (S, L) int64.
+
+    A snippet has the stream's stride, or with its `frame_rate` that of the clip; the clip's last frame or field stands
+    in for those that it doesn't have.
+    """
+    if spec.frame_rate is None:
+        return snippet_indices(starts, spec.stack_length, spec.stride)
+    stride = spec.stride_at(clip.frames_per_second)
+    return snippet_indices(starts, spec.stack_length, stride, spec.num_items(clip.num_frames))
+
+
 def read_snippets(clip: Clip, spec: StreamSpec, starts: np.ndarray) -> torch.Tensor:
     """The snippets that begin at `starts`, as the network's channels.
 
     Args:
         clip: the clip to read from.
         spec: the stream.
-        starts: (S,) int64, from `sampling.segment_starts`.
+        starts: (S,) int64, from `snippet_starts`.
 
     Returns:
         (S, C, H, W) uint8, the size of the frames, or of the flow fields, which may be smaller; C is 3L for rgb,
         2L for flow in the order u0, v0, u1, v1, ... (Simonyan and Zisserman 2014, section 3.1).
     """
-    indices = snippet_indices(starts, spec.stack_length, spec.stride)
+    indices = snippet_places(clip, spec, starts)
     planes = torch.from_numpy(clip.read(spec.stream, indices.ravel()))
     return planes.reshape(len(starts), spec.channels, *planes.shape[2:])
 
@@ -225,15 +258,16 @@ def evaluation_input(
 
 
 def snippets_to_input(snippets: torch.Tensor, spec: StreamSpec, crops: Crops = 1) -> torch.Tensor:
-    """The network's input outside training: the centre of each snippet, or ten crops (five, if not `spec.mirrored`).
+    """The network's input outside training: the centre of each snippet, three crops or ten (five, if not
+    `spec.mirrored`).
 
     Args:
         snippets: (N, C, H, W) uint8, from `read_snippets`.
         spec: the stream.
-        crops: 1 or 10, see `evaluation_crops`.
+        crops: 1, 3 or 10, see `evaluation_crops`.
 
     Returns:
-        (N · crops, C, input_size, input_size) float32 with 1, 10 or 5 crops: all snippets of the first crop, then of
+        (N · crops, C, input_size, input_size) float32 with 1, 3, 10 or 5 crops: all snippets of the first crop, then of
         the next.
     """
     height, width = snippets.shape[-2:]

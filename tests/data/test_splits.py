@@ -266,7 +266,7 @@ def test_the_hash_of_a_split_that_knows_all_classes_is_what_it_always_was():
 @pytest.mark.parametrize(
     ("leave_out", "words"),
     [
-        (("run", "wafe"), "leave_out wafe is none of the 5 classes: do you mean wave?"),
+        (("run", "wafe"), "leave_out wafe is not one of the 5 classes: do you mean wave?"),
         (("run",), "leave_out run must be 2 classes or more"),
         (("run", "wave", "bend", "side"), "leaves fewer than 2 classes: leave out fewer"),
     ],
@@ -447,7 +447,7 @@ def test_a_split_for_another_store_is_refused():
         (
             persons_clips(),
             {"protocol": "group", "holdout": ["gust"]},
-            "holdout gust is none of the 9 groups: do",
+            "holdout gust is not one of the 9 groups: do",
         ),
         (persons_clips(), {"protocol": "group", "holdout": ["gust"]}, "do you mean gus?"),
         (

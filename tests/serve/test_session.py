@@ -96,6 +96,7 @@ def test_a_newer_frame_replaces_the_one_that_waits_and_the_drops_are_told(
     client.receive("settings")  # so that all have come
     assert running.count("rgbflow_frames_total", outcome="dropped") == 2
     gate.set()
+    wait_until(lambda: running.num_seen() == 2)
     for number in range(4, 12):
         before = running.num_seen()
         client.send_frame(clip[number], number, number / RATE)

@@ -12,6 +12,7 @@ from rgbflow.commands.flags import EXIT_SOME_FAILED, Flag, Positional, exit_code
 from rgbflow.commands.printing import show
 from rgbflow.commands.terminal import track
 from rgbflow.errors import InputError
+from rgbflow.shown import say
 from rgbflow.stream import DisPreset, FlowMethod, FlowSettings, Preparation, Reduction
 
 if TYPE_CHECKING:
@@ -75,12 +76,10 @@ def check(path: Annotated[Path, Positional, Flag(metavar="PATH")], json: bool = 
         notes = [finding for finding in diagnosis.findings if finding.kind == "note"]
         problems = [finding for finding in diagnosis.findings if finding.kind != "note"]
         for finding in [*problems, *notes[:NOTES_SHOWN]]:
-            print(f"{finding.kind}: {finding.path}: {finding.message}")
+            say(f"{finding.kind}: {finding.path}: {finding.message}")
         if len(notes) > NOTES_SHOWN:
-            print(f"note: {len(notes) - NOTES_SHOWN} more notes; --json lists all of them")
-        print(
-            f"{path}: files {diagnosis.files}, frames {diagnosis.frames}, problems {len(problems)}, notes {len(notes)}"
-        )
+            say(f"note: {len(notes) - NOTES_SHOWN} more notes; --json lists all of them")
+        say(f"{path}: files {diagnosis.files}, frames {diagnosis.frames}, problems {len(problems)}, notes {len(notes)}")
     return 0 if diagnosis.ok else EXIT_SOME_FAILED
 
 
@@ -201,7 +200,7 @@ def _print_prepared(
     }
     show(result, as_json, "{store}: {clips} clips of {classes} classes and {groups} groups, {frames} frames")
     for row in failed:
-        print(f"set aside: {row.status}", file=sys.stderr)
+        say(f"set aside: {row.status}", file=sys.stderr)
     return exit_code(len(failed) + len(missing), len(rows) + len(missing))
 
 
@@ -244,7 +243,7 @@ def split(
     made = make_split(clips, protocol, seed, holdout, lists or ([store] if lists_alone else ()), leave_out, list_number)
     made.save(out)
     for note in made.notes:
-        print(f"note: {note}", file=sys.stderr)
+        say(f"note: {note}", file=sys.stderr)
     result = {
         "split": str(out),
         "protocol": protocol,
@@ -285,7 +284,7 @@ def _sources(videos: tuple[Path, ...], root: Path | None, groups: Path | None) -
     table = groups or (root or videos[0].parent) / GROUPS_FILE
     sources, missing = listed_sources(videos, root, read_groups(table) if groups or table.is_file() else None)
     if missing:
-        print("note: " + note_clips("{} of the listed videos do not exist", missing), file=sys.stderr)
+        say("note: " + note_clips("{} of the listed videos do not exist", missing), file=sys.stderr)
     return sources, missing
 
 

@@ -1,10 +1,10 @@
 """The command that runs every step, from videos to a label, in minutes."""
 
-import sys
 from pathlib import Path
 
 from rgbflow.commands.printing import print_evaluation, show
 from rgbflow.commands.terminal import track
+from rgbflow.shown import say
 
 
 def demo(out: Path = Path("demo"), workers: int = 0, seed: int = 0, json: bool = False) -> int:
@@ -16,16 +16,14 @@ def demo(out: Path = Path("demo"), workers: int = 0, seed: int = 0, json: bool =
         seed: seed of the data set, the split and the training.
         json: print the figures as JSON.
     """
-    from rgbflow.demo.run import choose_plan, run_demo
+    from rgbflow.demo import run
     from rgbflow.processes import usable_cores
 
-    plan = choose_plan()
-    if plan.note:
-        print(f"rgbflow: {plan.note}", file=sys.stderr)
-    result = run_demo(out, workers or usable_cores(), seed, plan, track)
+    result = run.run_demo(out, workers or usable_cores(), seed, run.PLAN, track)
     if json:
         show(result.as_dict(), True)
     else:
         print_evaluation(result.evaluation)
-        print(result.summary())
+        for line in result.summary().splitlines():
+            say(line)
     return 0

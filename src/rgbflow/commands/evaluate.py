@@ -10,6 +10,7 @@ from rgbflow.commands.flags import Flag, Positional, check_positive
 from rgbflow.commands.printing import print_calibration, print_evaluation, print_fused, show
 from rgbflow.commands.terminal import track
 from rgbflow.errors import InputError
+from rgbflow.shown import say
 from rgbflow.stream import DEFAULT_FUSION, NUM_SNIPPETS, Crops, EngineName, EnginePrecision, FusionMethod
 
 if TYPE_CHECKING:
@@ -42,24 +43,26 @@ def evaluate(
         scores: .npz file to write the scores of every clip to.
         report: HTML file to write the report to.
         snippets: number of snippets per clip and stream.
-        crops: 1 takes the centre of each snippet; 10 takes centre and corners, and mirrors each if training mirrored.
+        crops: 1 takes the centre of each snippet; 3 takes also both ends of the longer side;
+            10 takes centre and corners, and mirrors each if training mirrored.
         device: auto, cpu, cuda or mps.
         engine: the library that runs the networks. A bundle with weights records only the figures of torch.
         precision: number format to compute in. auto takes the fastest; fp32 gives nearly the same scores everywhere.
         json: print the figures as JSON.
     """
-    from rgbflow.bundle import RECORD, fetch_bundle, weights_file
+    from rgbflow.bundle import RECORD, weights_file
     from rgbflow.data.jpegs import open_store
     from rgbflow.data.splits import load_split
     from rgbflow.learn.evaluate import evaluate_recognizer, make_report, record_figures
     from rgbflow.learn.report import write_report
+    from rgbflow.networks.ready_made import find_bundle
     from rgbflow.recognizer import Recognizer
 
     check_positive(snippets=snippets)
-    folder = fetch_bundle(bundle)
-    recognizer = Recognizer.load(folder, device, engine, partial(print, file=sys.stderr), precision)
+    folder = find_bundle(bundle)
+    recognizer = Recognizer.load(folder, device, engine, partial(say, file=sys.stderr), precision)
     data, parts = open_store(store), load_split(split)
-    print(f"engine: {recognizer.engine.name}", file=sys.stderr)
+    say(f"engine: {recognizer.engine.name}", file=sys.stderr)
     with track("evaluating", "clips") as progress:
         evaluation = evaluate_recognizer(recognizer, data, parts, part, snippets, crops, progress)
     written = {}
@@ -81,7 +84,7 @@ def evaluate(
     else:
         print_evaluation(evaluation)
         for name, path in written.items():
-            print(f"{name}: {path}")
+            say(f"{name}: {path}")
     return 0
 
 
@@ -106,7 +109,8 @@ def calibrate(
         fusion: fusion method; auto takes the default unless another is clearly better on val: docs/fusion.md.
         false_alarm_rate: share of clips of unseen classes that may get a known name, as 0.05; needs split --leave-out.
         snippets: number of snippets per clip and stream.
-        crops: 1 takes the centre of each snippet; 10 takes centre and corners, and mirrors each if training mirrored.
+        crops: 1 takes the centre of each snippet; 3 takes also both ends of the longer side;
+            10 takes centre and corners, and mirrors each if training mirrored.
         device: auto, cpu, cuda or mps.
         precision: number format torch computes in; auto takes the fastest, as `evaluate` and `predict` do.
         json: print what was fitted as JSON.
@@ -122,7 +126,7 @@ def calibrate(
     recognizer = Recognizer.load(bundle, device, "torch", precision=precision)
     data, parts = open_store(store), load_split(split)
     if parts.unknown_val and false_alarm_rate is None:
-        print("note: the split leaves classes out; --false-alarm-rate 0.05 would fit a threshold", file=sys.stderr)
+        say("note: the split leaves classes out; --false-alarm-rate 0.05 would fit a threshold", file=sys.stderr)
     with track("calibrating", "clips") as progress:
         made = calibrate_fusion(recognizer, data, parts, fusion, false_alarm_rate, snippets, crops, progress)
     record_calibration(bundle, made)
@@ -130,7 +134,7 @@ def calibrate(
         show({"bundle": str(bundle), **made.as_dict()}, True)
     else:
         print_calibration(made)
-        print(f"recorded: {bundle / RECORD}; `rgbflow evaluate` measures it on the test part")
+        say(f"recorded: {bundle / RECORD}; `rgbflow evaluate` measures it on the test part")
     return 0
 
 
@@ -170,7 +174,7 @@ def fuse(
     fused = fuse_clips(streams, names, labels, of_clips, method, fit)
     num_groups = len(set(of_clips))
     if fused.compared and num_groups == len(names):
-        print("note: each clip counts as its own group; --groups says which clips share a source", file=sys.stderr)
+        say("note: each clip counts as its own group; --groups says which clips share a source", file=sys.stderr)
     if out:
         ScoreFile(names, read[0].classes, labels, {"fused": fused.scores}, "scores").save(out)
     if json:
@@ -187,7 +191,7 @@ def fuse(
         return 0
     print_fused(fused, len(names), num_groups)
     if out:
-        print(f"fused: {out}")
+        say(f"fused: {out}")
     return 0
 
 
@@ -197,9 +201,9 @@ def _print_kinds(files: Sequence[Path], read: "Sequence[ScoreFile]", streams: "M
 
     for path, file in zip(files, read, strict=True):
         over = f" over {file.frames:g} frames" if file.kind == "sums" else ""
-        print(f"{path}: {', '.join(file.streams)} read as {file.kind}{over}", file=sys.stderr)
+        say(f"{path}: {', '.join(file.streams)} read as {file.kind}{over}", file=sys.stderr)
         for name in file.streams:
             share = saturated_share(streams[name])
             if file.kind == "logits" and share > 0.5:
                 hint = "if they are sums over frames, pass --kind sums --frames N"
-                print(f"warning: {name} is above {SATURATED} in {share:.0%} of the clips: {hint}", file=sys.stderr)
+                say(f"warning: {name} is above {SATURATED} in {share:.0%} of the clips: {hint}", file=sys.stderr)

@@ -43,10 +43,11 @@ def export(
         raise InputError(f"--opset ({opset}) must be 15 to 18: 15 suits Unity, 18 everything newer")
     if out is None and not Path(bundle).is_dir():
         raise InputError(f"{bundle} is not a folder here: pass --out, the folder to write to")
-    from rgbflow.bundle import fetch_bundle, load_bundle
+    from rgbflow.bundle import load_bundle
     from rgbflow.networks.export import OPSETS, export_bundle
+    from rgbflow.networks.ready_made import find_bundle
 
-    folder = fetch_bundle(bundle)
+    folder = find_bundle(bundle)
     record, calibration = load_bundle(folder), None
     if int8 and split:
         from rgbflow.data.dataset import training_snippets

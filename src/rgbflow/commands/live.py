@@ -7,6 +7,7 @@ from typing import Annotated
 
 from rgbflow.commands.flags import Flag, Positional
 from rgbflow.errors import InputError
+from rgbflow.shown import say
 from rgbflow.stream import EngineName, EnginePrecision
 
 
@@ -16,7 +17,7 @@ def live(
     osc: Annotated[str | None, Flag(metavar="HOST:PORT")] = None,
     osc_map: Annotated[Path | None, Flag(metavar="FILE")] = None,
     jsonl: Annotated[Path | None, Flag(metavar="FILE")] = None,
-    window: float = 2.0,
+    window: float | None = None,
     start_score: float | None = None,
     end_score: float | None = None,
     min_seconds: float = 0.5,
@@ -36,7 +37,8 @@ def live(
         osc: host and port to send labels, scores and events to as OSC messages.
         osc_map: file that maps actions to OSC addresses and values, as for VRChat; only these are then sent.
         jsonl: file to append one line of JSON to for each update and event.
-        window: length in seconds of the window that scores are computed over.
+        window: length in seconds of the window that scores are computed over; if not given 2, or the length of a
+            snippet if that is longer.
         start_score: an action starts when its score reaches this value; by default the bundle's "unknown" threshold,
             or, without one, twice the score of an even guess and at most 0.5.
         end_score: an action ends when its score falls below this value; 0.6 of --start-score if not given.
@@ -94,4 +96,4 @@ def live(
 
 
 def _note(line: str) -> None:
-    print(f"rgbflow: {line}", file=sys.stderr, flush=True)
+    say(f"rgbflow: {line}", file=sys.stderr)

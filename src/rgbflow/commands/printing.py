@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rgbflow.processes import is_first_process
+from rgbflow.shown import harmless, json_line, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +32,10 @@ def show(result: dict, as_json: bool, line: str = "") -> None:
     """Print a result as JSON, or as a line with its values filled in. Of several processes only the first prints."""
     if not is_first_process():
         return
-    print(json.dumps(result, ensure_ascii=False) if as_json else line.format(**result))
+    if as_json:
+        print(json_line(result, sys.stdout.encoding), flush=True)
+    else:
+        say(line.format(**result))
 
 
 def print_taught(report: TeachReport | None, out: Path, as_json: bool) -> None:
@@ -41,20 +45,20 @@ def print_taught(report: TeachReport | None, out: Path, as_json: bool) -> None:
     if as_json:
         show({"bundle": str(out), **report.as_dict()}, True)
     else:
-        print("\n".join([*report.lines(), f"bundle: {out}"]))
+        for line in [*report.lines(), f"bundle: {out}"]:
+            say(line)
 
 
-def show_prediction(video: Path, prediction: Prediction, top: int, engine: str, as_json: bool) -> None:
+def show_prediction(video: str | Path, prediction: Prediction, top: int, engine: str, as_json: bool) -> None:
     """Print the scores of the fusion and of each stream for a video, the engine, and the time of each stage."""
     if as_json:
         show({"video": str(video), **prediction.as_dict(top), "engine": engine}, True)
         return
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     likeliest = "" if prediction.is_known else f"likeliest {prediction.top(1)[0].label}, "
-    print(f"{video}: {prediction.label} ({likeliest}{prediction.score:.1%})")
+    say(f"{video}: {prediction.label} ({likeliest}{prediction.score:.1%})")
     table = Table()
     columns: dict[str, np.ndarray] = {"fused": prediction.scores}
     columns |= {stream: scores for stream, scores in prediction.stream_scores.items()}
@@ -62,35 +66,43 @@ def show_prediction(video: Path, prediction: Prediction, top: int, engine: str, 
         table.add_column(name, justify="left" if name == "class" else "right")
     for answer in prediction.top(top):
         index = prediction.classes.index(answer.label)
-        table.add_row(escape(answer.label), *(f"{scores[index]:.1%}" for scores in columns.values()))
+        table.add_row(_cell(answer.label), *(f"{scores[index]:.1%}" for scores in columns.values()))
     Console().print(table)
-    print(("" if prediction.is_known else "among the known classes: ") + prediction.decision.line())
+    say(("" if prediction.is_known else "among the known classes: ") + prediction.decision.line())
     stages = ", ".join(f"{stage} {1000 * seconds:.0f} ms" for stage, seconds in prediction.seconds.items())
-    print(f"{engine}: {stages}")
+    say(f"{engine}: {stages}")
 
 
-def show_timeline(video: Path, timeline: Timeline, as_json: bool) -> None:
+def _cell(text: str) -> str:
+    """Text of a file in a table of rich, which has a markup of its own."""
+    from rich.markup import escape
+
+    return escape(harmless(text))
+
+
+def show_timeline(video: str | Path, timeline: Timeline, as_json: bool) -> None:
     """Print the segments of a long video."""
     if as_json:
         show({"video": str(video), "segments": [vars(segment) for segment in timeline.segments]}, True)
         return
-    print(f"{video}:")
+    say(f"{video}:")
     for segment in timeline.segments:
         span = f"{segment.start_seconds:8.2f} – {segment.end_seconds:8.2f} s"
-        print(f"  {span}  {segment.score:6.1%}  {segment.label}")
+        say(f"  {span}  {segment.score:6.1%}  {segment.label}")
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
     """Print the figures of an evaluation, with their protocol and leak."""
     print_figures(f"{len(evaluation.names)} clips of the {evaluation.part} part", evaluation.figures())
     leak = f"{evaluation.leak_percent:.1f} % of these clips share a group with a training clip"
-    print(f"protocol {evaluation.protocol}: {leak}")
+    say(f"protocol {evaluation.protocol}: {leak}")
     before, after = evaluation.uncalibrated_error, evaluation.calibration_error
-    print(f"calibration error {after:.1f} %" + (f", of the plain average {before:.1f} %" if before != after else ""))
+    say(f"calibration error {after:.1f} %" + (f", of the plain average {before:.1f} %" if before != after else ""))
     print_comparison(evaluation.comparison())
     unknown = evaluation.unknown_figures()
     if unknown:
-        print(_unknown_lines(unknown))
+        for line in _unknown_lines(unknown):
+            say(line)
 
 
 def print_comparison(rows: Sequence[Compared], title: str = "fusions, each fitted on val:") -> None:
@@ -100,7 +112,7 @@ def print_comparison(rows: Sequence[Compared], title: str = "fusions, each fitte
 
     if not rows:
         return
-    print(title)
+    say(title)
     table = Table()
     for name in ("fusion", "top-1 %", "95 % interval", "ahead of average", "calibration error %"):
         table.add_column(name, justify="left" if name == "fusion" else "right")
@@ -109,7 +121,9 @@ def print_comparison(rows: Sequence[Compared], title: str = "fusions, each fitte
         ahead = ""
         if row.ahead is not None and row.ahead_interval is not None:
             ahead = f"{row.ahead:+.1f} ({row.ahead_interval[0]:+.1f} to {row.ahead_interval[1]:+.1f})"
-        table.add_row(row.name, f"{row.top1:.1f}", f"{low:.1f} – {high:.1f}", ahead, f"{row.calibration_error:.1f}")
+        table.add_row(
+            _cell(row.name), f"{row.top1:.1f}", f"{low:.1f} – {high:.1f}", ahead, f"{row.calibration_error:.1f}"
+        )
     Console().print(table)
 
 
@@ -121,7 +135,7 @@ def print_fused(fused: FusedClips, num_clips: int, num_groups: int) -> None:
     print_comparison(fused.compared, f"{fusion.method}, {words}")
     if fusion.is_fitted:
         numbers = f"temperature {fusion.temperature:.2f}", _weights_of(fusion)
-        print(f"fitted on all clips: {', '.join(filter(None, numbers))}")
+        say(f"fitted on all clips: {', '.join(filter(None, numbers))}")
 
 
 def _weights_of(fusion: Fusion) -> str:
@@ -132,7 +146,7 @@ def _weights_of(fusion: Fusion) -> str:
     return ", ".join(spans)
 
 
-def _unknown_lines(figures: UnknownFigures) -> str:
+def _unknown_lines(figures: UnknownFigures) -> list[str]:
     low, high = figures.auroc_interval
     lines = [f"{figures.unknown_clips} clips of unseen classes: AUROC {figures.auroc:.1f} % ({low:.1f} – {high:.1f})"]
     if figures.false_alarms_interval is not None and figures.rejected_interval is not None:
@@ -142,7 +156,7 @@ def _unknown_lines(figures: UnknownFigures) -> str:
             f"given a name: {figures.false_alarms:.1f} % ({low:.1f} – {high:.1f}), {promise}; "
             f"known clips called unknown: {figures.rejected:.1f} % ({least:.1f} – {most:.1f})"
         )
-    return "\n".join(lines)
+    return lines
 
 
 def print_calibration(calibration: Calibration) -> None:
@@ -150,21 +164,21 @@ def print_calibration(calibration: Calibration) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    print(f"{calibration.clips} clips of {calibration.groups} groups of the val part")
+    say(f"{calibration.clips} clips of {calibration.groups} groups of the val part")
     table = Table()
     for name in ("fusion", "log loss", "calibration error %", "temperature", "weights"):
         table.add_column(name, justify="left" if name in ("fusion", "weights") else "right")
     for method, row in calibration.candidates.items():
         name = f"→ {method}" if method == calibration.fusion.method else method
         figures = f"{row.log_loss:.3f}", f"{row.calibration_error:.1f}", f"{row.fusion.temperature:.2f}"
-        table.add_row(name, *figures, _weights_of(row.fusion))
+        table.add_row(name, *figures, _cell(_weights_of(row.fusion)))
     Console().print(table)
-    print(
+    say(
         "log loss and calibration error are cross-validated by group; "
         f"the plain average has a calibration error of {calibration.uncalibrated_error:.1f} %"
     )
     if calibration.fusion.threshold is not None:
-        print(_threshold_line(calibration))
+        say(_threshold_line(calibration))
 
 
 def _threshold_line(calibration: Calibration) -> str:
@@ -194,7 +208,7 @@ def print_plan(plan: Plan) -> None:
         table.add_row(cost.name, *counts, *costs)
     Console().print(table)
     total = plan.as_dict()["total"]
-    print(
+    say(
         f"estimated from a few steps on {plan.machine}: {total['images']:,} images, {total['hours']:.1f} hours with "
         f"{plan.devices} training(s) side by side, {total['disk_gib']:.1f} GiB of weights"
     )
@@ -213,7 +227,7 @@ def print_fig4(result: Figure4, out: Path) -> None:
         loss, top1 = f"{curve.columns['test_loss'][-1]:.3f}", f"{curve.final_test_top1:.1f}"
         table.add_row(curve.stream, curve.optimizer, loss, top1, f"{low:.1f} – {high:.1f}")
     Console().print(table)
-    print(f"the paper: {result.paper_says}")
+    say(f"the paper: {result.paper_says}")
     _print_origin(result, out, "fig4.png", "fig4.json")
 
 
@@ -227,7 +241,11 @@ def print_table2(result: Table2, out: Path) -> None:
         table.add_column(name, justify="right" if name else "left")
     for row in result.rows:
         low, high = row.top1_interval
-        figures = f"{row.paper_top1:.2f}", f"{row.top1:.1f}", f"{low:.1f} – {high:.1f}"
+        figures = (
+            "" if row.paper_top1 is None else f"{row.paper_top1:.2f}",
+            f"{row.top1:.1f}",
+            f"{low:.1f} – {high:.1f}",
+        )
         ahead = ""
         if row.behind is not None and row.behind_interval is not None:
             ahead = f"{row.behind:+.1f} ({row.behind_interval[0]:+.1f} to {row.behind_interval[1]:+.1f})"
@@ -256,9 +274,9 @@ def print_ablation(result: Ablation, out: Path) -> None:
 
 def _print_origin(result: Ablation | Figure4 | Table2, out: Path, *files: str) -> None:
     for split in result.splits:
-        print(f"{split['split']}: protocol {split['protocol']}, leak {split['leak %']} %, {split['test']} test clips")
+        say(f"{split['split']}: protocol {split['protocol']}, leak {split['leak %']} %, {split['test']} test clips")
     for name in files:
-        print(out / name)
+        say(out / name)
 
 
 def print_figures(title: str, figures: Mapping[str, Figures]) -> None:
@@ -267,15 +285,19 @@ def print_figures(title: str, figures: Mapping[str, Figures]) -> None:
     from rich.table import Table
 
     if not figures:
-        print(f"{title}; not measured, since there are no labels")
+        say(f"{title}; not measured, since there are no labels")
         return
-    print(title)
+    say(title)
     table = Table()
     for name in ("stream", "top-1 %", "95 % interval", "top-5 %", "mean class accuracy %"):
         table.add_column(name, justify="left" if name == "stream" else "right")
     for name, row in figures.items():
         low, high = row.top1_interval
         table.add_row(
-            name, f"{row.top1:.1f}", f"{low:.1f} – {high:.1f}", f"{row.top5:.1f}", f"{row.mean_class_accuracy:.1f}"
+            _cell(name),
+            f"{row.top1:.1f}",
+            f"{low:.1f} – {high:.1f}",
+            f"{row.top5:.1f}",
+            f"{row.mean_class_accuracy:.1f}",
         )
     Console().print(table)

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,6 +18,7 @@ from rich.progress import (
 )
 
 from rgbflow.processes import is_first_process
+from rgbflow.shown import harmless
 
 SECONDS_BETWEEN_LINES = 30
 console = Console(stderr=True, quiet=not is_first_process())  # standard output is for results
@@ -35,7 +37,7 @@ class TerminalProgress:
         now = time.monotonic()
         if self._first is None or done < self._first[1] or total != self._first[2]:
             self._first = now, done, total
-        self._bar.update(self._task, completed=done, total=total, note=note)
+        self._bar.update(self._task, completed=done, total=total, note=escape(harmless(note)))
         if not console.is_terminal and now - self._printed >= SECONDS_BETWEEN_LINES:
             self._printed = now
             steps = f"{done:g} of {total:g} {self._bar.tasks[self._task].fields['unit']}"
@@ -43,7 +45,7 @@ class TerminalProgress:
 
     def report(self, line: str) -> None:
         """See `rgbflow.progress.Progress`; the task's name comes before the line."""
-        console.out(f"{self._bar.tasks[self._task].description}: {line}", highlight=False)
+        console.out(harmless(f"{self._bar.tasks[self._task].description}: {line}"), highlight=False)
 
     def _time_left(self, now: float, done: int, total: int) -> str:
         """The time left, from the pace since the count began: an earlier run may have done the steps before that."""
@@ -62,7 +64,7 @@ def track(what: str, unit: str) -> Iterator[TerminalProgress]:
         unit: name of the steps, such as "clips".
     """
     with _bar() as bar:
-        task = bar.add_task(what, total=None, unit=unit, note="")
+        task = bar.add_task(harmless(what), total=None, unit=unit, note="")
         progress = TerminalProgress(bar, task)
         yield progress
         if not console.is_terminal:

@@ -12,9 +12,8 @@ from torch.utils.data.distributed import DistributedSampler
 
 from rgbflow.data.jpegs import AnyStore
 from rgbflow.data.splits import Split, SplitClip
-from rgbflow.sampling import segment_starts
 from rgbflow.stream import StreamSpec
-from rgbflow.transforms import Augmentation, Crop, centre_crop, random_crop, read_snippets, to_input
+from rgbflow.transforms import Augmentation, Crop, centre_crop, random_crop, read_snippets, snippet_starts, to_input
 
 Drawn = tuple[Tensor, Crop, int]  # snippets, (S, C, H, W) uint8; the crop to show; the label
 DrawnBatch = tuple[list[np.ndarray], list[Crop], Tensor]
@@ -53,7 +52,7 @@ class ClipDataset(Dataset):
         self.names = [clip.name for clip in clips]
         self.labels = [classes.index(clip.label) for clip in clips]
         for clip in clips:
-            spec.require_frames(store.rows[clip.name].frames, clip.name)
+            spec.require_frames(store.rows[clip.name].frames, clip.name)  # before the work, not in mid-epoch
 
     def __len__(self) -> int:
         return len(self.names)
@@ -66,13 +65,12 @@ class ClipDataset(Dataset):
         """The parts of an item: its snippets, (S, C, H, W) uint8, the crop to cut from them, and the label."""
         index = key[1]
         clip = self.store.clip(self.names[index])
-        num_items, length = self.spec.num_items(clip.num_frames), self.spec.span
         if self.augmentation is None:
-            snippets = read_snippets(clip, self.spec, segment_starts(num_items, self.num_segments, length))
+            snippets = read_snippets(clip, self.spec, snippet_starts(clip, self.spec, self.num_segments))
             height, width = snippets.shape[-2:]
             return snippets, centre_crop(height, width, self.spec.crop_fraction), self.labels[index]
         rng = np.random.default_rng((self.seed, *key))
-        starts = segment_starts(num_items, self.num_segments, length, rng.random(self.num_segments))
+        starts = snippet_starts(clip, self.spec, self.num_segments, rng.random(self.num_segments))
         snippets = read_snippets(clip, self.spec, starts)
         height, width = snippets.shape[-2:]
         crop = random_crop(height, width, self.spec.crop_fraction, self.augmentation, rng)

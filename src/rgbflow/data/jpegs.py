@@ -103,6 +103,10 @@ class JpegClip:
     def end_seconds(self) -> float:
         return self.frames.count / FRAMES_PER_SECOND
 
+    @property
+    def frames_per_second(self) -> float:
+        return FRAMES_PER_SECOND
+
     def read(self, stream: Stream, indices: np.ndarray) -> np.ndarray:
         """Frames (N, 3, H, W) uint8 RGB or flow fields (N, 2, H, W) uint8 (u, v); field i leads from frame i to i+1.
 

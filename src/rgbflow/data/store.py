@@ -23,7 +23,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from rgbflow.atomic import remove_leftovers
-from rgbflow.clip import Clip, Preparer, as_stored
+from rgbflow.clip import Clip, Preparer, as_stored, mean_rate
 from rgbflow.data import journal, manifest
 from rgbflow.data.layouts import SourceClip, file_sha256
 from rgbflow.data.manifest import MANIFEST, OK, Hashes, Row
@@ -48,6 +48,10 @@ class StoredClip:
     start_seconds: float
     end_seconds: float
 
+    @property
+    def frames_per_second(self) -> float:
+        return mean_rate(self.num_frames, self.end_seconds - self.start_seconds)
+
     def read(self, stream: Stream, indices: np.ndarray) -> np.ndarray:
         with IntraReader(self.files[stream]) as reader:
             pictures = reader.read(indices)
@@ -65,6 +69,10 @@ class ClipAhead:
     start_seconds: float
     end_seconds: float
     held: Mapping[Stream, Mapping[int, np.ndarray]] = field(repr=False)
+
+    @property
+    def frames_per_second(self) -> float:
+        return mean_rate(self.num_frames, self.end_seconds - self.start_seconds)
 
     def read(self, stream: Stream, indices: np.ndarray) -> np.ndarray:
         return np.stack([self.held[stream][int(index)] for index in indices])
@@ -100,8 +108,7 @@ class Store:
             raise InputError(f"{folder} is not a prepared data set: it has no {MANIFEST}; run `rgbflow prepare` first")
         manifest.check_hash(self.folder)
         self.preparation = manifest.read_preparation(self.folder)
-        unfinished = journal.preparation_of(self.folder)
-        if unfinished is not None and unfinished != self.preparation:
+        if journal.speaks_of_others(self.folder, self.preparation):
             raise InputError(
                 f"{folder} is being prepared again: `rgbflow prepare` with other settings has not finished; "
                 "wait for it, or run it again"

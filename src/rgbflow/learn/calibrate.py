@@ -136,7 +136,7 @@ def calibrate_fusion(
         false_alarm_rate: share of clips of unseen classes, between 0 and 1, that may get a known name; None fits no
             threshold.
         num_snippets: S of a clip.
-        crops: of each snippet, 1 or 10.
+        crops: of each snippet, 1, 3 or 10.
         progress: a step is a clip.
 
     Raises:

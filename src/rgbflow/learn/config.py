@@ -30,6 +30,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Number = Annotated[int, Meta(ge=1, le=100_000)]
 NumberOrNone = Annotated[int, Meta(ge=0, le=100_000)]
 Rate = Annotated[float, Meta(gt=0, le=10)]
+RateOrNone = Annotated[float, Meta(ge=0, le=1000)]
 Decay = Annotated[float, Meta(gt=0, le=1)]
 BelowOne = Annotated[float, Meta(ge=0, lt=1)]
 Epochs = Annotated[float, Meta(ge=0, le=100_000)]
@@ -47,17 +48,24 @@ class TrainConfig:
 
     algorithm: Name = "two-stream"
     """Family of the network: two-stream is the paper's, an image classifier; the paper compares it with c3d and lrcn
-    (an LSTM). These two read 16 consecutive frames; c3d changes the defaults of backbone, input size and dropout."""
+    (an LSTM). Video networks are i3d (one of timm, inflated), s3d, r3d_18, mc3_18, r2plus1d_18, mvit_v1_b, mvit_v2_s,
+    swin3d_t, swin3d_s, swin3d_b, videomae. All but two-stream change the defaults of backbone, input size and more."""
     backbone: Name = "resnet101"
-    """Name of an image classifier of timm; for c3d: c3d, c3d_half or c3d_quarter."""
+    """Name of an image classifier of timm; for c3d: c3d, c3d_half or c3d_quarter; for a video network other than i3d
+    its own name."""
     weights: FileName = "imagenet"
-    """Starting weights: none, imagenet, or a .safetensors or .pth file."""
+    """Starting weights: none, imagenet, for video networks kinetics, or a .safetensors or .pth file."""
     input_size: InputSize = 224
     """The network's input is input_size × input_size pixels."""
     crop_fraction: CropFraction = 0.875
     """Side of the centre crop used outside training, as a share of the frame's shorter side."""
     stack_length: StackLength = STACK_LENGTH
-    """Flow fields in a snippet (L); 1 is the paper's single pair (u,v). Not used by rgb, c3d and lrcn."""
+    """Flow fields in a snippet (L); 1 is the paper's single pair (u,v). Not used by rgb and by networks that read
+    several frames."""
+    frames: NumberOrNone = 0
+    """Frames, or flow fields, in a snippet of a video network; 0 takes the number that its family is published with."""
+    frame_rate: RateOrNone = 0.0
+    """Frames per second of such a snippet, whatever the rate of a clip; 0 takes the published rate."""
     num_segments: Number = 1
     """Snippets of a clip per training step (S); the loss is that of their mean logits."""
     epochs: Number = 50
@@ -99,8 +107,8 @@ class TrainConfig:
     of flow does not, since flow needs other features. If no epoch is better on the validation part, the bundle keeps
     the frozen network. Not used with weights none, nor by c3d and lrcn."""
     probe_rate: Rate = 0.1
-    """An rgb stream that starts from a probe uses this share of the learning rate; more would destroy what it starts
-    with."""
+    """An rgb stream that starts from a probe uses this share of the learning rate; a larger
+    rate would destroy the features that it starts with."""
     freeze_batch_norms: bool = False
     """Freeze all batch norms but the first at the starting weights. An rgb stream that starts from a probe always
     freezes all of them."""
@@ -167,13 +175,12 @@ def completed(base: TrainConfig, given: Mapping[str, object]) -> TrainConfig:
     """The base with the given fields; fields not given follow the given algorithm and epochs.
 
     Where fewer epochs are given than the base averages, or warms up in, half of them are averaged, and the warm-up ends
-    in their middle.
+    in their middle. Random starting weights have no batch norms worth freezing.
     """
     if "algorithm" in given:
         base = with_algorithm(base, str(given["algorithm"]))
-    if "epochs" not in given:
-        return changed(base, given)
-    epochs, fitting = field_value(TrainConfig, "epochs", given["epochs"]), {}
+    fitting: dict[str, object] = {"freeze_batch_norms": False} if given.get("weights") == "none" else {}
+    epochs = field_value(TrainConfig, "epochs", given.get("epochs", base.epochs))
     if base.average_epochs > epochs:
         fitting["average_epochs"] = epochs // 2
     if base.warmup_epochs >= epochs:

@@ -146,7 +146,7 @@ def evaluate_recognizer(
         split: the split the bundle was trained on.
         part: "test", or "val" for anything that is chosen or fitted.
         num_snippets: S of a clip.
-        crops: of each snippet, 1 or 10.
+        crops: of each snippet, 1, 3 or 10.
         progress: a step is a clip.
 
     Raises:
@@ -196,7 +196,7 @@ def label_clips(
         split: the split the bundle was trained on.
         clips: some of its clips.
         num_snippets: S of a clip.
-        crops: of each snippet, 1 or 10.
+        crops: of each snippet, 1, 3 or 10.
         progress: a step is a clip.
 
     Raises:
@@ -207,7 +207,7 @@ def label_clips(
 
     def read(clip: SplitClip) -> Clip:
         stored = store.clip(clip.name)
-        return read_ahead(stored, recognizer.wanted_indices(stored.num_frames, clip.name, num_snippets))
+        return read_ahead(stored, recognizer.wanted_indices(stored, num_snippets))
 
     ready = counted(_ahead(read, clips), len(clips), progress)
     return [recognizer.predict(clip, num_snippets, crops) for clip in ready]

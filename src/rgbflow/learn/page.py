@@ -8,9 +8,10 @@ from __future__ import annotations
 import base64
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from html import escape
 from io import BytesIO
 from typing import TYPE_CHECKING
+
+from rgbflow.shown import html_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,7 +39,7 @@ def page(title: str, sections: Iterable[str]) -> str:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(title)}</title>\n<style>{_style()}</style>\n</head>\n"
+        f"<title>{html_text(title)}</title>\n<style>{_style()}</style>\n</head>\n"
         f"<body>\n<main>\n{''.join(sections)}</main>\n</body>\n</html>\n"
     )
 
@@ -46,7 +47,7 @@ def page(title: str, sections: Iterable[str]) -> str:
 def provenance_section(provenance: Mapping[str, str]) -> str:
     if not provenance:
         return ""
-    entries = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in provenance.items())
+    entries = "".join(f"<dt>{html_text(key)}</dt><dd>{html_text(value)}</dd>" for key, value in provenance.items())
     return section("Origin of the figures", "", f"<dl>{entries}</dl>\n")
 
 
@@ -58,8 +59,10 @@ def section(heading: str, note: str, body: str) -> str:
 
 def grid(rows: Sequence[Mapping[str, object]]) -> str:
     """A table of plain records that have the same keys."""
-    head = "".join(f"<th>{escape(key)}</th>" for key in rows[0])
-    lines = "".join(f"<tr>{''.join(f'<td>{escape(str(value))}</td>' for value in row.values())}</tr>\n" for row in rows)
+    head = "".join(f"<th>{html_text(key)}</th>" for key in rows[0])
+    lines = "".join(
+        f"<tr>{''.join(f'<td>{html_text(str(value))}</td>' for value in row.values())}</tr>\n" for row in rows
+    )
     return f'<div class="wide"><table class="grid"><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>\n'
 
 
@@ -72,7 +75,7 @@ def themed(draw: Callable[[Mapping[str, str]], Figure], alt: str) -> str:
     light, dark = (_svg(draw, PALETTES[theme]) for theme in ("light", "dark"))
     return (
         f'<div class="wide"><picture><source media="screen and (prefers-color-scheme: dark)" srcset="{dark}">'
-        f'<img src="{light}" alt="{escape(alt)}"></picture></div>\n'
+        f'<img src="{light}" alt="{html_text(alt)}"></picture></div>\n'
     )
 
 

@@ -31,7 +31,7 @@ STRONG = TrainConfig(
     patience=30,
 )
 
-# For machines without a GPU. Lite0's weights come with the extra [lite]. Flow's batch norms learn; those of rgb, which
+# For machines without a GPU. Lite0's weights are installed with rgbflow. Flow's batch norms learn; those of rgb, which
 # starts from a probe, stay. docs/results/recipe.md has what was tried.
 LITE = replace(
     STRONG,
@@ -43,4 +43,22 @@ LITE = replace(
     probe_rate=0.03,
     freeze_batch_norms=False,
     average_epochs=5,
+)
+
+# A network that has seen Kinetics starts nearer to the goal: fewer epochs, one snippet, which is a video already.
+VIDEO = replace(
+    STRONG,
+    algorithm="s3d",
+    backbone="s3d",
+    weights="kinetics",
+    num_segments=1,
+    epochs=30,
+    batch_size=8,
+    freeze_batch_norms=False,
+    average_epochs=5,
+)
+
+# For a GPU. Transformers learn by Adam, at rates far below those of convolutions (Li et al. 2022, MViTv2).
+VIDEO_STRONG = replace(
+    VIDEO, algorithm="mvit_v2_s", backbone="mvit_v2_s", optimizer="adam", learning_rate=5e-5, weight_decay=0.0
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from rgbflow.decision import Decision
 from rgbflow.learn.comparison import Compared
 from rgbflow.learn.metrics import DECISIONS, Figures, UnknownFigures, confusion, deciding_stream, measure
 from rgbflow.learn.page import PAGE_INCHES, interval_text, page, provenance_section, section, themed
+from rgbflow.shown import harmless, html_text
 from rgbflow.stream import Stream
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def render(report: Report) -> str:
 def _header(report: Report, figures: Mapping[str, Figures]) -> str:
     tiles = "".join(_tile(key, figures[key]) for key in report.scorers)
     return (
-        f"<header>\n<h1>{escape(report.title)}</h1>\n"
+        f"<header>\n<h1>{html_text(report.title)}</h1>\n"
         f'<p class="headline">{_headline(report.scorers, figures)}</p>\n'
         f'<div class="tiles">\n{tiles}</div>\n'
         f'<p class="basis">{_basis(report)}</p>\n{_leak_warning(report)}</header>\n'
@@ -223,7 +223,7 @@ def _basis(report: Report) -> str:
     parts = [
         f"{len(report.names)} {PARTS[report.part]} clips",
         f"{len(report.classes)} classes",
-        f"protocol {escape(report.protocol)}",
+        f"protocol {html_text(report.protocol)}",
         leak,
     ]
     return " · ".join(parts)
@@ -258,7 +258,7 @@ def _example(example: Example) -> str:
     columns = f"grid-template-columns:repeat({len(example.frames)},1fr)"
     return (
         f'<figure><div class="strip" style="{columns}">{pictures}</div>'
-        f"<figcaption><strong>{escape(example.label)}</strong> {escape(example.name)}</figcaption></figure>\n"
+        f"<figcaption><strong>{html_text(example.label)}</strong> {html_text(example.name)}</figcaption></figure>\n"
     )
 
 
@@ -344,7 +344,7 @@ def _table_row(key: str, figures: Figures, num_classes: int) -> str:
 
 
 def _decisions(report: Report) -> str:
-    """Bars of each class: which stream its right answers come from; the empty rest was answered wrongly."""
+    """A bar for each class: the streams that its right answers come from; the empty rest are wrong answers."""
     decided, kinds = _decided(report)
     num_classes = len(report.classes)
     counts = {kind: np.bincount(report.labels[decided == kind], minlength=num_classes) for kind in kinds}
@@ -389,20 +389,20 @@ def _bar(name: str, counts: Mapping[str, int], total: int) -> str:
     )
     right = f"{sum(counts.values())}/{total}" if total else "no clips"
     return (
-        f'<div class="bar"><span class="class" title="{escape(name)}">{escape(name)}</span>'
+        f'<div class="bar"><span class="class" title="{html_text(name)}">{html_text(name)}</span>'
         f'<span class="track">{segments}</span><span class="count">{right}</span></div>\n'
     )
 
 
 def _whys(whys: list[Why] | str) -> str:
-    """Clips with the maps of each stream and what each alone would have answered."""
+    """Clips with the maps and the own answer of each stream."""
     if isinstance(whys, str):
-        return section("Why", f"No class activation maps: {escape(whys)}.", "")
+        return section("Why", f"No class activation maps: {html_text(whys)}.", "")
     if not whys:
         return ""
     note = (
-        "What each stream read at the moment that spoke most for the answer, lit where it found the answer (Grad-CAM), "
-        "with what the stream alone would have said. Of each kind of decision the surest clips."
+        "The input of each stream at the moment with the strongest evidence, lit where the stream found it (Grad-CAM), "
+        "and the stream's own answer. For each kind of decision, the most confident clips are shown."
     )
     return section("Why", note, f'<div class="examples">\n{"".join(map(_why, whys))}</div>\n')
 
@@ -411,11 +411,13 @@ def _why(why: Why) -> str:
     decision = why.decision
     pictures = "".join(_said(stream, why) for stream in why.pictures)
     words = f" &middot; {WHY_WORDS[decision.by]}" if len(decision.voices) > 1 else ""
-    truth = "" if decision.answer == why.label else f'; <span class="mistake">the truth is {escape(why.label)}</span>'
+    truth = (
+        "" if decision.answer == why.label else f'; <span class="mistake">the truth is {html_text(why.label)}</span>'
+    )
     return (
         f'<figure><div class="strip" style="grid-template-columns:repeat({len(why.pictures)},1fr)">{pictures}</div>'
-        f"<figcaption><strong>{escape(decision.answer)}</strong>{100 * why.score:.0f}&nbsp;%{words}{truth}<br>"
-        f"{escape(why.name)}</figcaption></figure>\n"
+        f"<figcaption><strong>{html_text(decision.answer)}</strong>{100 * why.score:.0f}&nbsp;%{words}{truth}<br>"
+        f"{html_text(why.name)}</figcaption></figure>\n"
     )
 
 
@@ -425,7 +427,7 @@ def _said(stream: Stream, why: Why) -> str:
     mark = ' class="right"' if voice.label == why.label else ""
     return (
         f'<div class="said {stream}"><img src="{_jpeg(why.pictures[stream])}" alt="what {stream} looked at">'
-        f"<b>{stream}</b> <span{mark}>{escape(voice.label)}</span> {100 * voice.score:.0f}&nbsp;%</div>"
+        f"<b>{stream}</b> <span{mark}>{html_text(voice.label)}</span> {100 * voice.score:.0f}&nbsp;%</div>"
     )
 
 
@@ -465,15 +467,15 @@ def _unknown(figures: UnknownFigures | None) -> str:
         return ""
     note = (
         f"{figures.unknown_clips} clips of classes that were left out of training, against {figures.known_clips} of "
-        f"the classes above. By the highest probability they are told apart with an area under the ROC curve of "
+        f"the classes above. The highest probability separates the two with an area under the ROC curve of "
         f"{figures.auroc:.1f}&nbsp;% ({interval_text(figures.auroc_interval)})."
     )
     if figures.false_alarms_interval is not None and figures.rejected_interval is not None:
-        promise = "no share" if figures.promised is None else f"{figures.promised:.3g}&nbsp;%"
+        promise = "nothing" if figures.promised is None else f"at most {figures.promised:.3g}&nbsp;%"
         note += (
-            f" {figures.false_alarms:.1f}&nbsp;% of them ({interval_text(figures.false_alarms_interval)}) are given a "
-            f"name all the same; {promise} was promised. {figures.rejected:.1f}&nbsp;% "
-            f"({interval_text(figures.rejected_interval)}) of the known clips are called unknown."
+            f" {figures.false_alarms:.1f}&nbsp;% of them ({interval_text(figures.false_alarms_interval)}) get a "
+            f"known label nevertheless; {promise} was promised. {figures.rejected:.1f}&nbsp;% "
+            f"({interval_text(figures.rejected_interval)}) of the known clips are labelled unknown."
         )
     return section("Unknown classes", note, "")
 
@@ -527,7 +529,7 @@ def _name_classes(axis: Axes, classes: tuple[str, ...], with_rows: bool) -> None
         axis.set(xticks=[], yticks=[])
         return
     size = _name_size(classes)
-    names = [_shortened(name) for name in classes]
+    names = [_shortened(harmless(name)) for name in classes]
     axis.set_xticks(range(len(names)), names, rotation=90, fontsize=size, parse_math=False)
     row_names = names if with_rows else [""] * len(names)
     axis.set_yticks(range(len(names)), row_names, fontsize=size, parse_math=False)
@@ -550,7 +552,7 @@ def _frequent_mistakes(counts: Mapping[str, np.ndarray], classes: tuple[str, ...
     order = np.argsort(-mistakes, axis=None, kind="stable")[:most]
     pairs = [(*np.unravel_index(index, mistakes.shape), mistakes.flat[index]) for index in order]
     shown = [
-        f"<li>{escape(classes[truth])} → {escape(classes[answer])} <span>{count}</span></li>"
+        f"<li>{html_text(classes[truth])} → {html_text(classes[answer])} <span>{count}</span></li>"
         for truth, answer, count in pairs
         if count
     ]
@@ -561,22 +563,22 @@ def _frequent_mistakes(counts: Mapping[str, np.ndarray], classes: tuple[str, ...
 
 
 def _wrong_clips(report: Report) -> str:
-    """The clips the first scorer names wrongly, the surest mistake first."""
+    """The clips that the first scorer gets wrong, the most confident mistake first."""
     first = report.scorers[0]
     answers = report.answers(first)
     wrong = np.flatnonzero(answers != report.labels)
     if not len(wrong):
-        return section("Wrong clips", "None: every clip was named right.", "")
+        return section("Wrong clips", "None: every answer was right.", "")
     sureness = np.asarray(report.scores[first])[wrong, answers[wrong]]
     listed = wrong[np.argsort(-sureness, kind="stable")][:MOST_WRONG_CLIPS]
-    note = f"All {len(wrong)}" if len(listed) == len(wrong) else f"The {len(listed)} surest of {len(wrong)}"
+    note = f"All {len(wrong)}" if len(listed) == len(wrong) else f"The {len(listed)} most confident of {len(wrong)}"
     heads = "".join(f'<th colspan="2">{SCORERS[key]}</th>' for key in report.scorers)
     rows = "".join(_wrong_row(report, clip) for clip in listed)
     table = (
         '<div class="wide"><table class="mistakes"><thead>\n'
         f"<tr><th>clip</th><th>truth</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>\n"
     )
-    note += ", the surest mistake first; each answer with its score in percent, right ones marked."
+    note += ", the most confident mistake first. Each answer has its score in percent; right ones are marked."
     return section("Wrong clips", note, table)
 
 
@@ -587,8 +589,8 @@ def _wrong_row(report: Report, clip: int) -> str:
         answer = report.answers(key)[clip]
         mark = ' class="right"' if answer == truth else ""
         score = 100 * report.scores[key][clip][answer]
-        cells.append(f'<td{mark}>{escape(report.classes[answer])}</td><td class="score">{score:.0f}</td>')
+        cells.append(f'<td{mark}>{html_text(report.classes[answer])}</td><td class="score">{score:.0f}</td>')
     return (
-        f'<tr><td class="clip">{escape(report.names[clip])}</td><td>{escape(report.classes[truth])}</td>'
+        f'<tr><td class="clip">{html_text(report.names[clip])}</td><td>{html_text(report.classes[truth])}</td>'
         f"{''.join(cells)}</tr>\n"
     )

@@ -7,11 +7,11 @@ import numpy as np
 
 from rgbflow.data.jpegs import AnyStore
 from rgbflow.data.splits import SplitClip
+from rgbflow.errors import InputError
 from rgbflow.learn.config import TrainConfig
 from rgbflow.networks.families import family_of
-from rgbflow.sampling import segment_starts
 from rgbflow.stream import Stream, StreamSpec
-from rgbflow.transforms import mean_of_fields, read_snippets
+from rgbflow.transforms import mean_of_fields, read_snippets, snippet_starts
 
 
 def make_spec(store: AnyStore, clips: tuple[SplitClip, ...], stream: Stream, config: TrainConfig) -> StreamSpec:
@@ -23,11 +23,18 @@ def make_spec(store: AnyStore, clips: tuple[SplitClip, ...], stream: Stream, con
 def form_of_input(stream: Stream, config: TrainConfig) -> StreamSpec:
     """The stream's record without data: flow has no scale yet."""
     family = family_of(config.algorithm)
+    length, frame_rate = family.frames or (config.stack_length if stream == "flow" else 1), family.frame_rate
+    if frame_rate:
+        length, frame_rate = config.frames or length, config.frame_rate or frame_rate
+    elif config.frames or config.frame_rate:
+        raise InputError(
+            f"frames and frame_rate are for video networks, such as s3d: leave them 0 for {config.algorithm}"
+        )
     return StreamSpec(
         stream,
         config.backbone,
         config.input_size,
-        family.frames or (config.stack_length if stream == "flow" else 1),
+        length,
         *(family.statistics(config.backbone) if stream == "rgb" else ((0.5, 0.5), (1.0, 1.0))),
         crop_fraction=config.crop_fraction,
         dropout=config.dropout,
@@ -35,6 +42,7 @@ def form_of_input(stream: Stream, config: TrainConfig) -> StreamSpec:
         subtract_mean_flow=config.subtract_mean_flow and stream == "flow",
         mirrored=config.flip,
         stride=family.stride,
+        frame_rate=frame_rate,
     )
 
 
@@ -54,9 +62,7 @@ def flow_spread(store: AnyStore, clips: tuple[SplitClip, ...], spec: StreamSpec,
     squares = []
     for clip in chosen:
         stored = store.clip(clip.name)
-        spec.require_frames(stored.num_frames, clip.name)
-        starts = segment_starts(spec.num_items(stored.num_frames), 1, spec.span)
-        snippets = read_snippets(stored, spec, starts)
+        snippets = read_snippets(stored, spec, snippet_starts(stored, spec, 1))
         still = mean_of_fields(snippets) if spec.subtract_mean_flow else 127.5
         squares.append(((snippets - still) / 255).square().mean().item())
     return round(max(math.sqrt(np.mean(squares)), 1 / 255), 4)

@@ -13,17 +13,16 @@ import numpy as np
 import torch
 
 from rgbflow.atomic import replacing, write_atomically
-from rgbflow.clip import Clip, FrameClip
+from rgbflow.clip import Clip, FileExtent, FrameClip
 from rgbflow.data.layouts import GROUPS_FILE, file_sha256, is_video, match_groups, read_groups, scan_class_folders
 from rgbflow.errors import InputError
 from rgbflow.flow import dequantise
 from rgbflow.learn.idle import idle_clips
 from rgbflow.learn.probe import classifier_of
 from rgbflow.recognizer import Recognizer, features_in
-from rgbflow.sampling import segment_starts
 from rgbflow.stream import Stream
 from rgbflow.timeline import sliding_windows
-from rgbflow.transforms import mirrored_snippets, read_snippets
+from rgbflow.transforms import mirrored_snippets, read_snippets, snippet_starts
 from rgbflow.video.reading import Frame, decode, probe
 from rgbflow.video.writing import write_video
 
@@ -233,7 +232,7 @@ def features_of(recognizer: Recognizer, take: Take, sha256: str) -> TakeFeatures
     rate = probe(take.path).frames_per_second
     found = _features_of_clips(recognizer, _clips_of(recognizer, take), rate, sha256)
     if not found.streams:
-        recognizer.wanted_indices(0, take.path.name)  # says what is too short, and for what
+        recognizer.wanted_indices(FileExtent(take.path.name, 0, 1.0), SNIPPETS)  # says what is too short, and for what
     return found
 
 
@@ -269,11 +268,11 @@ def _clips_of(recognizer: Recognizer, take: Take) -> Iterator[Clip]:
     if not take.is_none:
         yield recognizer.sample(take.path, SNIPPETS)
         return
-    preparation, streams = recognizer.bundle.preparation, recognizer.bundle.streams.values()
+    preparation = recognizer.bundle.preparation
     clip = FrameClip(preparation, name=take.path.name)
     frames = decode(take.path, preparation.frame_rate)
     for window in sliding_windows(frames, clip, WINDOW_SECONDS, WINDOW_SECONDS):
-        if all(spec.num_items(window.num_frames) >= spec.span for spec in streams):
+        if recognizer.fits(window):
             yield window
 
 
@@ -281,8 +280,7 @@ def _snippets_of(recognizer: Recognizer, clip: Clip) -> dict[Stream, np.ndarray]
     """Snippets spread over a clip, as they are and then mirrored: per stream (LOOKS · S, C, h, w) uint8."""
     snippets = {}
     for stream, spec in recognizer.bundle.streams.items():
-        starts = segment_starts(spec.num_items(clip.num_frames), SNIPPETS, spec.span)
-        read = read_snippets(clip, spec, starts).numpy()
+        read = read_snippets(clip, spec, snippet_starts(clip, spec, SNIPPETS)).numpy()
         snippets[stream] = np.concatenate([read, mirrored_snippets(read, stream)])
     return snippets
 

@@ -22,6 +22,7 @@ from rgbflow.learn.evaluate import evaluate_recognizer, record_figures
 from rgbflow.learn.train import train_stream
 from rgbflow.progress import Track, untracked
 from rgbflow.recognizer import Recognizer
+from rgbflow.shown import say
 from rgbflow.stream import Stream
 
 SCORES = "scores.npz"
@@ -181,7 +182,7 @@ def _run_as_child(task: Task, device: str, track: Track, threads: int) -> None:
     try:
         task.run(device, track)
     except InputError as error:
-        print(f"rgbflow: {task.name}: {error}", file=sys.stderr)
+        say(f"rgbflow: {task.name}: {error}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -16,6 +16,7 @@ from rich.text import Text
 from rgbflow.live.events import Event
 from rgbflow.live.feed import Feed
 from rgbflow.live.session import Update
+from rgbflow.shown import harmless, say
 
 STAGES = ("capture", "flow", "rgb network", "flow network", "fusion", "frame to label")
 REMEMBERED = 300  # updates that the times are taken from
@@ -59,7 +60,7 @@ class Dashboard:
     """
 
     def __init__(self, feed: Feed, title: str, console: Console):
-        self._feed, self._title = feed, title
+        self._feed, self._title = feed, harmless(title)
         self._times = Times()
         self._last_events: deque[Event] = deque(maxlen=LINES)
         self._frames: deque[tuple[float, int]] = deque(maxlen=REMEMBERED)
@@ -96,7 +97,9 @@ class Dashboard:
     def _render(self) -> RenderableType:
         """The current picture of the terminal; called by rich's own thread."""
         trouble = self._feed.trouble
-        return Group(Text(f"{trouble}; waiting for it", style="bold red"), self._picture) if trouble else self._picture
+        if not trouble:
+            return self._picture
+        return Group(Text(harmless(f"{trouble}; waiting for it"), style="bold red"), self._picture)
 
     def _draw(self) -> RenderableType:
         update = self._update
@@ -111,15 +114,15 @@ class Dashboard:
             + (f" ({feed.skipped} not decoded)" if feed.skipped else "")
             + (f", source lost {feed.lost} times" if feed.lost else "")
         )
-        action = Text(f"{update.label}   (action: {update.action or 'none'})", style="bold")
-        events = Text("\n".join(event_line(event) for event in self._last_events))
+        action = Text(harmless(f"{update.label}   (action: {update.action or 'none'})"), style="bold")
+        events = Text("\n".join(harmless(event_line(event)) for event in self._last_events))
         return Group(head, action, _bars(update), _stages(self._times), events)
 
 
 def _bars(update: Update) -> Table:
     table = Table.grid(padding=(0, 1))
     for answer in update.prediction.top(5):
-        table.add_row(escape(answer.label), Bar(1.0, 0.0, answer.score, width=40), f"{answer.score:6.1%}")
+        table.add_row(escape(harmless(answer.label)), Bar(1.0, 0.0, answer.score, width=40), f"{answer.score:6.1%}")
     return table
 
 
@@ -150,7 +153,7 @@ class Lines:
 
     def send_events(self, events: Iterable[Event]) -> None:
         for event in events:
-            print(event_line(event), flush=True)
+            say(event_line(event))
 
     def close(self) -> None:
         """Nothing is open."""

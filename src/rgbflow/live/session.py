@@ -5,11 +5,13 @@ import time
 from collections import deque
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Annotated
 
 import numpy as np
+from msgspec import Meta
 
 from rgbflow.bundle import Bundle
-from rgbflow.clip import Preparer, stored_flow, stored_frame
+from rgbflow.clip import Preparer, check_frame, stored_flow, stored_frame
 from rgbflow.errors import InputError
 from rgbflow.flow import dequantise
 from rgbflow.live.events import Event, EventFinder, EventRules
@@ -17,10 +19,14 @@ from rgbflow.live.scene import Scene
 from rgbflow.live.ticks import Ticks
 from rgbflow.networks.engine import Engine
 from rgbflow.prediction import Prediction, conclude
-from rgbflow.stream import Preparation, Stream
+from rgbflow.records import check_argument
+from rgbflow.stream import Preparation, Stream, StreamSpec
 from rgbflow.transforms import read_snippets
 
+USUAL_WINDOW_SECONDS = 2.0
 MOST_STARTS_WITHOUT_UPDATE = 4  # more of them in a row: something is wrong
+UpdatesPerSecond = Annotated[float, Meta(gt=0, le=1000, description="10 suits most uses")]
+WindowSeconds = Annotated[float, Meta(gt=0, le=3600, description="2 is usual")]
 
 
 @dataclass(frozen=True)
@@ -80,13 +86,14 @@ class Ring:
 
     Attributes:
         num_frames: number of ticks since the start, including those not kept.
+        frames_per_second: the nominal rate.
         flow_seconds: time spent on flow so far.
     """
 
     name = "the camera"
 
     def __init__(self, preparation: Preparation, frame_rate: float, lengths: dict[Stream, int]):
-        self.ticks = Ticks(frame_rate)
+        self.ticks, self.frames_per_second = Ticks(frame_rate), frame_rate
         self._preparer = Preparer(preparation)
         self._quality = preparation.jpeg_quality
         self._frames: deque[_KeptFrame] = deque(maxlen=lengths.get("rgb", 1))
@@ -209,6 +216,17 @@ class _State:
     starts: int  # beginnings before it, in a row, that no update came of
 
 
+def usual_window_seconds(bundle: Bundle) -> float:
+    """Two seconds, or as long as the longest snippet: the window of a video network is its snippet."""
+    rate = bundle.frame_rate
+    return max(USUAL_WINDOW_SECONDS, *(_seconds_of(spec, rate) for spec in bundle.streams.values()))
+
+
+def _seconds_of(spec: StreamSpec, frame_rate: float) -> float:
+    """From the first frame of a snippet to its last."""
+    return (spec.span_at(frame_rate) + (spec.stream == "flow") - 1) / frame_rate
+
+
 class LiveRecognizer:
     """A recogniser for one camera; made by `Recognizer.live`.
 
@@ -234,10 +252,11 @@ class LiveRecognizer:
         updates_per_second: float | None,
         rules: EventRules,
     ):
-        if updates_per_second is not None and not updates_per_second > 0:
-            raise InputError(f"updates_per_second ({updates_per_second}) must be above 0: 10 suits most uses")
+        check_argument("updates_per_second", updates_per_second, UpdatesPerSecond | None)
+        check_argument("window_seconds", window_seconds, WindowSeconds)
+        self._spans = {stream: spec.span_at(bundle.frame_rate) for stream, spec in bundle.streams.items()}
         for stream, spec in bundle.streams.items():
-            needed = (spec.span + (stream == "flow") - 1) / bundle.frame_rate
+            needed = _seconds_of(spec, bundle.frame_rate)
             if not window_seconds >= needed:
                 raise InputError(
                     f"window_seconds ({window_seconds}) must be at least {needed:.3g}, the length of a snippet of "
@@ -245,9 +264,7 @@ class LiveRecognizer:
                 )
         self.bundle = bundle
         self._engine = engine
-        self._ring = Ring(
-            bundle.preparation, bundle.frame_rate, {name: spec.span for name, spec in bundle.streams.items()}
-        )
+        self._ring = Ring(bundle.preparation, bundle.frame_rate, self._spans)
         self._windows = {stream: Window(window_seconds) for stream in bundle.streams}
         self._scene = Scene()
         self._events = EventFinder(bundle.classes, rules)
@@ -277,10 +294,7 @@ class LiveRecognizer:
         """Take a frame, which costs at most one flow field; returns whether it adds anything new."""
         began = time.perf_counter()
         arrived = began if arrived is None else arrived
-        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
-            raise InputError(f"pixels of shape {pixels.shape}, {pixels.dtype}, must be (H, W, 3) uint8 RGB")
-        if not np.isfinite(pts_seconds):
-            raise InputError(f"pts_seconds ({pts_seconds}) must be a finite number of seconds")
+        check_frame(pixels, pts_seconds)
         with self._lock:
             before = self._ring.flow_seconds
             if not self._ring.push(pixels, pts_seconds):
@@ -385,8 +399,8 @@ class LiveRecognizer:
 
     def _take_state(self) -> _State | None:
         """The newest snippets of the networks that have to run; None where nothing is due."""
-        ring, specs = self._ring, self.bundle.streams
-        if not self._has_news or any(spec.num_items(ring.num_frames) < spec.span for spec in specs.values()):
+        ring, specs, spans = self._ring, self.bundle.streams, self._spans
+        if not self._has_news or any(spec.num_items(ring.num_frames) < spans[stream] for stream, spec in specs.items()):
             return None
         pts = ring.end_seconds
         if pts < self._last_update:  # of a source that was opened again
@@ -399,9 +413,10 @@ class LiveRecognizer:
             self._scene.forget()
         snippets, begins = {}, {}
         for stream, spec in specs.items():
-            first = spec.num_items(ring.num_frames) - spec.span
+            first = spec.num_items(ring.num_frames) - spans[stream]
             begins[stream] = ring.time_of(first)
-            if stream == "flow" or self._scene.needs_look(ring.newest, pts):
+            # A network that reads several frames sees motion, and that changes with every frame.
+            if stream == "flow" or spec.stack_length > 1 or self._scene.needs_look(ring.newest, pts):
                 snippets[stream] = read_snippets(ring, spec, np.array([first])).numpy()
         self._has_news, self._has_restarted, self._last_update = False, False, pts
         arrived, seconds = self._newest

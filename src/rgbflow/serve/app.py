@@ -1,5 +1,7 @@
 """The service as a web application: its paths and their answers. docs/serve.md."""
 
+import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response, WebSocket
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
@@ -16,10 +18,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rgbflow.errors import InputError
 from rgbflow.serve.access import Access, given_token
+from rgbflow.serve.description import describe
 from rgbflow.serve.limits import Bucket, Limits
 from rgbflow.serve.protocol import SUBPROTOCOL, About
 from rgbflow.serve.service import BusyError, Service
 from rgbflow.serve.session import Session
+from rgbflow.serve.teach_paths import teach
+from rgbflow.serve.teaching import NothingError, Teaching
 from rgbflow.serve.uploads import save_upload
 from rgbflow.serve.videos import predict_upload, timeline_of_upload
 
@@ -35,26 +40,34 @@ BURST_SECONDS = 10.0  # what an address may ask at once: as much as in so many s
 MOST_ADDRESSES = 1024  # that are remembered
 
 
-def create_app(service: Service, access: Access | None = None) -> FastAPI:
+def create_app(service: Service, access: Access | None = None, teaching: Teaching | None = None) -> FastAPI:
     """The application of a service; any ASGI server runs it.
 
     Args:
         service: the service; it is closed with the application.
         access: the clients that may use it; None allows only this machine, without a token.
+        teaching: the lessons behind the paths under `/teach`; None teaches nothing.
     """
     access = access or Access()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        beginning = None if teaching is None else asyncio.create_task(teaching.begin(_note))
         yield
+        if beginning is not None:
+            beginning.cancel()
         service.close()
+        if teaching is not None:
+            teaching.close()
 
     app = FastAPI(title="rgbflow", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.service, app.state.access = service, access
+    app.state.service, app.state.access, app.state.teaching = service, access, teaching
     app.add_exception_handler(InputError, unusable)
     app.add_exception_handler(BusyError, busy)
+    app.add_exception_handler(NothingError, missing)
     app.include_router(health)
     app.include_router(api)
+    app.include_router(teach, dependencies=[Depends(require_token)])
     app.add_api_websocket_route("/live", live)
     app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
     app.add_middleware(
@@ -62,6 +75,10 @@ def create_app(service: Service, access: Access | None = None) -> FastAPI:
     )
     app.add_middleware(Door, access=access, limits=service.limits)
     return app
+
+
+def _note(line: str) -> None:
+    logging.getLogger("uvicorn.error").warning(line)
 
 
 class Door:
@@ -125,6 +142,10 @@ async def unusable(request: Request, error: Exception) -> JSONResponse:
 
 async def busy(request: Request, error: Exception) -> JSONResponse:
     return refused(429, str(error), {"Retry-After": "5"})
+
+
+async def missing(request: Request, error: Exception) -> JSONResponse:
+    return refused(404, str(error))
 
 
 def service_of(connection: HTTPConnection) -> Service:
@@ -200,6 +221,12 @@ async def predict(
             answer = await service.work(predict_upload, networks, path, name, limits, top)
     service.metrics.predictions.labels("answered").inc()
     return answer
+
+
+@api.get("/docs", include_in_schema=False)
+async def docs(request: Request) -> HTMLResponse:
+    """The paths, for people."""
+    return HTMLResponse(describe(request.app.openapi()))
 
 
 @api.get("/openapi.json", include_in_schema=False)

@@ -20,8 +20,9 @@ from rgbflow.serve.limits import Limits
 from rgbflow.serve.metrics import Metrics
 from rgbflow.serve.protocol import About, BundleInfo, FusionInfo, Source
 
-MAX_BATCH = 8  # snippets that go through a network at once
-ASKING = 2 * MAX_BATCH  # sessions that wait for the networks at the same time: while one batch runs, the next gathers
+# Sessions that ask the networks at the same time. The others wait their turn before they take their newest state, not
+# after: however many there are, what the networks get is no older than the few that are ahead of it.
+ASKING = 4
 SILENCE_SECONDS = 5.0  # after which another client may speak to the outlets
 
 Result = TypeVar("Result")
@@ -47,7 +48,7 @@ class Networks:
     engine: SharedEngine = field(init=False)
 
     def __post_init__(self):
-        object.__setattr__(self, "engine", SharedEngine(self.recognizer.engine, MAX_BATCH))
+        object.__setattr__(self, "engine", SharedEngine(self.recognizer.engine, ASKING))
 
     @property
     def known(self) -> tuple[int, float | None]:

@@ -200,6 +200,7 @@ class Session:
         began = time.perf_counter()
         pixels = decode_picture(frame.picture.data, self._service.limits)
         frame.decode_seconds = time.perf_counter() - began
+        frame.picture = replace(frame.picture, data=b"")  # its number and time are all that is needed from now on
         if live is None or not live.see(pixels, frame.picture.time, frame.arrived):
             return False, None
         field = live.newest_flow() if wants_flow else None

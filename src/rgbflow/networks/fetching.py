@@ -1,0 +1,76 @@
+"""Published weights, fetched once and checked: the file's name holds the first digits of its SHA-256, as torch's do."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from http.client import HTTPException
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import torch
+
+from rgbflow.atomic import replacing
+from rgbflow.errors import InputError, first_line
+
+TIMEOUT_SECONDS = 30
+CHUNK = 1 << 20  # bytes
+
+
+def weights_folder() -> Path:
+    """Where torchvision keeps its weights too: `TORCH_HOME` moves it."""
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def fetch_weights(url: str, folder: Path | None = None) -> Path:
+    """The file of published weights: the one in the folder, or else a download into it.
+
+    Args:
+        url: whose last part is the file's name, such as s3d-d76dad2f.pth.
+        folder: `weights_folder` if None.
+
+    Raises:
+        InputError: if the file can't be fetched, or is damaged or another one; the message says which file to put
+            where.
+    """
+    folder = folder or weights_folder()
+    path = folder / url.rpartition("/")[2]
+    if path.is_file():
+        _check(path, _digest(path))
+        return path
+    with replacing(path) as temporary:
+        digest = hashlib.sha256()
+        with temporary.open("wb") as file:
+            for chunk in _chunks(url, folder):
+                digest.update(chunk)
+                file.write(chunk)
+        _check(path, digest.hexdigest(), f"what {url} gave")
+    return path
+
+
+def _chunks(url: str, folder: Path) -> Iterator[bytes]:
+    try:
+        with urlopen(url, timeout=TIMEOUT_SECONDS) as answer:
+            while chunk := answer.read(CHUNK):
+                yield chunk
+    except (HTTPException, OSError) as error:
+        reason = f"the server answered {error.code}" if isinstance(error, HTTPError) else first_line(error)
+        raise InputError(
+            f"{url.rpartition('/')[2]} could not be fetched ({reason}): bring {url} to this machine and put it into "
+            f"{folder}"
+        ) from error
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check(path: Path, digest: str, what: str = "") -> None:
+    found = re.search(r"-([0-9a-f]{8,})\.", path.name)
+    if found and not digest.startswith(found[1]):
+        remedy = "try again" if what else "remove it, and it is fetched anew"
+        raise InputError(
+            f"{what or path} is damaged, or another file: its SHA-256 begins with {digest[: len(found[1])]}, not "
+            f"{found[1]}: {remedy}"
+        )
