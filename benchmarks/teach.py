@@ -147,7 +147,7 @@ def page(result: dict) -> str:
     lines += [
         "## What it does not show",
         "",
-        "Machines that do other work at the same time take longer. With few takes of few actions the threshold is itself "
+        "Machines that do other work take longer. With few takes of few actions the threshold is itself "
         "an estimate: single cells may lie above the promise. On clips where the picture says little (UT-Interaction's "
         "other place) rgb draws the fusion below flow alone. False starts in long recordings are not measured here.",
         "",
