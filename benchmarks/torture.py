@@ -132,6 +132,7 @@ def command(arguments: Sequence[str | Path], full_at: int | None = None, out: st
 
         os.dup2(writing, 2)
         os.dup2(os.open(out, os.O_WRONLY), 1)
+        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
         if full_at is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (full_at, full_at))
         return main(list(map(str, arguments)))
