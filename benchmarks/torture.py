@@ -555,14 +555,13 @@ def write_results(counts: dict) -> None:
         "`make torture` writes this page (`benchmarks/torture.py`); [torture.json](torture.json) holds all counts.",
         "An attempt that ends in a traceback, a crash, a hang, or otherwise than it should is a fault.",
         "",
-        "| part | what | tried | faults | minutes | commit |",
-        "|---|---|---|---|---|---|",
+        "| part | what | tried | of the whole part | faults | minutes | commit |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, part in counts.items():
         what = (PARTS[name].__doc__ or "").split(".\n")[0].strip().rstrip(".")
-        lines.append(
-            f"| {name} | {what} | {part['tried']:,} | {len(part['faults'])} | {part['minutes']} | {part['commit']} |"
-        )
+        figures = (f"{part['tried']:,}", f"{part['share']:.0%}", len(part["faults"]), part["minutes"], part["commit"])
+        lines.append(f"| {name} | {what} | {' | '.join(map(str, figures))} |")
     lines += ["", "## Counts", ""]
     for name, part in counts.items():
         lines += [f"### {name}", ""]
