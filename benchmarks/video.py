@@ -1,6 +1,6 @@
 """How long video networks take beside image networks, by engine: a clip, a live update, memory; writes video.md.
 
-    python benchmarks/video.py DATA/ucf101-sample [--work runs/video] [--only s3d,mvit_v2_s] [--rounds N]
+    python benchmarks/video.py DATA/ucf101-sample [--work runs/video] [--only s3d,mvit_v2_s] [--engines "onnx fp32"]
 
 Each network has random weights, which cost as much time as trained ones, and one stream, rgb. Each pair of network and
 engine runs in a process of its own, one thread, one after the other, so that its memory is its own. Exported files that
@@ -130,10 +130,13 @@ def page(results: dict, origin: dict) -> str:
                 f"({found['clip_snippets']}) | {found['update_ms']:.0f} | {found['peak_mib']:.0f} |"
             )
     lines = "\n".join(rows)
-    sizes = ", ".join(f"{name} is {backbone} at {size}×{size}" for name, (backbone, size) in IMAGE_NETWORKS.items())
+    sizes = ", ".join(
+        f"{name} is {backbone} at {size}×{size}" for name, (backbone, size) in IMAGE_NETWORKS.items() if name in results
+    )
+    inflated = f"; i3d is {INFLATED} inflated, at 224×224" if "i3d" in results else ""
     return f"""# Video networks: time and memory
 
-One stream, rgb, random weights, one thread. {sizes}; i3d is {INFLATED} inflated, at 224×224. A clip is as many snippets
+One stream, rgb, random weights, one thread. {sizes}{inflated}. A clip is as many snippets
 as `predict` takes, in brackets, one after the other. A live update is from a frame of a camera to the scores, with the
 network's answer in it. All times are medians of processor time, which is that of the clock on a core that nobody else
 uses; memory is the peak of the process, libraries included.
@@ -154,6 +157,7 @@ def main() -> None:
     parser.add_argument("videos", type=Path)
     parser.add_argument("--work", type=Path, default=Path("runs/video"))
     parser.add_argument("--only", default=",".join(NETWORKS))
+    parser.add_argument("--engines", default=",".join(ENGINES))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--one", nargs=2, metavar=("NETWORK", "ENGINE"), help="measure this pair in this process")
     arguments = parser.parse_args()
@@ -167,7 +171,7 @@ def main() -> None:
         make_files(arguments.work / network, network)
     load = f"{os.getloadavg()[0]:.0f}"
     for network in arguments.only.split(","):
-        for engine in ENGINES:
+        for engine in arguments.engines.split(","):
             command = [sys.executable, __file__, str(arguments.videos), "--work", str(arguments.work)]
             command += ["--rounds", str(arguments.rounds), "--one", network, engine]
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}
