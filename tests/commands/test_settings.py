@@ -89,7 +89,7 @@ def test_help_shows_what_every_setting_is_by_default_and_in_each_preset(capsys):
         assert f"(default: {getattr(LITE, field.name)}" in texts["train"]
         assert f"(default: {getattr(LITE, field.name)}" in texts["ablate"]
     paper, strong, lite = TABLE_I.epochs, STRONG.epochs, LITE.epochs
-    assert f"(default: {lite}; strong: {strong}; paper: {paper})" in texts["train"]
+    assert f"(default: {lite}; strong: {strong}; paper: {paper}" in texts["train"]
     assert f"(default: {lite}; strong: {strong})" in texts["ablate"]
     assert f"paper: {TABLE_I.batch_size} for rgb, {table_i('flow').batch_size} for flow" in texts["train"]
     assert re.search(r"--flip, --no-flip Mirror half of the clips\.", texts["train"])
