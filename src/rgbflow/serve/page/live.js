@@ -174,7 +174,7 @@ export class LiveView {
     byId("avatar-note").textContent = update.action && !isKnown ? `has not learnt to ${plain(update.action)}` : "does what both say";
     this.#caption();
     const drawn = () => this.timing.push(stagesOf(update, this.#session.sentAt(update.number), now()), now() - time);
-    requestAnimationFrame(() => setTimeout(drawn)); // after the screen was painted
+    afterPaint(drawn);
   }
 
   #caption() {
@@ -194,6 +194,13 @@ export class LiveView {
 function stagesOf({ seconds, latency_seconds: atServer, time, arrived }, sent, drawn) {
   const network = Math.max(0, arrived - sent - atServer);
   return { encoding: sent - time, ...seconds, network, drawing: drawn - arrived };
+}
+
+/** Called while a frame of the screen is made: `act` runs once it was painted. */
+function afterPaint(act) {
+  const { port1, port2 } = new MessageChannel();
+  port1.onmessage = act;
+  port2.postMessage(null);
 }
 
 function drawPicture(canvas, bitmap) {
