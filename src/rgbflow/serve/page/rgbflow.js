@@ -16,6 +16,7 @@ const PROTOCOL = "rgbflow.v1";
 const HEADER_BYTES = 16;
 const FIRST_WAIT = 0.25; // seconds before the first new attempt; doubled after each failure
 const LONGEST_WAIT = 8;
+const EARLY = 0.25; // of a step: how much too early a frame may come
 const KEPT = 256; // frames whose time of sending is known
 
 /** Open a session; see `Session` for the options. */
@@ -124,7 +125,7 @@ export class Session extends EventTarget {
 
   /** Send the frames of a video element as they are shown; returns a function that ends it. */
   follow(video) {
-    let last = -Infinity;
+    let due = -Infinity; // of the next frame: on average no more than `rate` a second are sent
     let stopped = false;
     let handle = 0;
     const byFrame = "requestVideoFrameCallback" in video;
@@ -133,8 +134,8 @@ export class Session extends EventTarget {
       if (stopped) return;
       next();
       const time = (frame?.captureTime ?? shown) / 1000;
-      if (video.readyState < 2 || time - last < 0.9 / this.rate) return;
-      if (this.isFree) last = time;
+      if (video.readyState < 2 || time < due - EARLY / this.rate) return;
+      if (this.isFree) due = Math.max(due + 1 / this.rate, time);
       this.send(video, time);
     };
     next();
