@@ -227,6 +227,18 @@ def test_the_size_of_any_bytes_is_told_or_refused(content, begins):
     assert 0 <= width <= 65535
 
 
+@given(st.binary(max_size=300), st.booleans(), st.integers(0, 5000), st.integers(0, 7))
+def test_no_bytes_but_those_of_a_stored_picture_are_shown(content, has_checksum, place, bit):
+    """Any bytes with the right comment, and a stored picture with a bit changed."""
+    claimed = b"\xff\xd8\xff\xfe\x00\x0a" + b"%08x" % zlib.crc32(content) + content
+    with pytest.raises(ValueError, match=r"JPEG|pixels"):
+        jpeg.decode(claimed if has_checksum else content)
+    stored = bytearray(jpeg.encode(np.zeros((16, 24), np.uint8), 90))
+    stored[place % len(stored)] ^= 1 << bit
+    with pytest.raises(ValueError, match=r"JPEG"):
+        jpeg.decode(bytes(stored))
+
+
 @given(st.binary(max_size=64), st.integers(0, 5000), st.integers(0, 7))
 def test_the_index_of_any_file_is_read_or_refused(tmp_path_factory, inserted, place, bit):
     """A stored file with bytes put in and a bit changed, anywhere; nothing but ValueError or OSError comes of it."""

@@ -175,13 +175,12 @@ def completed(base: TrainConfig, given: Mapping[str, object]) -> TrainConfig:
     """The base with the given fields; fields not given follow the given algorithm and epochs.
 
     Where fewer epochs are given than the base averages, or warms up in, half of them are averaged, and the warm-up ends
-    in their middle.
+    in their middle. Random starting weights have no batch norms worth freezing.
     """
     if "algorithm" in given:
         base = with_algorithm(base, str(given["algorithm"]))
-    if "epochs" not in given:
-        return changed(base, given)
-    epochs, fitting = field_value(TrainConfig, "epochs", given["epochs"]), {}
+    fitting: dict[str, object] = {"freeze_batch_norms": False} if given.get("weights") == "none" else {}
+    epochs = field_value(TrainConfig, "epochs", given.get("epochs", base.epochs))
     if base.average_epochs > epochs:
         fitting["average_epochs"] = epochs // 2
     if base.warmup_epochs >= epochs:

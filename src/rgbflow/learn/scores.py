@@ -133,6 +133,8 @@ _DAMAGED = (RuntimeError, OverflowError, MemoryError, zipfile.BadZipFile, zlib.e
 
 
 def _read(path: Path, kind: Kind | None, frames: float | None) -> ScoreFile:
+    if path.exists() and not path.is_file():
+        raise InputError(f"score file {path} is no regular file: pass an .npz file")
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             TEXT.check(sum(member.file_size for member in file.zip.infolist()), f"score file {path}")
