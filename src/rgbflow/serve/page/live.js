@@ -8,7 +8,7 @@ import { Scores, percent } from "./scores.js";
 import { Timeline } from "./timeline.js";
 import { Timing } from "./timing.js";
 
-const ANIMATION_MS = 30;
+const ANIMATION_MS = 45;
 const SCROLL_MS = 200;
 
 export class LiveView {
