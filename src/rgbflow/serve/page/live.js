@@ -10,6 +10,8 @@ import { Timing } from "./timing.js";
 
 const ANIMATION_MS = 45;
 const SCROLL_MS = 200;
+const LATE_SECONDS = 0.05; // that a label may wait outside the server before fewer frames are sent
+const SLOWEST = 8; // frames a second
 
 export class LiveView {
   #session;
@@ -46,7 +48,15 @@ export class LiveView {
     this.applyPreferences();
     drawWheel(byId("wheel"));
     requestAnimationFrame(() => this.#frame());
-    setInterval(() => this.timing.draw(), 500);
+    setInterval(() => this.#adapt(), 500);
+  }
+
+  /** Twice a second. Fewer frames are sent while labels wait in the browser, since those that wait grow old. */
+  #adapt() {
+    this.timing.draw();
+    const { lag } = this.timing;
+    if (lag > LATE_SECONDS) this.#session.rate = Math.max(SLOWEST, 0.85 * this.#session.rate);
+    else if (lag < LATE_SECONDS / 2) this.#session.rate = Math.min(this.#preferences.rate, 1.05 * this.#session.rate);
   }
 
   applyPreferences() {
