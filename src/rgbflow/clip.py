@@ -311,6 +311,8 @@ def to_working_size(pixels: np.ndarray, preparation: Preparation) -> np.ndarray:
     side = preparation.short_side
     scale = side / min(height, width)
     size = (max(side, round(width * scale)), max(side, round(height * scale)))
+    if preparation.resize != "area":  # torchvision and transformers leave a rest out
+        size = (max(side, side * width // min(height, width)), max(side, side * height // min(height, width)))
     if preparation.square or preparation.width:
         size = (preparation.width or side, side)
     if size != (width, height):
@@ -327,7 +329,7 @@ def _resize(pixels: np.ndarray, size: tuple[int, int], shrinks: bool, resize: Re
     import torch.nn.functional as F
 
     planes = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
-    scaled = F.interpolate(planes, size[::-1], mode="bilinear", antialias=False)
+    scaled = F.interpolate(planes, size[::-1], mode="bilinear", antialias=resize == "antialias")
     return scaled[0].permute(1, 2, 0).contiguous().numpy()
 
 

@@ -228,9 +228,9 @@ def test_the_average_stays_unless_another_is_clearly_better():
 
 def test_what_a_fit_has_to_beat_is_the_default(monkeypatch):
     candidates = candidates_of(average=(1.0, 0.1), product=(1.05, 0.0), weighted=(0.98, 0.1))
-    assert choose(candidates) == "average"
-    monkeypatch.setattr(module, "DEFAULT_FUSION", "product")
     assert choose(candidates) == "product"
+    monkeypatch.setattr(module, "DEFAULT_FUSION", "average")
+    assert choose(candidates) == "average"
     assert choose(candidates_of(average=(1.0, 0.0))) == "average"  # of one stream
 
 

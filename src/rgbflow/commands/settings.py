@@ -9,7 +9,7 @@ import docstring_parser
 
 from rgbflow.commands.flags import Flag, PresetName
 from rgbflow.learn.config import TrainConfig, completed, read_config
-from rgbflow.learn.presets import LITE, STRONG
+from rgbflow.learn.presets import LITE, STRONG, VIDEO, VIDEO_STRONG
 from rgbflow.paper.presets import table_i
 from rgbflow.stream import STREAMS, Stream
 
@@ -18,7 +18,8 @@ Given = Mapping[str, Any]  # the settings that the command line names, and no ot
 
 def preset_config(preset: PresetName, stream: Stream) -> TrainConfig:
     """The settings of a preset for one stream."""
-    return {"paper": table_i(stream), "strong": STRONG, "lite": LITE}[preset]
+    named = {"paper": table_i(stream), "strong": STRONG, "lite": LITE, "video": VIDEO, "video-strong": VIDEO_STRONG}
+    return named[preset]
 
 
 def settings_flags(default: TrainConfig, presets: Sequence[PresetName]) -> Any:
@@ -55,7 +56,7 @@ def _values(field: str, default: TrainConfig, presets: Sequence[PresetName]) -> 
     return f"(default: {'; '.join([str(usual), *parts])})"
 
 
-TrainFlags = settings_flags(LITE, ("strong", "paper"))
+TrainFlags = settings_flags(LITE, ("strong", "paper", "video", "video-strong"))
 AblateFlags = settings_flags(LITE, ("strong",))
 
 

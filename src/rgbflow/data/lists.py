@@ -284,7 +284,7 @@ def _from_kinetics(row: Mapping[str, str], place: str) -> ListedClip:
     clip = _clip(video, place, label=row.get("label") or None, group=video, part=_part(row.get("split"), place))
     try:
         first, last = (int(float(time)) for time in (start, end))
-    except ValueError:
+    except (ValueError, OverflowError):
         raise InputError(f"{place}: time_start ({start}) and time_end ({end}) must be seconds: correct them") from None
     return replace(clip, names=(f"{video}_{first:06}_{last:06}", f"{video}_{first}_{last}", video))
 
@@ -339,7 +339,17 @@ def _json_rows(text: str, file: str) -> list[tuple[str, dict[str, str]]]:
         raise InputError(f"list {file} can't be read ({error}): give the right file") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise InputError(f'list {file} is not a list of clips: write [{{"id": "1", "label": "wave"}}, ...]')
-    return [
-        (f"list {file}, clip {number}", {name.lower(): value for name, value in row.items()})
-        for number, row in enumerate(rows, start=1)
-    ]
+    places = [f"list {file}, clip {number}" for number in range(1, len(rows) + 1)]
+    return [(place, _texts(row, place)) for place, row in zip(places, rows, strict=True)]
+
+
+def _texts(row: Mapping[str, object], place: str) -> dict[str, str]:
+    """The texts and numbers of a JSON row; lists and the like count only where a column of ours would be one."""
+    ours = {"youtube_id", "time_start", "time_end"}.union(*_COLUMNS.values())
+    texts = {}
+    for name, value in row.items():
+        if isinstance(value, str | int | float):
+            texts[name.lower()] = str(value)
+        elif value is not None and name.lower() in ours:
+            raise InputError(f"{place}: {name} ({str(value)[:60]!r}) must be text: correct it")
+    return texts

@@ -49,7 +49,7 @@ class TrainConfig:
     algorithm: Name = "two-stream"
     """Family of the network: two-stream is the paper's, an image classifier; the paper compares it with c3d and lrcn
     (an LSTM). Video networks are i3d (one of timm, inflated), s3d, r3d_18, mc3_18, r2plus1d_18, mvit_v1_b, mvit_v2_s,
-    swin3d_t, swin3d_s, swin3d_b. All but two-stream change the defaults of backbone, input size and more."""
+    swin3d_t, swin3d_s, swin3d_b, videomae. All but two-stream change the defaults of backbone, input size and more."""
     backbone: Name = "resnet101"
     """Name of an image classifier of timm; for c3d: c3d, c3d_half or c3d_quarter; for a video network other than i3d
     its own name."""

@@ -1,8 +1,9 @@
 """PyTorch as the engine of a bundle, and the networks that it runs."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -57,24 +58,12 @@ class TorchEngine:
     ) -> dict[Stream, StreamAnswer]:
         return {stream: self._answer(stream, given, crops, with_features) for stream, given in snippets.items()}
 
-    def _answer(self, stream: Stream, snippets: np.ndarray, crops: Crops, with_features: bool) -> StreamAnswer:
-        try:
-            return self._computed(stream, snippets, crops, with_features)
-        except InputError:
-            raise
-        except (RuntimeError, ValueError, AssertionError, LookupError, MemoryError, TypeError) as error:
-            spec = self.specs[stream]
-            raise InputError(
-                f"the network of {stream} ({spec.backbone}, {spec.input_size}×{spec.input_size}) can't read its input "
-                f"({first_line(error)}): use fewer snippets, another device or another bundle"
-            ) from error
-
     @torch.inference_mode()
-    def _computed(self, stream: Stream, snippets: np.ndarray, crops: Crops, with_features: bool) -> StreamAnswer:
+    def _answer(self, stream: Stream, snippets: np.ndarray, crops: Crops, with_features: bool) -> StreamAnswer:
         began = time.perf_counter()
         inputs = snippets_to_input(torch.from_numpy(snippets).to(self.device), self.specs[stream], crops)
         clips, features = inputs[:, None], None  # each snippet as a clip of its own
-        with self._precision:
+        with _explained(self.specs[stream]), self._precision:
             if with_features:
                 logits, features = (
                     _mean_of_crops(one[:, 0], len(snippets)) for one in self.networks[stream].logits_and_features(clips)
@@ -110,3 +99,17 @@ def load_networks(folder: Path, bundle: Bundle) -> dict[Stream, StreamNet]:
         for check in checks:
             check.result()
     return networks
+
+
+@contextmanager
+def _explained(spec: StreamSpec) -> Iterator[None]:
+    """Turn what a network raises on an input that it can't read, or that does not fit into memory, into one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (RuntimeError, ValueError, AssertionError, LookupError, MemoryError, TypeError) as error:
+        raise InputError(
+            f"the network of {spec.stream} ({spec.backbone}, {spec.input_size}×{spec.input_size}) can't read its input "
+            f"({first_line(error)}): use fewer snippets, another device or another bundle"
+        ) from error

@@ -53,7 +53,7 @@ def initialise(network: StreamNet, spec: StreamSpec, weights: str) -> str:
     if weights in family.published:
         state, origin = family.published[weights](spec.backbone)
     else:
-        state, origin = _read_weights(weights, spec.algorithm), weights
+        state, origin = family.present_names(_read_weights(weights, spec.algorithm)), weights
     _load_weights(family.loaded_part(network.backbone), state, origin)
     return f"weights from {origin}"
 
