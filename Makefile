@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ON_ALL_CORES := --numprocesses auto --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test test-long busy weizmann paper-small strong recipe ablation flow-methods stored-flow fusion unknown live-soak serve-load browser inference layers int8 video gpu torture clean
+.PHONY: demo test test-long busy weizmann paper-small strong recipe teach ablation flow-methods stored-flow fusion unknown live-soak serve-load browser inference layers int8 video gpu torture clean
 
 demo: $(VENV)/installed
 	$(BIN)/rgbflow demo --out demo
@@ -39,6 +39,10 @@ strong: $(VENV)/installed
 
 recipe: $(VENV)/installed
 	$(BIN)/python benchmarks/recipe.py $(DATA) $(RECIPE)
+
+TEACH_CACHE ?= .teach
+teach: $(VENV)/installed
+	$(BIN)/python benchmarks/teach.py $(DATA) $(TEACH_CACHE)
 
 ablation: $(VENV)/installed
 	$(BIN)/python benchmarks/ablation.py $(VIDEOS)

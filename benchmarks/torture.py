@@ -132,6 +132,7 @@ def command(arguments: Sequence[str | Path], full_at: int | None = None, out: st
 
         os.dup2(writing, 2)
         os.dup2(os.open(out, os.O_WRONLY), 1)
+        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
         if full_at is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (full_at, full_at))
         return main(list(map(str, arguments)))
@@ -554,14 +555,13 @@ def write_results(counts: dict) -> None:
         "`make torture` writes this page (`benchmarks/torture.py`); [torture.json](torture.json) holds all counts.",
         "An attempt that ends in a traceback, a crash, a hang, or otherwise than it should is a fault.",
         "",
-        "| part | what | tried | faults | minutes | commit |",
-        "|---|---|---|---|---|---|",
+        "| part | what | tried | of the whole part | faults | minutes | commit |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, part in counts.items():
         what = (PARTS[name].__doc__ or "").split(".\n")[0].strip().rstrip(".")
-        lines.append(
-            f"| {name} | {what} | {part['tried']:,} | {len(part['faults'])} | {part['minutes']} | {part['commit']} |"
-        )
+        figures = (f"{part['tried']:,}", f"{part['share']:.0%}", len(part["faults"]), part["minutes"], part["commit"])
+        lines.append(f"| {name} | {what} | {' | '.join(map(str, figures))} |")
     lines += ["", "## Counts", ""]
     for name, part in counts.items():
         lines += [f"### {name}", ""]

@@ -159,7 +159,10 @@ def write_manifest(folder, table):
     schema = table.schema.with_metadata(
         {"preparation": '{"short_side": 64, "flow": {"method": "dis", "preset": "fast", "bound": 8.0}}'}
     )
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (limits[1], limits[1]))  # who makes the bomb may take more
     pq.write_table(table.cast(schema), folder / MANIFEST, compression="zstd")
+    resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
 def rows_of(count, text="a/b"):

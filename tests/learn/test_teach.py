@@ -4,14 +4,18 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from rgbflow import InputError, Recognizer
 from rgbflow.bundle import RECORD, load_bundle
+from rgbflow.fusion import Fusion
+from rgbflow.learn.few_takes import STRENGTHS, _left_out, fit_linear, with_limit
 from rgbflow.learn.takes import FEATURES, Take, read_takes
 from rgbflow.learn.teach import Teacher, load_base
+from rgbflow.progress import SILENT
 from rgbflow.video.reading import Frame, decode
 from rgbflow.video.writing import write_video
 
@@ -28,13 +32,14 @@ def base(tmp_path_factory, save_random_bundle):
 
 
 @pytest.fixture(scope="module")
-def filmed(tmp_path_factory, moving_square):
-    """Takes of two actions and a recording of none; nothing in it may be changed."""
+def filmed(tmp_path_factory, moving_square, base):
+    """Takes of two actions and a recording of none, with their features; nothing in it may be changed."""
     folder = tmp_path_factory.mktemp("takes")
     for name, motion in MOTIONS.items():
         for seed in range(TAKES):
             write_video(folder / name / f"{seed}.mp4", moving_square(*motion, frames=14, seed=seed), 25)
     write_video(folder / "none" / "idle.mp4", moving_square(0, 0, frames=120, seed=9), 25)
+    Teacher(base, folder).fit()
     return folder
 
 
@@ -81,9 +86,10 @@ def test_the_frozen_networks_stay_as_they_are(base, takes):
 
 
 def test_features_survive_a_restart_and_are_made_again_for_other_networks(base, takes, tmp_path, save_random_bundle):
+    shutil.rmtree(takes / FEATURES)
     first = Teacher(base, takes).fit()
     kept = sorted((takes / FEATURES).rglob("*.npz"))
-    assert len(kept) == 2 * TAKES + 1
+    assert len(kept) == 2 * TAKES + 1 + 1  # and the drawn clips
     stamps = [path.stat().st_mtime_ns for path in kept]
     assert same(Teacher(base, takes).fit(), first)
     assert [path.stat().st_mtime_ns for path in kept] == stamps
@@ -168,6 +174,7 @@ def test_two_actions_with_one_take_are_enough_and_no_figure_is_made_up(base, fil
     for name in MOTIONS:
         (tmp_path / "takes" / name).mkdir(parents=True)
         shutil.copy(filmed / name / "0.mp4", tmp_path / "takes" / name)
+    shutil.copytree(filmed / FEATURES, tmp_path / "takes" / FEATURES)
     teacher = Teacher(base, tmp_path / "takes")
     taught = teacher.fit()
     for name in MOTIONS:
@@ -175,6 +182,48 @@ def test_two_actions_with_one_take_are_enough_and_no_figure_is_made_up(base, fil
     report = teacher.report
     assert (report.accuracy, report.found, report.false_starts_per_hour) == (None, None, None)
     assert report.as_dict()["takes"] == {"down": 1, "right": 1}
+
+
+def test_a_take_left_out_is_really_out(base, takes):
+    """What is said of each left-out take is what a teacher says who never had the take of this fold."""
+    shutil.rmtree(takes / "none")
+    teacher = Teacher(base, takes)
+    lesson = teacher._lesson(SILENT)
+    examples = lesson.examples()
+    for stream, rows in examples.features.items():
+        answers = _left_out(rows, examples)
+        for fold in range(TAKES):
+            out = examples.folds == fold
+            poisoned = np.where(out[:, None], 1e3, rows)  # what the figures must not read
+            weight, bias = fit_linear(rows[~out], examples.labels[~out], examples.num_classes, STRENGTHS)
+            expected = rows[out] @ weight.transpose(0, 2, 1) + bias[:, None]
+            np.testing.assert_allclose(answers[:, out], expected, rtol=1e-6)
+            spoilt = _left_out(poisoned, replace(examples, features={stream: poisoned}))[:, out]
+            same_heads = poisoned[out] @ weight.transpose(0, 2, 1) + bias[:, None]
+            np.testing.assert_allclose(spoilt, same_heads, rtol=1e-6)
+
+
+def test_the_classifier_is_penalised_least_squares():
+    """Against the normal equations, written out."""
+    rng = np.random.default_rng(0)
+    rows, labels, strength = rng.normal(2, 3, (12, 5)), np.repeat([0, 1, 2], [2, 4, 6]), 0.3
+    (weight,), (bias,) = fit_linear(rows, labels, 3, (strength,))
+    shares = 1 / (3 * np.array([2, 4, 6])[labels])
+    mean = shares @ rows
+    spread = np.sqrt(shares @ (rows - mean) ** 2)
+    unit, targets = (rows - mean) / spread, np.eye(3)[labels] - shares @ np.eye(3)[labels]
+    gram = 12 * unit.T @ np.diag(shares) @ unit / 5 + strength * np.eye(5)
+    expected = np.linalg.solve(gram, 12 * unit.T @ np.diag(shares) @ targets / 5).T / spread
+    np.testing.assert_allclose(weight, expected, rtol=1e-6)
+    np.testing.assert_allclose(bias, shares @ np.eye(3)[labels] - expected @ mean, rtol=1e-6)
+
+
+def test_the_threshold_names_at_most_the_promised_share():
+    strange = np.linspace(0, 1, 19)
+    limited = with_limit(Fusion(), strange, 0.2)
+    assert (limited.threshold, limited.false_alarm_rate) == (strange[-4], 0.2)
+    assert with_limit(Fusion(), strange[:2], 0.2).false_alarm_rate is None  # too few for a promise
+    assert with_limit(Fusion(), strange[:0], 0.2).threshold is None
 
 
 def test_one_action_needs_a_recording_of_none(base, takes):

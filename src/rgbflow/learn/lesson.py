@@ -73,11 +73,13 @@ class Lesson:
     Attributes:
         takes: of actions, and recordings of none.
         features: of each.
+        drawn: of clips of no action that the program draws itself.
         notes: a line each, such as on takes that were set aside.
     """
 
     takes: tuple[Take, ...]
     features: tuple[TakeFeatures, ...]
+    drawn: TakeFeatures
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -87,42 +89,47 @@ class Lesson:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The actions, and where there are recordings of none, the class of no action last."""
-        return (*self.actions, NONE_NAMES[0]) if any(take.is_none for take in self.takes) else self.actions
+        """The actions, and last the class of no action."""
+        return (*self.actions, NONE_NAMES[0])
 
     @property
-    def no_action(self) -> str | None:
-        return NONE_NAMES[0] if len(self.classes) > len(self.actions) else None
+    def has_recordings(self) -> bool:
+        """Whether there are recordings of no action."""
+        return any(take.is_none for take in self.takes)
 
     def check(self) -> None:
         """Raise InputError if there is not enough to teach."""
-        if not self.actions or len(self.classes) < 2:
-            found = ", ".join(self.classes) or "nothing"
+        if len(self.actions) + self.has_recordings < 2:
+            found = ", ".join(self.actions) or "no action"
             raise InputError(
                 f"the takes show {found}: give takes of at least two actions, or of one and a folder {NONE_NAMES[0]!r} "
                 "with recordings in which it does not happen"
             )
 
     def examples(self) -> Examples:
-        """The rows to fit on: of each take, and each window of a recording of no action, the mean of its snippets.
+        """The rows to fit on: the mean over snippets of each take, each window of a recording, each drawn clip.
 
         Mirrored ones are there too, unless an action's name says left or right.
         """
         looks = 1 if any(map(names_a_side, self.actions)) else LOOKS
-        windows = [len(next(iter(one.streams.values()))) for one in self.features]
-        folds = folds_of(self.takes, windows)
+        material = [*self.features, self.drawn]
+        windows = [len(next(iter(one.streams.values()))) for one in material]
+        folds = folds_of(self.takes, windows[:-1])
+        drawn_folds = np.arange(windows[-1]) % (folds.max() + 1)
+        is_shown = np.arange(sum(windows)) < len(folds)  # drawn clips count in no figure
         labels = [self.classes.index(NONE_NAMES[0] if take.is_none else take.name) for take in self.takes]
+        labels.append(len(self.actions))
         means = {
-            stream: np.concatenate([one.streams[stream].mean(axis=2) for one in self.features])
-            for stream in self.features[0].streams
+            stream: np.concatenate([one.streams[stream].mean(axis=2) for one in material])
+            for stream in self.drawn.streams
         }
         return Examples(
             features={stream: mean[:, :looks].reshape(-1, mean.shape[-1]) for stream, mean in means.items()},
             labels=np.repeat(labels, np.multiply(windows, looks)),
-            folds=np.repeat(folds, looks),
-            is_tested=np.tile(np.arange(looks) == 0, sum(windows)),
+            folds=np.repeat(np.append(folds, drawn_folds), looks),
+            is_tested=np.repeat(is_shown, looks) & np.tile(np.arange(looks) == 0, sum(windows)),
             num_classes=len(self.classes),
-            no_action=len(self.actions) if self.no_action else None,
+            no_action=len(self.actions),
         )
 
     def bundle(self, base: Bundle, fit: Fit) -> Bundle:
@@ -140,7 +147,7 @@ class Lesson:
             measured={},
             origin={stream: {**describe_origin(), "base": base.origin.get(stream, {})} for stream in base.streams},
             frames_per_second=round(statistics.median(rates), 3),
-            no_action=self.no_action,
+            no_action=NONE_NAMES[0],
         )
 
 
@@ -211,7 +218,7 @@ def notes_on(lesson: Lesson) -> list[str]:
         notes.append("nothing says who is in which take (groups.tsv): the figures may say nothing about other persons")
     elif len(groups) == 1:
         notes.append(f"all takes are of {groups.pop()}: the figures say nothing about others")
-    if lesson.no_action is None:
+    if not lesson.has_recordings:
         notes.append("there is no recording of no action: how often an action starts falsely is not known")
     if sided := [name for name in lesson.actions if names_a_side(name)]:
         notes.append(f"{', '.join(sided)} names a side: takes are not mirrored")

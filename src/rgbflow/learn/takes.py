@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from rgbflow.clip import Clip, FileExtent, FrameClip
 from rgbflow.data.layouts import GROUPS_FILE, file_sha256, is_video, match_groups, read_groups, scan_class_folders
 from rgbflow.errors import InputError
 from rgbflow.flow import dequantise
+from rgbflow.learn.idle import idle_clips
 from rgbflow.learn.probe import classifier_of
 from rgbflow.recognizer import Recognizer, features_in
 from rgbflow.stream import Stream
@@ -195,9 +196,17 @@ class FeatureCache:
             self._known[key] = self._kept(take)
         return self._known[key]
 
+    def of_drawn(self) -> TakeFeatures:
+        """The features of the clips of no action that the program draws itself (`idle.idle_clips`), a window each."""
+        return self._read_or_make("drawn", lambda: features_of_drawn(self._recognizer), "")
+
     def _kept(self, take: Take) -> TakeFeatures:
         sha256 = file_sha256(take.path)
-        path = self._folder / f"{sha256}{'-windows' if take.is_none else ''}.npz"
+        name = f"{sha256}{'-windows' if take.is_none else ''}"
+        return self._read_or_make(name, lambda: features_of(self._recognizer, take, sha256), sha256)
+
+    def _read_or_make(self, name: str, make: Callable[[], TakeFeatures], sha256: str) -> TakeFeatures:
+        path = self._folder / f"{name}.npz"
         try:
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 streams = {stream: file[stream] for stream in self._recognizer.bundle.streams}
@@ -206,7 +215,7 @@ class FeatureCache:
             pass
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # damaged: computed again
             path.unlink(missing_ok=True)
-        found = features_of(self._recognizer, take, sha256)
+        found = make()
         rows = {str(stream): values for stream, values in found.streams.items()}
         about = {"frames_per_second": np.array(found.frames_per_second), "motion": np.array(found.motion)}
         with replacing(path) as temporary, temporary.open("wb") as file:
@@ -220,18 +229,38 @@ def features_of(recognizer: Recognizer, take: Take, sha256: str) -> TakeFeatures
     Raises:
         InputError: if the video can't be read or is too short.
     """
+    rate = probe(take.path).frames_per_second
+    found = _features_of_clips(recognizer, _clips_of(recognizer, take), rate, sha256)
+    if not found.streams:
+        recognizer.wanted_indices(FileExtent(take.path.name, 0, 1.0), SNIPPETS)  # says what is too short, and for what
+    return found
+
+
+def features_of_drawn(recognizer: Recognizer) -> TakeFeatures:
+    """Ask the frozen networks about the clips of no action that the program draws."""
+    rate = recognizer.bundle.frame_rate
+
+    def clips() -> Iterator[Clip]:
+        for pictures in idle_clips():
+            clip = FrameClip(recognizer.bundle.preparation, name="a drawn clip")
+            for number, pixels in enumerate(pictures):
+                clip.push(pixels, number / rate)
+            yield clip
+
+    return _features_of_clips(recognizer, clips(), rate, "")
+
+
+def _features_of_clips(recognizer: Recognizer, clips: Iterator[Clip], rate: float, sha256: str) -> TakeFeatures:
+    """Of no clip, no streams."""
     bound, looks, motion = recognizer.bundle.preparation.flow.bound, [], []
-    for clip in _clips_of(recognizer, take):
+    for clip in clips:
         snippets = _snippets_of(recognizer, clip)
         if "flow" in snippets:
             speeds = np.abs(dequantise(snippets["flow"][:SNIPPETS], bound)) - bound / 255  # 0 is no 8-bit value
             motion.append(float(np.maximum(speeds, 0).mean()))
         answers = recognizer.engine.answers(snippets, with_features=True)
         looks.append({stream: features_in(answer).reshape(LOOKS, SNIPPETS, -1) for stream, answer in answers.items()})
-    if not looks:
-        recognizer.wanted_indices(FileExtent(take.path.name, 0, 1.0), SNIPPETS)  # says what is too short, and for what
-    streams = {stream: np.stack([look[stream] for look in looks]) for stream in recognizer.bundle.streams}
-    rate = probe(take.path).frames_per_second
+    streams = {stream: np.stack([look[stream] for look in looks]) for stream in looks[0]} if looks else {}
     return TakeFeatures(streams, rate, float(np.mean(motion)) if motion else float("nan"), sha256)
 
 

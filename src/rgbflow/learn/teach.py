@@ -202,7 +202,7 @@ class Teacher:
                 continue
             takes.append(take)
             features.append(one)
-        return Lesson(tuple(takes), tuple(features), tuple(notes))
+        return Lesson(tuple(takes), tuple(features), self._features.of_drawn(), tuple(notes))
 
 
 def load_base(name: str | Path, device: str = "auto") -> Recognizer:
