@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ON_ALL_CORES := --numprocesses auto --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test test-long busy weizmann paper-small strong recipe teach ablation flow-methods stored-flow fusion unknown live-soak serve-load inference layers int8 video gpu torture clean
+.PHONY: demo test test-long busy weizmann paper-small strong recipe teach ablation flow-methods stored-flow fusion unknown live-soak serve-load browser inference layers int8 video gpu torture clean
 
 demo: $(VENV)/installed
 	$(BIN)/rgbflow demo --out demo
@@ -63,6 +63,9 @@ BUNDLE ?= runs/mine
 VIDEO ?= clip.mp4
 live-soak: $(VENV)/installed
 	$(BIN)/python benchmarks/live.py $(BUNDLE) $(VIDEO)
+
+browser: $(VENV)/installed
+	$(BIN)/python benchmarks/browser.py $(BUNDLE) $(VIDEO)
 
 serve-load: $(VENV)/installed
 	$(BIN)/python benchmarks/serve.py $(VIDEO)

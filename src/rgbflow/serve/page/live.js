@@ -8,8 +8,10 @@ import { Scores, percent } from "./scores.js";
 import { Timeline } from "./timeline.js";
 import { Timing } from "./timing.js";
 
-const ANIMATION_MS = 30;
+const ANIMATION_MS = 45;
 const SCROLL_MS = 200;
+const LATE_SECONDS = 0.05; // that a label may wait outside the server before fewer frames are sent
+const SLOWEST = 8; // frames a second
 
 export class LiveView {
   #session;
@@ -46,7 +48,15 @@ export class LiveView {
     this.applyPreferences();
     drawWheel(byId("wheel"));
     requestAnimationFrame(() => this.#frame());
-    setInterval(() => this.timing.draw(), 500);
+    setInterval(() => this.#adapt(), 500);
+  }
+
+  /** Twice a second. Fewer frames are sent while labels wait in the browser, since those that wait grow old. */
+  #adapt() {
+    this.timing.draw();
+    const { lag } = this.timing;
+    if (lag > LATE_SECONDS) this.#session.rate = Math.max(SLOWEST, 0.85 * this.#session.rate);
+    else if (lag < LATE_SECONDS / 2) this.#session.rate = Math.min(this.#preferences.rate, 1.05 * this.#session.rate);
   }
 
   applyPreferences() {
@@ -174,7 +184,7 @@ export class LiveView {
     byId("avatar-note").textContent = update.action && !isKnown ? `has not learnt to ${plain(update.action)}` : "does what both say";
     this.#caption();
     const drawn = () => this.timing.push(stagesOf(update, this.#session.sentAt(update.number), now()), now() - time);
-    requestAnimationFrame(() => setTimeout(drawn)); // after the screen was painted
+    afterPaint(drawn);
   }
 
   #caption() {
@@ -194,6 +204,13 @@ export class LiveView {
 function stagesOf({ seconds, latency_seconds: atServer, time, arrived }, sent, drawn) {
   const network = Math.max(0, arrived - sent - atServer);
   return { encoding: sent - time, ...seconds, network, drawing: drawn - arrived };
+}
+
+/** Called while a frame of the screen is made: `act` runs once it was painted. */
+function afterPaint(act) {
+  const { port1, port2 } = new MessageChannel();
+  port1.onmessage = act;
+  port2.postMessage(null);
 }
 
 function drawPicture(canvas, bitmap) {

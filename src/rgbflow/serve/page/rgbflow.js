@@ -16,6 +16,7 @@ const PROTOCOL = "rgbflow.v1";
 const HEADER_BYTES = 16;
 const FIRST_WAIT = 0.25; // seconds before the first new attempt; doubled after each failure
 const LONGEST_WAIT = 8;
+const EARLY = 0.25; // of a step: how much too early a frame may come
 const KEPT = 256; // frames whose time of sending is known
 
 /** Open a session; see `Session` for the options. */
@@ -103,8 +104,7 @@ export class Session extends EventTarget {
     }
     this.#encoding = true;
     try {
-      const blob = picture instanceof Blob ? picture : await this.#encode(picture);
-      const bytes = blob && (await blob.arrayBuffer());
+      const bytes = picture instanceof Blob ? await picture.arrayBuffer() : this.#encode(picture);
       if (!bytes || this.state !== "open") return null;
       this.#number = (this.#number + 1) >>> 0;
       this.#socket.send(pack(this.#number, time, bytes));
@@ -124,7 +124,7 @@ export class Session extends EventTarget {
 
   /** Send the frames of a video element as they are shown; returns a function that ends it. */
   follow(video) {
-    let last = -Infinity;
+    let due = -Infinity; // of the next frame: on average no more than `rate` a second are sent
     let stopped = false;
     let handle = 0;
     const byFrame = "requestVideoFrameCallback" in video;
@@ -133,8 +133,8 @@ export class Session extends EventTarget {
       if (stopped) return;
       next();
       const time = (frame?.captureTime ?? shown) / 1000;
-      if (video.readyState < 2 || time - last < 0.9 / this.rate) return;
-      if (this.isFree) last = time;
+      if (video.readyState < 2 || time < due - EARLY / this.rate) return;
+      if (this.isFree) due = Math.max(due + 1 / this.rate, time);
       this.send(video, time);
     };
     next();
@@ -233,17 +233,19 @@ export class Session extends EventTarget {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 
-  async #encode(picture) {
+  /** The picture as JPEG. `toBlob` would wait for the browser to be idle, up to half a second on a busy machine. */
+  #encode(picture) {
     const width = picture.videoWidth ?? picture.naturalWidth ?? picture.width;
     const height = picture.videoHeight ?? picture.naturalHeight ?? picture.height;
     if (!width || !height) return null;
     const scale = Math.min(1, this.width / width);
+    const [w, h] = [Math.round(width * scale), Math.round(height * scale)];
     this.#canvas ??= document.createElement("canvas");
     const canvas = this.#canvas;
-    const [w, h] = [Math.round(width * scale), Math.round(height * scale)];
     if (canvas.width !== w || canvas.height !== h) Object.assign(canvas, { width: w, height: h });
-    canvas.getContext("2d", { alpha: false }).drawImage(picture, 0, 0, w, h);
-    return new Promise((done) => canvas.toBlob(done, "image/jpeg", this.quality));
+    canvas.getContext("2d", { alpha: false, willReadFrequently: true }).drawImage(picture, 0, 0, w, h);
+    const [, text] = canvas.toDataURL("image/jpeg", this.quality).split(",");
+    return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   }
 }
 

@@ -1,6 +1,7 @@
 /** Where the time goes between the capture of a frame and its label on the screen: medians of the last updates. */
 
 const KEPT = 60;
+const NEWEST = 12;
 
 /** The stages in the order in which a frame passes them, and the colour of each. */
 const STAGES = [
@@ -42,6 +43,11 @@ export class Timing {
   /** Median milliseconds from capture to label. */
   get median() {
     return 1000 * median(this.#records.map((record) => record.total));
+  }
+
+  /** Median seconds that the newest labels waited outside the server: a browser that can't keep up lets them wait. */
+  get lag() {
+    return median(this.#records.slice(-NEWEST).map((record) => record.network + record.drawing));
   }
 
   draw() {
