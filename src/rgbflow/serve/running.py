@@ -34,6 +34,8 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         InputError: if the address can't be used.
     """
+    if not 0 <= port < 65536:
+        raise InputError(f"--port {port} can't be used: choose one in 0…65535, such as 8000")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
