@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ON_ALL_CORES := --numprocesses auto --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test test-long busy weizmann paper-small strong recipe ablation flow-methods stored-flow fusion unknown live-soak serve-load inference layers int8 gpu torture clean
+.PHONY: demo test test-long busy weizmann paper-small strong recipe ablation flow-methods stored-flow fusion unknown live-soak serve-load inference layers int8 video gpu torture clean
 
 demo: $(VENV)/installed
 	$(BIN)/rgbflow demo --out demo
@@ -73,6 +73,9 @@ inference: $(VENV)/installed
 
 layers: $(VENV)/installed
 	$(BIN)/python benchmarks/layers.py $(DATA)/ucf101-sample
+
+video: $(VENV)/installed
+	$(BIN)/python benchmarks/video.py $(DATA)/ucf101-sample
 
 int8: $(VENV)/installed
 	$(BIN)/python benchmarks/int8.py

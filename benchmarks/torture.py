@@ -40,6 +40,7 @@ from rgbflow.origin import describe_origin
 ROOT = Path(__file__).parents[1]
 COUNTS = ROOT / "docs" / "results" / "torture.json"
 PAGE = COUNTS.with_suffix(".md")
+RELIABILITY = ROOT / "docs" / "reliability.md"
 HANG_SECONDS = 60.0  # of the clock, on a machine that others use too
 SLOW_SECONDS = 10.0  # of the processor
 FULL_AT = (0, 1000, 100_000)  # bytes after which a disk is full
@@ -48,6 +49,8 @@ FULL_AT = (0, 1000, 100_000)  # bytes after which a disk is full
 SAME, REFUSED, OTHER, TRACEBACK, CRASH, HANG, SLOW = "same", "one line", "other", "traceback", "crash", "hang", "slow"
 FAULTS = (TRACEBACK, CRASH, HANG, SLOW)
 
+
+PIPES: dict[int, int] = {}  # what each running command says
 
 # How attempts are made
 
@@ -113,34 +116,41 @@ def _fork(work: Callable[[], object]) -> int:
 
 def _end(child: int) -> int:
     """Kill a child; its exit code, or minus the signal that ended it."""
+    if child in PIPES:
+        os.close(PIPES.pop(child))
     with contextlib.suppress(ProcessLookupError):
         os.kill(child, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def command(arguments: Sequence[str | Path], log: Path, full_at: int | None = None, out: str = os.devnull) -> int:
-    """Start `rgbflow` with these arguments in a fork; its errors go to a file."""
+def command(arguments: Sequence[str | Path], full_at: int | None = None, out: str = os.devnull) -> int:
+    """Start `rgbflow` with these arguments in a fork; what it says goes into a pipe, which no full disk stops."""
+    reading, writing = os.pipe()
 
     def work() -> int:
         from rgbflow.cli import main
 
-        errors = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(errors, 2)
+        os.dup2(writing, 2)
         os.dup2(os.open(out, os.O_WRONLY), 1)
         if full_at is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (full_at, full_at))
         return main(list(map(str, arguments)))
 
-    return _fork(work)
+    child = _fork(work)
+    os.close(writing)
+    PIPES[child] = reading
+    return child
 
 
 def finish(child: int, log: Path, seconds: float = 600.0) -> str:
-    """Wait for a command; what it came to."""
+    """Wait for a command; what it came to. What it has said is in the log then."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
-            code, said = os.waitstatus_to_exitcode(status), log.read_text(errors="replace")
+            with open(PIPES.pop(child), errors="replace") as pipe:
+                code, said = os.waitstatus_to_exitcode(status), pipe.read()
+            log.write_text(said)
             if code < 0:
                 return f"{CRASH}: signal {-code}"
             if "Traceback" in said or code == 70:
@@ -291,7 +301,7 @@ def records(world: Any, work: Path, share: float) -> dict:
         "list.txt": (work / "list.txt", made, lambda folder: read_listed([folder / "list.txt"]), mutated),
         "list.csv": (work / "list.csv", made, lambda folder: read_listed([folder / "list.csv"]), mutated),
         MANIFEST: (world.store / MANIFEST, store, lambda folder: Store(folder).rows, mutated),
-        "scores.npz": (scores, made, lambda folder: read_scores(folder / "scores.npz"), mutated),
+        "scores.npz": (scores, made, lambda folder: read_scores([folder / "scores.npz"]), mutated),
     }
     results, faults, number = {}, [], max(1, round(1000 * share))
     made.mkdir(exist_ok=True)
@@ -346,7 +356,7 @@ def kills_of_prepare(world: Any, work: Path, share: float) -> dict:
     """`prepare` killed at any moment, then run to its end: the same bytes as without a kill."""
     options = ["prepare", world.videos, "--short-side", "64", "--bound", "8", "--workers", "1", "--out"]
     began = time.monotonic()
-    assert finish(command([*options, work / "whole"], work / "log"), work / "log") == SAME
+    assert finish(command([*options, work / "whole"]), work / "log") == SAME
     seconds, right = time.monotonic() - began, hashes(work / "whole")
     return _kills(
         work, max(1, round(50 * share)), seconds, lambda out: [*options, out], lambda out: hashes(out) == right
@@ -358,7 +368,7 @@ def kills_of_train(world: Any, work: Path, share: float) -> dict:
     options = ["train", world.store, "--split", world.split, "--stream", "rgb", "--config", world.config]
     options += ["--epochs", "6", "--save-minutes", "0.00001", "--out"]
     began = time.monotonic()
-    assert finish(command([*options, work / "whole"], work / "log"), work / "log") == SAME
+    assert finish(command([*options, work / "whole"]), work / "log") == SAME
     seconds, right = time.monotonic() - began, (work / "whole" / "rgb.safetensors").read_bytes()
 
     def is_right(out: Path) -> bool:
@@ -377,7 +387,7 @@ def kills_of_table2(world: Any, work: Path, share: float) -> dict:
         return [{name: value for name, value in row.items() if name != "hours"} for row in rows]
 
     began = time.monotonic()
-    came = finish(command([*options, work / "whole"], work / "log"), work / "log", 1200)
+    came = finish(command([*options, work / "whole"]), work / "log", 1200)
     if came != SAME:
         return {"tried": 0, "counts": {}, "faults": [f"{came}: {(work / 'log').read_text()[-200:]}"]}
     seconds, right = time.monotonic() - began, figures(work / "whole")
@@ -392,10 +402,10 @@ def _kills(
     counts, faults, draw = Counter(), [], random.Random(0)
     for kill in range(number):
         out, log = work / f"killed{kill}", work / "log"
-        child = command(options(out), log)
+        child = command(options(out))
         time.sleep(draw.uniform(0, seconds))
         ended_by_itself = _end(child) == 0
-        came = finish(command(options(out), log), log, 1200)
+        came = finish(command(options(out)), log, 1200)
         if came in (SAME, REFUSED) and ended_by_itself:  # a finished training refuses a second one
             counts["was done before the kill"] += 1
         elif came == SAME and is_right(out):
@@ -418,7 +428,7 @@ def writing_commands(world: Any, work: Path, name: str) -> dict[str, list]:
     scores = work / "scores.npz"
     if not scores.exists():
         made = ["evaluate", world.bundle, world.store, "--split", world.split, "--snippets", "2", "--scores", scores]
-        assert finish(command(made, work / "log"), work / "log") == SAME
+        assert finish(command(made), work / "log") == SAME
     usual = [world.store, "--split", world.split]
     kept = ["--scores", out / "s.npz", "--report", out / "r.html"]
     return {
@@ -430,7 +440,6 @@ def writing_commands(world: Any, work: Path, name: str) -> dict[str, list]:
         "fuse": ["fuse", scores, "--out", out / "fused.npz"],
         "export": ["export", bundle, "--to", "onnx"],
         "predict": ["predict", bundle, clip, "--overlay", out / "overlay.mp4"],
-        "ablate": ["ablate", *usual, "--config", world.config, "--epochs", "1", "--out", out / "ablation"],
     }
 
 
@@ -441,11 +450,11 @@ def full_disk(world: Any, work: Path, share: float) -> dict:
         counts = Counter()
         for full_at in FULL_AT[: max(1, round(len(FULL_AT) * share))]:
             arguments = writing_commands(world, work, "full")[name]
-            came = finish(command(arguments, work / "log", full_at), work / "log")
+            came = finish(command(arguments, full_at), work / "log")
             counts[came.partition(":")[0]] += 1
             if came.partition(":")[0] in FAULTS:
                 faults.append(f"{name}, full at {full_at}: {came}")
-        came = finish(command(writing_commands(world, work, "full")[name], work / "log", out="/dev/full"), work / "log")
+        came = finish(command(writing_commands(world, work, "full")[name], out="/dev/full"), work / "log")
         counts[f"full output: {came.partition(':')[0]}"] += 1
         if came.partition(":")[0] in FAULTS:
             faults.append(f"{name}, full output: {came}")
@@ -458,7 +467,7 @@ def two_at_once(world: Any, work: Path, share: float) -> dict:
     results, faults = {}, []
     for name, arguments in writing_commands(world, work, "two").items():
         logs = [work / f"log{number}" for number in range(2)]
-        children = [command(arguments, log) for log in logs]
+        children = [command(arguments) for _ in logs]
         counts = Counter(finish(child, log).partition(":")[0] for child, log in zip(children, logs, strict=True))
         results[name] = dict(counts)
         if set(counts) & set(FAULTS) or not counts[SAME]:
@@ -560,8 +569,20 @@ def write_results(counts: dict) -> None:
             lines.append(f"- {kind}: " + ", ".join(f"{word} {count}" for word, count in sorted(got.items())))
         lines += [f"- fault: `{fault}`" for fault in part["faults"][:20]]
         lines.append("")
+    _write_summary(counts)
     machines = sorted({part["machine"] for part in counts.values()})
     write_page(PAGE, "\n".join([*lines, f"Machine: {'; '.join(machines)}. Other programs ran beside it."]))
+
+
+def _write_summary(counts: dict) -> None:
+    """The figures on the page of the promises, between two marks."""
+    text = RELIABILITY.read_text(encoding="utf-8")
+    before, rest = text.split("<!-- torture -->\n")
+    lines = [f"| {name} | {part['tried']:,} | {len(part['faults'])} |" for name, part in counts.items()]
+    table = "\n".join(["| part | tried | faults |", "|---|---|---|", *lines])
+    about = "`make torture` wrote these figures; [results/torture.md](results/torture.md) says what was tried."
+    after = rest[rest.index("<!-- /torture -->") :]
+    RELIABILITY.write_text(f"{before}<!-- torture -->\n{about}\n\n{table}\n{after}", encoding="utf-8")
 
 
 def main() -> None:
@@ -571,7 +592,11 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS))
     parser.add_argument("--live-minutes", type=float, default=30.0)
     parser.add_argument("--again", action="store_true")
+    parser.add_argument("--pages", action="store_true", help="only write the pages again, from torture.json")
     given = parser.parse_args()
+    if given.pages:
+        write_results(json.loads(COUNTS.read_text(encoding="utf-8")))
+        return
     import lightning  # noqa: F401  # once, for all forks
 
     import rgbflow.learn.train  # noqa: F401

@@ -20,7 +20,9 @@ from rgbflow.demo.synthetic import write_dataset
 from rgbflow.serve.app import create_app
 from rgbflow.serve.running import listen, make_server
 from rgbflow.serve.service import Networks, Service
+from rgbflow.serve.teaching import Teaching
 from rgbflow.video import decode
+from rgbflow.video.writing import write_video
 
 OUT = Path(__file__).parent / "images"
 ACTIONS = ("raise_arms", "lower_arms", "wave_green_flag", "step_left", "step_right", "pick_up_ball", "put_down_ball")
@@ -43,20 +45,38 @@ def video(page: Page, videos: Path) -> None:
     page.wait_for_timeout(800)
 
 
+def teach(page: Page, videos: Path) -> None:
+    page.get_by_role("link", name="Teach").click()
+    view = page.locator("#view-teach")
+    for label in ("raise_arms", "drink_red_cup", "none"):
+        view.get_by_label("Name of the action").fill(label)
+        films = sorted((videos / ("step_left" if label == "none" else label)).glob("*.mp4"))
+        view.locator("input[type=file]").set_input_files(films)
+        name = "none of them" if label == "none" else label.replace("_", " ")
+        view.get_by_role("button", name=f"Delete take {len(films)} of {name}").wait_for()
+    view.get_by_role("button", name="Train", exact=True).click()
+    view.get_by_text("What these figures do not say").wait_for()
+    view.get_by_role("button", name="Start the camera").click()
+    view.get_by_label("Name of the action").fill("raise_arms")
+    page.wait_for_timeout(1500)
+
+
 PICTURES: dict[str, tuple[Callable[[Page, Path], None], str, dict]] = {
     "live-light": (live, "light", DESK),
     "live-dark": (live, "dark", DESK),
     "live-phone": (live, "light", PHONE),
     "video": (video, "light", DESK),
+    "teach": (teach, "light", DESK),
 }
 
 
 def make(demo: Path, names: list[str]) -> None:
     recognizer = Recognizer.load(demo / "bundle")
-    server = make_server(create_app(Service(Networks(recognizer, "demo/bundle", "demo"))))
+    service = Service(Networks(recognizer, "demo/bundle", "demo"))
+    server = make_server(create_app(service, teaching=Teaching(service, str(demo / "bundle"), "demo")))
     with tempfile.TemporaryDirectory() as scratch, listen("127.0.0.1", 0) as listener:
         videos = Path(scratch)
-        write_dataset(videos, num_groups=1, clips_per_group=1, size=(400, 300), seed=12)
+        write_dataset(videos, num_groups=1, clips_per_group=4, size=(400, 300), seed=12)
         camera = write_camera(videos)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
@@ -70,14 +90,12 @@ def make(demo: Path, names: list[str]) -> None:
 
 def write_camera(videos: Path) -> Path:
     """One clip of each action after the other, as the raw video that Chromium takes for its camera."""
-    frames = [frame.pixels for label in ACTIONS for frame in decode(next((videos / label).glob("*.mp4")))]
+    frames = [frame.pixels for label in ACTIONS for frame in decode(next((videos / label).glob("*_01.mp4")))]
     height, width = frames[0].shape[:2]
     with (videos / "camera.y4m").open("wb") as file:
         file.write(f"YUV4MPEG2 W{width} H{height} F12:1 Ip A1:1 C420jpeg\n".encode())
         for pixels in frames:
             file.write(b"FRAME\n" + cv2.cvtColor(pixels, cv2.COLOR_RGB2YUV_I420).tobytes())
-    from rgbflow.video.writing import write_video
-
     write_video(videos / "joined.mp4", frames, 12)
     return videos / "camera.y4m"
 

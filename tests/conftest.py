@@ -133,6 +133,17 @@ gradient_clip = 5.0
 flip = false
 workers = 0
 precision = "fp32"
+# As plain as can be, whatever the presets have
+num_segments = 1
+batch_size = 16
+dropout = 0.0
+label_smoothing = 0.0
+warmup_epochs = 1.0
+corner_crops = false
+subtract_mean_flow = false
+balanced = false
+average_epochs = 0
+patience = 0
 """
 LOOKS = {
     "left": ((-2, 0), (0.2, 0.3, 1)),

@@ -20,10 +20,10 @@ def section(title):
 def names_on_the_roads():
     drawn = [
         line.split()[0]
-        for block in re.findall(r"```\n(.*?)```", section("The road"), re.DOTALL)
+        for block in re.findall(r"```\n(.*?)```", section("The path"), re.DOTALL)
         for line in block.splitlines()
     ]
-    return [*drawn, *re.findall(r"`([a-z_]+\.[A-Za-z_.]+)`", section("The road"))]
+    return [*drawn, *re.findall(r"`([a-z_]+\.[A-Za-z_.]+)`", section("The path"))]
 
 
 def resolve(name):
@@ -69,6 +69,6 @@ def test_every_clip_is_named():
         if isinstance(method, ast.FunctionDef)
         and [one.arg for one in method.args.args] == ["self", "stream", "indices"]
     }
-    (listed,) = re.findall(r"Everything a snippet is read from is a .*?\. ", section("The road"), re.DOTALL)
+    (listed,) = re.findall(r"Every source of snippets is a .*?\. ", section("The path"), re.DOTALL)
     assert {*re.findall(r"`(.*?)`", listed)} == readers
     assert len(readers) > 5

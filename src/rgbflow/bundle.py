@@ -1,5 +1,6 @@
 """The bundle: a folder that holds everything needed to use a trained recogniser. Nothing in it is ever unpickled."""
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -14,9 +15,9 @@ from msgspec import Meta
 from torch import Tensor
 
 from rgbflow.atomic import write_atomically
-from rgbflow.errors import InputError
+from rgbflow.errors import InputError, first_line
 from rgbflow.fusion import Fusion
-from rgbflow.records import ClassName, Count, Percent, convert, parse_json, read_whole, refuse_unknown_keys
+from rgbflow.records import ClassName, Count, Percent, Sha256, convert, parse_json, read_whole, refuse_unknown_keys
 from rgbflow.shown import markdown_text
 from rgbflow.stream import (
     STREAMS,
@@ -36,6 +37,7 @@ NO_LICENCE = "not stated"
 ASSUMED_RATE = 25.0  # frames per second of the training clips of a bundle that does not say
 Classes = Annotated[tuple[ClassName, ...], Meta(min_length=1, max_length=100_000)]
 Text = Annotated[str, Meta(max_length=1000)]
+FileName = Annotated[str, Meta(pattern=r"^(rgb|flow)\.(safetensors|onnx|xml|bin)$")]
 
 
 class _Versioned(TypedDict):
@@ -115,6 +117,7 @@ class Bundle:
         origin: per stream, what made it: command, commit, machine, date, epoch, starting weights.
         licence: licence of the weights, as their author states it.
         frames_per_second: median over the training clips; None in bundles of older versions, which did not record it.
+        files: SHA-256 of the files beside the record, by name, as they were written; older bundles say none.
         no_action: the class of clips that show none of the actions, if there is one: it is never a name.
     """
 
@@ -128,6 +131,7 @@ class Bundle:
     origin: dict = field(default_factory=dict)
     licence: Text = NO_LICENCE
     frames_per_second: FrameRate | None = None
+    files: dict[FileName, Sha256] = field(default_factory=dict)
     no_action: Text | None = None
 
     @property
@@ -211,8 +215,9 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
     streams = {stream: asdict(bundle.streams[stream]) for stream in STREAMS if stream in bundle.streams}
     record = {"format_version": FORMAT_VERSION, **asdict(bundle), "streams": streams, "fusion": bundle.fusion.as_dict()}
     record["short_sides"] = {stream: bundle.preparation.side_of(stream) for stream in streams}  # for other readers
-    if not bundle.calibration:
-        del record["calibration"]
+    for name in ("calibration", "files"):
+        if not record[name]:
+            del record[name]
     for name in ("frames_per_second", "no_action"):
         if record[name] is None:
             del record[name]
@@ -231,18 +236,62 @@ def save_stream(folder: Path, addition: Bundle, stream: Stream, weights: dict[st
     with FileLock(lock):
         existing = load_bundle(folder) if (folder / RECORD).is_file() else None
         bundle = with_stream(existing, addition)
-        write_atomically(weights_file(folder, stream), safetensors.torch.save(weights))
+        hashes = {
+            name: sha256
+            for name, sha256 in (existing.files if existing else {}).items()
+            if not name.startswith(f"{stream}.") and name.partition(".")[0] in bundle.streams
+        }
+        hashes |= write_hashed(weights_file(folder, stream), safetensors.torch.save(weights))
         for suffix in EXPORTED_SUFFIXES:  # of the former weights
             (folder / f"{stream}{suffix}").unlink(missing_ok=True)
-        save_bundle(folder, bundle)
+        save_bundle(folder, replace(bundle, files=hashes))
+
+
+def write_hashed(path: Path, content: bytes) -> dict[FileName, Sha256]:
+    """Write a file of a bundle; what its record has to say of it (`Bundle.files`)."""
+    write_atomically(path, content)
+    return {path.name: hashlib.sha256(content).hexdigest()}
+
+
+def record_files(folder: Path, bundle: Bundle, written: Mapping[FileName, Sha256]) -> None:
+    """Write the record of a bundle, with the hashes of files that `write_hashed` wrote beside those it has."""
+    known = load_bundle(folder).files if (folder / RECORD).is_file() else {}
+    save_bundle(folder, replace(bundle, files={**known, **written}))
+
+
+def check_file(folder: Path, bundle: Bundle, name: FileName) -> None:
+    """Make sure that a file of a bundle is as it was written; an older bundle doesn't say how that was.
+
+    Raises:
+        InputError: if the file is missing, no regular file, or another than the one that was written.
+    """
+    path = folder / name
+    if not path.is_file():
+        reason = "no regular file" if path.exists() else "missing"
+        raise InputError(f"{path} is {reason}: train or copy the bundle again")
+    if name not in bundle.files:
+        return
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path} can't be read ({error.strerror}): train or copy the bundle again") from error
+    if found != bundle.files[name]:
+        raise InputError(
+            f"{path} is damaged, or of another bundle: its SHA-256 is {found[:12]}…, and {RECORD} says "
+            f"{bundle.files[name][:12]}…: copy both again"
+        )
 
 
 def load_weights(folder: Path, stream: Stream) -> dict[str, Tensor]:
     path = weights_file(folder, stream)
+    if not path.is_file():
+        reason = "no regular file" if path.exists() else "missing"
+        raise InputError(f"{path} is {reason}: train or copy the bundle again")
     try:
         return safetensors.torch.load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise InputError(f"{path} can't be read ({error}): train or copy the bundle again") from error
+    except Exception as error:  # a damaged file fails in many ways
+        raise InputError(f"{path} can't be read ({first_line(error)}): train or copy the bundle again") from error
 
 
 def with_stream(existing: Bundle | None, addition: Bundle) -> Bundle:

@@ -122,6 +122,16 @@ class Preparer:
         return frame, flow
 
 
+def check_frame(pixels: object, pts_seconds: object) -> None:
+    """Raise InputError for what can't be a frame, (H, W, 3) uint8 RGB, and the seconds at which it is shown."""
+    if not isinstance(pixels, np.ndarray):
+        raise InputError(f"pixels ({type(pixels).__name__}) must be an array (H, W, 3), uint8 RGB")
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
+        raise InputError(f"pixels of shape {pixels.shape}, {pixels.dtype}, must be (H, W, 3) uint8 RGB")
+    if not isinstance(pts_seconds, int | float | np.number) or not np.isfinite(pts_seconds):
+        raise InputError(f"pts_seconds ({pts_seconds!r}) must be a finite number of seconds")
+
+
 class FrameClip:
     """A clip held in memory, filled frame by frame: from a file, a camera or a browser.
 
@@ -161,7 +171,12 @@ class FrameClip:
         return self._rate or mean_rate(self.num_frames, self.end_seconds - self.start_seconds)
 
     def push(self, pixels: np.ndarray, pts_seconds: float) -> None:
-        """Append the next frame, (H, W, 3) uint8 RGB, shown at `pts_seconds`."""
+        """Append the next frame, (H, W, 3) uint8 RGB, shown at `pts_seconds`.
+
+        Raises:
+            InputError: if the pixels or the time can't be those of a frame.
+        """
+        check_frame(pixels, pts_seconds)
         index = self.num_frames
         frame, flow = self._preparer.step(pixels, want_flow=self._wants("flow", index - 1))
         if self._wants("rgb", index):
@@ -296,6 +311,8 @@ def to_working_size(pixels: np.ndarray, preparation: Preparation) -> np.ndarray:
     side = preparation.short_side
     scale = side / min(height, width)
     size = (max(side, round(width * scale)), max(side, round(height * scale)))
+    if preparation.resize != "area":  # torchvision and transformers leave a rest out
+        size = (max(side, side * width // min(height, width)), max(side, side * height // min(height, width)))
     if preparation.square or preparation.width:
         size = (preparation.width or side, side)
     if size != (width, height):
@@ -312,7 +329,7 @@ def _resize(pixels: np.ndarray, size: tuple[int, int], shrinks: bool, resize: Re
     import torch.nn.functional as F
 
     planes = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
-    scaled = F.interpolate(planes, size[::-1], mode="bilinear", antialias=False)
+    scaled = F.interpolate(planes, size[::-1], mode="bilinear", antialias=resize == "antialias")
     return scaled[0].permute(1, 2, 0).contiguous().numpy()
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from rgbflow.bundle import Bundle
 from rgbflow.decision import Decision, decide
+from rgbflow.errors import InputError
 from rgbflow.fusion import probabilities
 from rgbflow.stream import Stream
 
@@ -119,6 +120,12 @@ def conclude(
         end_seconds: end of that part.
         seconds: time spent per stage so far.
     """
+    for stream, values in logits.items():
+        if values.shape != (len(bundle.classes),) or not np.isfinite(values).all():
+            raise InputError(
+                f"the network of {stream} gives no finite logit for each of the {len(bundle.classes)} classes: its "
+                "weights are damaged or its training diverged; use another bundle"
+            )
     began = time.perf_counter()
     stream_scores = {stream: probabilities(values) for stream, values in logits.items()}
     scores = bundle.fusion.fuse(stream_scores)

@@ -1,11 +1,14 @@
 """The public class for a bundle: label a video, segment a long one, watch a camera, explain an answer."""
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated, cast
 
 import numpy as np
+from msgspec import Meta
 
 from rgbflow.bundle import ASSUMED_RATE, Bundle, load_bundle
 from rgbflow.cam import ActivationMaps, class_activation_maps, in_order, middles
@@ -19,10 +22,16 @@ from rgbflow.networks.families import family_of
 from rgbflow.networks.loading import load_engine
 from rgbflow.networks.ready_made import find_bundle
 from rgbflow.prediction import Prediction, conclude
-from rgbflow.stream import STREAMS, WINDOW_SNIPPETS, Crops, EngineName, EnginePrecision, Stream
+from rgbflow.records import check_argument
+from rgbflow.stream import STREAMS, WINDOW_SNIPPETS, Crops, EngineName, EnginePrecision, Name, Stream
 from rgbflow.timeline import Timeline, merge_windows, sliding_windows
 from rgbflow.transforms import evaluation_input, read_snippets, snippet_places, snippet_starts
 from rgbflow.video.reading import Frame, count_frames, decode, probe
+
+NumSnippets = Annotated[int, Meta(ge=1, le=10_000, description="25 are usual")]
+Seconds = Annotated[float, Meta(gt=0, le=86_400, description="2 are usual")]
+FileName = Annotated[str, Meta(min_length=1, max_length=4096, description="give a bundle's folder or hub id")]
+_ADDRESS = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path has one slash left; a drive has one letter
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,10 @@ class Recognizer:
             InputError: if there is no such bundle, if it is damaged or of a newer format, or if the engine can't run
                 it.
         """
+        check_argument("bundle", str(bundle) if isinstance(bundle, Path) else bundle, FileName)
+        check_argument("device", device, Name)
+        check_argument("engine", engine, EngineName)
+        check_argument("precision", precision, EnginePrecision)
         folder = find_bundle(str(bundle))
         record = load_bundle(folder)
         return cls(record, load_engine(folder, record, device, engine, report, precision))
@@ -96,7 +109,7 @@ class Recognizer:
         Raises:
             InputError: if the video can't be read or is too short for the stack.
         """
-        num_snippets = num_snippets or self.usual_snippets
+        num_snippets = _checked(num_snippets, self.usual_snippets, crops)
         clip, seconds = self._open(video, num_snippets)
         snippets = {}
         for stream in self.bundle.streams:
@@ -127,7 +140,7 @@ class Recognizer:
             InputError: for the reasons of `predict`, or if the engine runs exported files of an older version, which
                 lack features.
         """
-        num_snippets = num_snippets or self.usual_snippets
+        num_snippets = _checked(num_snippets, self.usual_snippets, crops)
         clip, _ = self._open(video, num_snippets)
         snippets = {stream: self._read(clip, stream, num_snippets) for stream in self.bundle.streams}
         answers = self.engine.answers(snippets, crops, with_features=True)
@@ -172,7 +185,7 @@ class Recognizer:
         """
         if not self.engine.networks:
             raise InputError(f"maps can't be made by {self.engine.name}: load the bundle with the engine torch")
-        num_snippets = num_snippets or self.usual_snippets
+        num_snippets = _checked(num_snippets, self.usual_snippets, crops)
         clip, seconds = self._open(video, num_snippets)
         prediction = self.predict(clip, num_snippets, crops)
         began, maps, full_scale = time.perf_counter(), {}, None
@@ -209,12 +222,12 @@ class Recognizer:
         Raises:
             InputError: if the video can't be read, or no window has enough frames for the stack.
         """
-        if not 0 < step_seconds <= window_seconds:
-            raise InputError(
-                f"step_seconds ({step_seconds}) must be above 0 and at most window_seconds ({window_seconds})"
-            )
+        check_argument("window_seconds", window_seconds, Seconds)
+        check_argument("step_seconds", step_seconds, Seconds)
+        if step_seconds > window_seconds:
+            raise InputError(f"step_seconds ({step_seconds}) must be at most window_seconds ({window_seconds})")
         is_video = any(spec.frame_rate for spec in self.bundle.streams.values())
-        num_snippets = num_snippets or (1 if is_video else WINDOW_SNIPPETS)
+        num_snippets = _checked(num_snippets, 1 if is_video else WINDOW_SNIPPETS, crops)
         name, frames = self._shown(video)
         clip, predictions = FrameClip(self.bundle.preparation, name=name), []
         for window in sliding_windows(frames, clip, window_seconds, step_seconds):
@@ -233,14 +246,15 @@ class Recognizer:
         if isinstance(video, ArrayClip):
             times = video.pts_seconds.tolist()
             return video.name, (Frame(pixels, at) for pixels, at in zip(video.frames, times, strict=True))
-        return Path(video).name, decode(Path(video), self.bundle.preparation.frame_rate)
+        path = _as_file(video, "a file's name or an ArrayClip")
+        return path.name, decode(path, self.bundle.preparation.frame_rate)
 
     def _open(self, video: str | Path | Clip, num_snippets: int) -> tuple[Clip, dict[str, float]]:
         """The clip, and the seconds that each stage of reading it took, if it is a file."""
-        if not isinstance(video, str | Path):
-            return video, {}
-        began = time.perf_counter()
-        clip = self.sample(Path(video), num_snippets)
+        if all(hasattr(video, name) for name in ("read", "num_frames", "name", "start_seconds")):
+            return cast(Clip, video), {}
+        path, began = _as_file(video, "a file's name or a clip, such as clip.ArrayClip"), time.perf_counter()
+        clip = self.sample(path, num_snippets)
         return clip, {"decode": time.perf_counter() - began - clip.flow_seconds, "flow": clip.flow_seconds}
 
     def sample(self, video: Path, num_snippets: int) -> FrameClip:
@@ -270,6 +284,24 @@ class Recognizer:
         """Snippets spread over a clip: (S, C, h, w) uint8."""
         spec = self.bundle.streams[stream]
         return read_snippets(clip, spec, snippet_starts(clip, spec, num_snippets)).numpy()
+
+
+def _checked(num_snippets: int | None, usual: int, crops: Crops) -> int:
+    """The number of snippets, after a look at both arguments."""
+    check_argument("num_snippets", num_snippets, NumSnippets | None)
+    check_argument("crops", crops, Crops)
+    return usual if num_snippets is None else num_snippets
+
+
+def _as_file(video: object, wanted: str) -> Path:
+    """The path of a file; an address or anything else is refused with what takes it."""
+    if not isinstance(video, str | Path):
+        raise InputError(f"video ({type(video).__name__}) must be {wanted}, which holds frames with their times")
+    if _ADDRESS.match(str(video)):
+        raise InputError(f"{video} is an address: watch it with `rgbflow live --source {video}`, or download it first")
+    if not str(video):
+        raise InputError("video ('') must be a file's name")
+    return Path(video)
 
 
 def features_in(answer: StreamAnswer) -> np.ndarray:

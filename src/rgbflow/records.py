@@ -55,6 +55,18 @@ def field_value(record: Any, name: str, value: object) -> Any:
         raise InputError(f"{_problem(value, kind, name)}: {_remedy(record, name, kind)}") from None
 
 
+def check_argument(name: str, value: object, kind: Any) -> None:
+    """Check an argument of a public function.
+
+    Raises:
+        InputError: as `check_fields`.
+    """
+    try:
+        msgspec.convert(value, kind)
+    except (msgspec.ValidationError, RecursionError):
+        raise InputError(f"{_problem(value, kind, name)}: {_usual(kind) or 'give another'}") from None
+
+
 def convert(raw: object, kind: type[Record], key: str = "") -> Record:
     """A record from parsed JSON or TOML.
 

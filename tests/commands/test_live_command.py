@@ -138,7 +138,7 @@ def test_ctrl_c_ends_it_with_exit_code_0(bundle, film, tmp_path, moving_square):
         (["--osc", "192.168..1:9000"], "--osc 192.168..1:9000: the host can't be found (no such name)"),
         (["--window", "0.05"], "window_seconds (0.05) must be at least 0.12"),
         (["--start-score", "2"], "start_score (2.0) must be in 0…1"),
-        (["--updates-per-second", "0"], "updates_per_second (0.0) must be above 0"),
+        (["--updates-per-second", "0"], "updates_per_second (0.0) must be a number above 0 and at most 1,000"),
         (["--jsonl", os.devnull + "/x"], os.devnull),
     ],
 )

@@ -2,6 +2,7 @@ import dataclasses
 import re
 
 import pytest
+import torch
 
 from rgbflow import cli
 from rgbflow.learn.config import TrainConfig
@@ -32,9 +33,18 @@ def config_of(monkeypatch):
 
 @pytest.mark.parametrize("stream", ["rgb", "flow"])
 def test_a_preset_is_taken_as_it_is(config_of, stream):
-    assert config_of(f"--stream {stream}") == TrainConfig()
     for name, preset in (("paper", table_i(stream)), ("strong", STRONG), ("lite", LITE)):
         assert config_of(f"--stream {stream} --preset {name}") == preset
+
+
+@pytest.mark.parametrize(("device", "usual"), [("cpu", LITE), ("mps", LITE), ("cuda", STRONG)])
+def test_without_a_preset_the_machine_decides(config_of, monkeypatch, device, usual):
+    monkeypatch.setattr("rgbflow.device.choose_device", lambda name: torch.device(device))
+    assert config_of("--stream rgb") == usual
+    assert config_of("--stream flow --weights none") == dataclasses.replace(
+        usual, weights="none", freeze_batch_norms=False
+    )
+    assert config_of("--stream rgb --preset paper") == TABLE_I
 
 
 def test_flags_win_over_the_file_the_file_over_the_preset_and_the_algorithm(config_of, tmp_path):
@@ -48,7 +58,7 @@ def test_flags_win_over_the_file_the_file_over_the_preset_and_the_algorithm(conf
 
 
 def test_a_flag_wins_even_where_it_names_the_default(config_of):
-    assert config_of("--stream rgb --preset lite --epochs 50 --no-balanced").epochs == TrainConfig().epochs == 50
+    assert config_of("--stream rgb --preset strong --epochs 40 --no-balanced").epochs == LITE.epochs == 40
     assert config_of("--stream rgb --preset paper --flip --weights imagenet") == TABLE_I
 
 
@@ -60,7 +70,7 @@ def test_an_algorithm_brings_its_own_backbone_and_size_and_flags_change_them(con
 
 def test_what_flags_and_preset_come_to_together_is_checked(config_of, capsys):
     line = ["train", "store", "--split", "s.json", "--out", "out", "--stream", "rgb"]
-    assert cli.main([*line, "--preset", "strong", "--weights", "none"]) == 1
+    assert cli.main([*line, "--freeze-batch-norms", "--weights", "none"]) == 1
     assert "freeze_batch_norms keeps the statistics of the starting weights" in capsys.readouterr().err
     assert cli.main([*line, "--preset", "stronk"]) == 2
     assert cli.main([*line, "--algorithm", "c4d"]) == 1
@@ -76,11 +86,11 @@ def test_help_shows_what_every_setting_is_by_default_and_in_each_preset(capsys):
         assert all(start > 0 for start, _ in starts)
         texts[command] = text
     for field in settings():
-        assert f"(default: {getattr(TrainConfig(), field.name)}" in texts["train"]
-        assert f"(default: {getattr(STRONG, field.name)}" in texts["ablate"]
+        assert f"(default: {getattr(LITE, field.name)}" in texts["train"]
+        assert f"(default: {getattr(LITE, field.name)}" in texts["ablate"]
     paper, strong, lite = TABLE_I.epochs, STRONG.epochs, LITE.epochs
-    assert f"(default: {TrainConfig().epochs}; paper: {paper}; strong: {strong}; lite: {lite})" in texts["train"]
-    assert f"(default: {strong}; lite: {lite})" in texts["ablate"]
+    assert f"(default: {lite}; strong: {strong}; paper: {paper})" in texts["train"]
+    assert f"(default: {lite}; strong: {strong})" in texts["ablate"]
     assert f"paper: {TABLE_I.batch_size} for rgb, {table_i('flow').batch_size} for flow" in texts["train"]
     assert re.search(r"--flip, --no-flip Mirror half of the clips\.", texts["train"])
 

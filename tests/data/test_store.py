@@ -157,7 +157,7 @@ def test_a_stopped_change_of_settings_leaves_no_store_of_two_kinds(videos, tmp_p
 
     with pytest.raises(KeyboardInterrupt):
         prepare_store(sources, folder, Preparation(short_side=32), progress=SimpleNamespace(update=stop))
-    with pytest.raises(InputError, match="not a prepared data set"):
+    with pytest.raises(InputError, match="is being prepared again"):
         Store(folder)
 
 

@@ -2,6 +2,7 @@
 
 import resource
 import struct
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from rgbflow.data.lists import read_listed
 from rgbflow.data.manifest import MANIFEST, OK
 from rgbflow.data.store import Store, prepare_clip
 from rgbflow.errors import InputError
+from rgbflow.learn.scores import read_scores
 from rgbflow.limits import FRAMES, PIXELS, ROWS, TEXT
 from rgbflow.stream import Preparation
 from rgbflow.video import jpeg
@@ -173,10 +175,11 @@ def rows_of(count, text="a/b"):
     return pa.table({**texts, **numbers, **sizes})
 
 
-def test_a_manifest_of_millions_of_rows(tmp_path):
-    write_manifest(tmp_path, rows_of(12_000_000))
-    assert (tmp_path / MANIFEST).stat().st_size < 1_000_000
-    with pytest.raises(InputError, match=r"has 12,000,000 rows, and at most 10,000,000 are read: set RGBFLOW_MAX_ROWS"):
+def test_a_manifest_of_many_rows(tmp_path, monkeypatch):
+    write_manifest(tmp_path, rows_of(1_000_001))
+    assert (tmp_path / MANIFEST).stat().st_size < 100_000
+    monkeypatch.setenv("RGBFLOW_MAX_ROWS", "1_000_000")
+    with pytest.raises(InputError, match=r"has 1,000,001 rows, and at most 1,000,000 are read: set RGBFLOW_MAX_ROWS"):
         Store(tmp_path)
 
 
@@ -194,6 +197,26 @@ def test_texts_have_an_end(tmp_path, monkeypatch):
             read(tmp_path / name)
 
 
+def test_a_score_file_that_unfolds_to_many_times_its_size_or_is_of_another_kind(tmp_path, monkeypatch):
+    monkeypatch.setenv("RGBFLOW_MAX_TEXT", "10_000_000")
+    path = tmp_path / "scores.npz"
+    archive = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED)
+    with archive, archive.open("rgb.npy", "w", force_zip64=True) as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (12 << 20,)})
+        for _ in range(12):
+            file.write(bytes(1 << 20))
+    assert path.stat().st_size < 20_000
+    with pytest.raises(InputError, match=r"has 12,58.,... bytes, and at most 10,000,000 are read"):
+        read_scores([path])
+    np.savez(path, rgb=np.eye(3), names=np.array(["a", "b", "c"]))
+    content = path.read_bytes()
+    place = content.rindex(b"PK\x01\x02")
+    for offset, value in ((6, 255), (8, 33), (10, 99)):  # version, flags, compression
+        path.write_bytes(content[: place + offset] + bytes([value]) + content[place + offset + 1 :])
+        with pytest.raises(InputError, match=r"score file .* can't be read"):
+            read_scores([path])
+
+
 @given(st.binary(max_size=200), st.booleans())
 def test_the_size_of_any_bytes_is_told_or_refused(content, begins):
     try:
@@ -202,6 +225,18 @@ def test_the_size_of_any_bytes_is_told_or_refused(content, begins):
         return
     assert 0 <= height <= 65535
     assert 0 <= width <= 65535
+
+
+@given(st.binary(max_size=300), st.booleans(), st.integers(0, 5000), st.integers(0, 7))
+def test_no_bytes_but_those_of_a_stored_picture_are_shown(content, has_checksum, place, bit):
+    """Any bytes with the right comment, and a stored picture with a bit changed."""
+    claimed = b"\xff\xd8\xff\xfe\x00\x0a" + b"%08x" % zlib.crc32(content) + content
+    with pytest.raises(ValueError, match=r"JPEG|pixels"):
+        jpeg.decode(claimed if has_checksum else content)
+    stored = bytearray(jpeg.encode(np.zeros((16, 24), np.uint8), 90))
+    stored[place % len(stored)] ^= 1 << bit
+    with pytest.raises(ValueError, match=r"JPEG"):
+        jpeg.decode(bytes(stored))
 
 
 @given(st.binary(max_size=64), st.integers(0, 5000), st.integers(0, 7))

@@ -1,6 +1,7 @@
 """A kill never loses a training: checkpoints are there whole or not at all, and the one before the last stays."""
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -87,6 +88,20 @@ def test_a_changed_bit_of_a_checkpoint_is_seen(tmp_path):
     (tmp_path / LAST).write_bytes(content)
     torch.load(tmp_path / LAST, weights_only=True)  # torch itself does not see it
     assert newest_whole(tmp_path, lambda checkpoint: True) is None
+
+
+def test_a_full_disk_is_told_and_leaves_the_checkpoint_before(tmp_path):
+    WholeCheckpoints().save_checkpoint({"step": 0}, tmp_path / LAST)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            WholeCheckpoints().save_checkpoint({"step": 1, "weights": torch.zeros(1 << 18)}, tmp_path / LAST)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    path, checkpoint = newest_whole(tmp_path, lambda checkpoint: True)
+    assert (path.name, checkpoint["step"]) == (LAST, 0)
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def run(world, folder, on_step=lambda *step: None, report=lambda line: None):

@@ -142,6 +142,10 @@ def test_a_store_that_is_half_of_other_settings_is_no_store_until_it_is_done(vid
         prepare_store(read_class_folders(videos), store, other, progress=SimpleNamespace(update=interrupt))
     with pytest.raises(InputError, match="with other settings has not finished"):
         Store(store)
+    with pytest.raises(KeyboardInterrupt):  # back to the old ones: a file of the others may still be there
+        prepare_store(read_class_folders(videos), store, PREPARATION, progress=SimpleNamespace(update=interrupt))
+    with pytest.raises(InputError, match="with other settings has not finished"):
+        Store(store)
     prepare_store(read_class_folders(videos), store, other)
     assert Store(store).preparation == other
 

@@ -404,7 +404,7 @@ def test_a_camera_gives_rgb_with_the_time_it_came_at_and_tells_when_it_is_gone(c
         frame = next(frames)
         found.append((frame.pts_seconds, frame.pixels[0, 0].tolist()))
         clock.now += 0.5
-    with pytest.raises(VideoError, match="camera 7 is gone"):
+    with pytest.raises(VideoError, match="camera 7 has stopped sending"):
         next(frames)
     assert found == [(0.0, [30, 20, 10]), (0.5, [30, 20, 10]), (1.0, [30, 20, 10])]
     assert Camera.made.is_released

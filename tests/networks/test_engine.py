@@ -189,14 +189,14 @@ def test_files_of_other_weights_are_not_taken(exported, own):
     weights = load_weights(own, "flow")
     weights["backbone.fc.weight"] = weights["backbone.fc.weight"].flip(0).contiguous()
     weights_file(own, "flow").write_bytes(safetensors.torch.save(weights))
-    said = []
-    engine = load_engine(own, exported.bundle, "cpu", report=said.append)
+    said, bundle = [], replace(exported.bundle, files={})  # else their hashes would tell
+    engine = load_engine(own, bundle, "cpu", report=said.append)
     assert type(engine) is TorchEngine
     assert len(said) == 2
     assert all("`rgbflow export` makes its files again" in line for line in said)
     for name in ("openvino", "onnx"):
         with pytest.raises(InputError, match="its scores differ from those of the weights by up to"):
-            load_engine(own, exported.bundle, "cpu", name)
+            load_engine(own, bundle, "cpu", name)
 
 
 def test_an_update_is_one_snippet_of_each_stream_at_its_best(exported, monkeypatch):

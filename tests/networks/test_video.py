@@ -1,6 +1,7 @@
 """Video networks give what torchvision's own give: the same frames, the same pixels, the same logits."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from rgbflow.transforms import read_snippets
 from rgbflow.video.reading import decode
 from rgbflow.video.writing import write_video
 
+PAGE = Path(__file__).parents[2] / "docs" / "video.md"
 LONG = [pytest.param(name, marks=[] if name == "s3d" else pytest.mark.long) for name in NETWORKS]
 SMALL = {"frames": 8, "input_size": 32, "epochs": 1, "flip": False, "workers": 0, "precision": "fp32"}
 
@@ -47,6 +49,14 @@ def test_parameters_and_operations_are_the_published_ones(backbone):
             network(torch.zeros(1, 48, line.input_size, line.input_size))
     assert sum(value.numel() for value in network.parameters()) == meta["num_params"]
     assert counter.get_total_flops() / 2e9 == pytest.approx(meta["_ops"], abs=6e-4)  # it counts multiply-adds
+
+
+@pytest.mark.parametrize("backbone", NETWORKS)
+def test_the_page_tells_these_figures(backbone):
+    line, meta = NETWORKS[backbone], published_weights(backbone).meta
+    (row,) = re.findall(rf"^\| `{backbone}` \|(.+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    figures = [f"{meta['num_params'] / 1e6:.1f}", f"{meta['_ops']:.1f}", str(line.frames), f"{line.frame_rate:g}"]
+    assert [cell.strip() for cell in row.split("|")][:5] == [*figures, f"{line.input_size}×{line.input_size}"]
 
 
 @pytest.mark.parametrize("backbone", LONG)

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -96,6 +97,28 @@ def test_every_figure_equals_a_plain_count(table_folder):
         assert row["top1"] == pytest.approx(100 * np.mean(shares))
         assert row["top1_interval"] == pytest.approx(wilson_interval(round(sum(shares)), len(shares)))
         assert (row["behind"] or 0) == pytest.approx(rows["Two-stream"]["top1"] - row["top1"], abs=1e-9)
+
+
+def test_video_networks_stand_beside_those_of_the_paper(table_folder, long_world, tmp_path):
+    folder = shutil.copytree(table_folder, tmp_path / "table2")
+    small = ["--video-weights", "none", "--video-frames", "8", "--video-input-size", "32"]
+    assert cli.main([*command(long_world, folder), "--also", "s3d", *small]) == 0
+    rows = json.loads((folder / "table2.json").read_text())["rows"]
+    assert [row["name"] for row in rows][-2:] == ["s3d", "Two-stream"]
+    assert rows[-2]["network"] == "s3d, 32×32"
+    assert rows[-2]["paper_top1"] is None
+    right = []
+    for run in ("run0", "run1"):
+        with np.load(folder / run / "s3d" / "scores.npz") as file:
+            right.append(file["rgb"].argmax(axis=1) == file["labels"])
+        assert load_bundle(folder / run / "s3d").streams["rgb"].stack_length == 8
+    assert rows[-2]["run_top1"] == pytest.approx([100 * run.mean() for run in right])
+
+
+@pytest.mark.parametrize(("name", "words"), [("c3d", "is in the table already"), ("s4d", "is unknown to this rgbflow")])
+def test_what_is_no_further_network_is_refused(long_world, tmp_path, capsys, name, words):
+    assert cli.main([*command(long_world, tmp_path), "--also", name]) == 1
+    assert words in capsys.readouterr().err
 
 
 def test_a_table_killed_midway_resumes_to_the_same_table(table_folder, long_world, tmp_path):

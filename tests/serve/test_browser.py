@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -347,3 +348,76 @@ def test_an_uploaded_video_gives_a_time_line(at_work, moving_square, tmp_path, b
     expected = told["segments"][-1]["start_seconds"]
     page.wait_for_function(f"() => document.querySelector('.player video').currentTime >= {expected}")
     assert violations(page) == []
+
+
+@pytest.fixture
+def school(world, serving, tmp_path) -> Iterator:
+    """A service that knows nothing yet and is taught with the networks of the world."""
+    from rgbflow.serve.service import Service
+    from rgbflow.serve.teaching import Teaching
+
+    service = Service(None)
+    with serving(service, teaching=Teaching(service, str(world.bundle), "given", tmp_path / "takes")) as running:
+        yield running
+
+
+def test_actions_are_taught_from_the_camera_and_from_files_and_then_recognised(
+    school, red_camera, moving_square, tmp_path, browse
+):
+    from rgbflow.video.writing import write_video
+
+    films = [tmp_path / f"{seed}.mp4" for seed in range(3)]
+    for seed, film in enumerate(films):
+        write_video(film, moving_square(-2, 0, frames=24, size=(64, 64), seed=seed, tint=(0.2, 0.3, 1)), 25)
+    page = browse(school, red_camera)
+    page.get_by_role("link", name="Teach the first action").click()
+    assert violations(page) == []
+
+    view = page.locator("#view-teach")
+    view.get_by_role("button", name="Start the camera").click()
+    view.get_by_label("Name of the action").fill("fall")
+    view.get_by_label("Length").select_option("1.5")
+    view.get_by_role("button", name="Record").click()
+    page.get_by_text("Recording take 1 of 3").wait_for(state="attached")
+    assert violations(page) == []
+    view.get_by_role("button", name="Delete take 3 of fall").wait_for()
+
+    view.get_by_label("Name of the action").fill("slide")
+    view.locator("input[type=file]").set_input_files(films)
+    view.get_by_role("button", name="Delete take 3 of slide").wait_for()
+    view.get_by_role("button", name="Train", exact=True).click()
+    view.get_by_text("What these figures do not say").wait_for()
+    assert violations(page) == []
+    with page.expect_download() as download:
+        view.get_by_role("button", name="Save as a bundle").click()
+    assert zipfile.is_zipfile(download.value.path())
+
+    page.get_by_role("link", name="See it live").click()
+    page.locator("#view-live").get_by_role("button", name="Start the camera").click()
+    page.get_by_role("rowheader", name="slide").wait_for()
+    label_of(page, "fall")
+
+
+def test_what_is_taught_can_be_renamed_deleted_and_brought_back(school, moving_square, tmp_path, browse):
+    from rgbflow.video.writing import write_video
+
+    film = tmp_path / "film.mp4"
+    write_video(film, moving_square(-2, 0, frames=24, size=(64, 64)), 25)
+    for name in ("slide", "jump"):
+        school.request("POST", f"/teach/actions/{name}/takes", content=film.read_bytes()).raise_for_status()
+    page = browse(school, path="/#teach")
+    page.get_by_role("button", name="Rename jump").click()
+    page.get_by_label("New name of jump").fill("hop/1")
+    page.keyboard.press("Enter")
+    page.get_by_role("alert").get_by_text("hop/1").wait_for()
+    page.get_by_role("button", name="Rename jump").click()
+    page.get_by_label("New name of jump").fill("hop")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Delete take 1 of hop").click()
+    page.get_by_role("button", name="Rename hop").wait_for(state="detached")
+    page.get_by_role("button", name="Undo").click()
+    page.get_by_role("button", name="Rename hop").wait_for()
+    page.get_by_role("button", name="Delete slide").click()
+    page.get_by_text("1 with 1 takes").wait_for()
+    names = [action["name"] for action in school.get("/teach").json()["actions"]]
+    assert names == ["hop"]

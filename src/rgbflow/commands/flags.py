@@ -8,7 +8,7 @@ from rgbflow.errors import InputError
 
 Flag = tyro.conf.arg
 Positional = tyro.conf.Positional
-PresetName = Literal["paper", "strong", "lite"]
+PresetName = Literal["paper", "strong", "lite", "video", "video-strong"]
 EXIT_FAILED, EXIT_SOME_FAILED = 1, 3
 
 

@@ -23,6 +23,7 @@ def paper(
         int | None, Flag(help=f"snippets per test clip and stream, {NUM_SNIPPETS} if not given; for table2.")
     ] = None,
     stream: Literal["rgb", "flow", "both"] = "both",
+    also: Annotated[str, Flag(metavar="NAME,...")] = "",
     plan: bool = False,
     json: bool = False,
 ) -> int:
@@ -37,6 +38,7 @@ def paper(
         seeds: number of trainings of each network on each split.
         snippets: snippets per test clip and stream, NUM_SNIPPETS if not given; for table2.
         stream: the stream to train, or both; for fig4.
+        also: video networks to add to table2, such as s3d,i3d,r2plus1d_18.
         plan: train nothing; measure a few steps on this machine and print the estimated images, hours and gigabytes.
         json: print the result as JSON.
     """
@@ -50,12 +52,15 @@ def paper(
         raise InputError(f"--stream {stream} is for fig4: table2 compares both streams")
     if what == "fig4" and (snippets or scale.c3d_backbone or scale.c3d_input_size):
         raise InputError("--snippets, --c3d-backbone and --c3d-input-size are for table2: leave them out")
+    if what == "fig4" and also:
+        raise InputError(f"--also {also} is for table2: leave it out")
+    added = tuple(dict.fromkeys(name.strip() for name in also.split(",") if name.strip()))
     streams = STREAMS if stream == "both" else (stream,)
     evaluations: list[Evaluating] = []
     if what == "fig4":
         trainings = fig4_tasks(store, split, seeds, out, scale, streams)
     else:
-        trainings, evaluations = table2_tasks(store, split, seeds, out, scale, snippets or NUM_SNIPPETS)
+        trainings, evaluations = table2_tasks(store, split, seeds, out, scale, snippets or NUM_SNIPPETS, added)
     if plan:
         with track("measuring", "trainings") as progress:
             made = make_plan(trainings, evaluations, scale.device, progress=progress)
@@ -69,7 +74,7 @@ def paper(
         figure4.save(out)
         show(asdict(figure4), True) if json else print_fig4(figure4, out)
     else:
-        table2 = read_table2(out, split, seeds, scale, snippets or NUM_SNIPPETS)
+        table2 = read_table2(out, split, seeds, scale, snippets or NUM_SNIPPETS, added)
         table2.save(out)
         show(asdict(table2), True) if json else print_table2(table2, out)
     return 0

@@ -14,7 +14,7 @@ from rgbflow.stream import NUM_SNIPPETS, WINDOW_SNIPPETS, Crops, EngineName, Eng
 
 def predict(
     bundle: Annotated[str, Positional, Flag(metavar="BUNDLE")],
-    videos: Annotated[tuple[Path, ...], Positional, Flag(metavar="VIDEO ...")],
+    videos: Annotated[tuple[str, ...], Positional, Flag(metavar="VIDEO ...")],
     top: int | None = None,
     overlay: Annotated[Path | None, Flag(metavar="PATH")] = None,
     why: bool = False,
@@ -79,15 +79,15 @@ def predict(
         try:
             if timeline:
                 line = recognizer.timeline(video, window, step, snippets, crops)
-                draw = partial(write_overlay, video, line.windows)
+                draw = partial(write_overlay, Path(video), line.windows)
                 show_timeline(video, line, json)
             elif why:
                 explanation = recognizer.explain(video, snippets, crops)
-                draw = partial(write_why, video, explanation, recognizer.bundle.preparation)
+                draw = partial(write_why, Path(video), explanation, recognizer.bundle.preparation)
                 show_prediction(video, explanation.prediction, top or 5, recognizer.engine.name, json)
             else:
                 prediction = recognizer.predict(video, snippets, crops)
-                draw = partial(write_overlay, video, [prediction])
+                draw = partial(write_overlay, Path(video), [prediction])
                 show_prediction(video, prediction, top or 5, recognizer.engine.name, json)
             if overlay:
                 draw(overlay)

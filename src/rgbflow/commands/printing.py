@@ -241,7 +241,11 @@ def print_table2(result: Table2, out: Path) -> None:
         table.add_column(name, justify="right" if name else "left")
     for row in result.rows:
         low, high = row.top1_interval
-        figures = f"{row.paper_top1:.2f}", f"{row.top1:.1f}", f"{low:.1f} – {high:.1f}"
+        figures = (
+            "" if row.paper_top1 is None else f"{row.paper_top1:.2f}",
+            f"{row.top1:.1f}",
+            f"{low:.1f} – {high:.1f}",
+        )
         ahead = ""
         if row.behind is not None and row.behind_interval is not None:
             ahead = f"{row.behind:+.1f} ({row.behind_interval[0]:+.1f} to {row.behind_interval[1]:+.1f})"

@@ -9,26 +9,25 @@ import docstring_parser
 
 from rgbflow.commands.flags import Flag, PresetName
 from rgbflow.learn.config import TrainConfig, completed, read_config
-from rgbflow.learn.presets import LITE, STRONG
+from rgbflow.learn.presets import LITE, STRONG, VIDEO, VIDEO_STRONG
 from rgbflow.paper.presets import table_i
 from rgbflow.stream import STREAMS, Stream
 
 Given = Mapping[str, Any]  # the settings that the command line names, and no others
 
 
-def preset_config(preset: PresetName | None, stream: Stream) -> TrainConfig:
-    """The settings of a preset for one stream; the defaults for None."""
-    if preset is None:
-        return TrainConfig()
-    return {"paper": table_i(stream), "strong": STRONG, "lite": LITE}[preset]
+def preset_config(preset: PresetName, stream: Stream) -> TrainConfig:
+    """The settings of a preset for one stream."""
+    named = {"paper": table_i(stream), "strong": STRONG, "lite": LITE, "video": VIDEO, "video-strong": VIDEO_STRONG}
+    return named[preset]
 
 
 def settings_flags(default: TrainConfig, presets: Sequence[PresetName]) -> Any:
     """The type that the parser makes `Given` from: every setting is an optional flag.
 
     Args:
-        default: the settings without a preset; `--help` shows them.
-        presets: names of presets; `--help` shows where they differ from the default.
+        default: the settings without a preset and without a GPU; `--help` shows them.
+        presets: names of other presets; `--help` shows where they differ from the default.
     """
     words = {param.arg_name: param.description for param in docstring_parser.parse_from_object(TrainConfig).params}
     flags = {
@@ -57,14 +56,30 @@ def _values(field: str, default: TrainConfig, presets: Sequence[PresetName]) -> 
     return f"(default: {'; '.join([str(usual), *parts])})"
 
 
-TrainFlags = settings_flags(TrainConfig(), ("paper", "strong", "lite"))
-AblateFlags = settings_flags(STRONG, ("lite",))
+TrainFlags = settings_flags(LITE, ("strong", "paper", "video", "video-strong"))
+AblateFlags = settings_flags(LITE, ("strong",))
 
 
-def merge_settings(base: TrainConfig, file: Path | None, given: Given) -> TrainConfig:
-    """The base with the usual settings of its algorithm, overridden by a file and then by the command line.
+def merge_settings(preset: PresetName | None, stream: Stream, file: Path | None, given: Given) -> TrainConfig:
+    """The settings of a preset, overridden by a file and then by the command line.
+
+    Without a preset, they start from `usual_config`.
 
     Raises:
         InputError: for the reasons of `load_config`, or if a value is out of its range.
     """
-    return completed(base, {**(read_config(file) if file else {}), **given})
+    values = {**(read_config(file) if file else {}), **given}
+    return completed(preset_config(preset, stream) if preset else usual_config(values), values)
+
+
+def usual_config(given: Given) -> TrainConfig:
+    """What a training starts from without a preset: the best recipe that this machine can train in a reasonable time.
+
+    That is `strong` on an NVIDIA GPU, else `lite`. The recipes are for the two-stream family; others have defaults of
+    their own.
+    """
+    if given.get("algorithm", TrainConfig.algorithm) != TrainConfig.algorithm:
+        return TrainConfig()
+    from rgbflow.device import choose_device  # imports torch, which is too slow for --help
+
+    return STRONG if choose_device(given.get("device", TrainConfig.device)).type == "cuda" else LITE

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from rgbflow.commands.flags import Flag, Positional, PresetName, check_positive
 from rgbflow.commands.printing import print_ablation, show
-from rgbflow.commands.settings import AblateFlags, TrainFlags, merge_settings, preset_config
+from rgbflow.commands.settings import AblateFlags, TrainFlags, merge_settings
 from rgbflow.commands.terminal import track
 from rgbflow.stream import NUM_SNIPPETS
 
@@ -30,7 +30,9 @@ def train(
         stream: the stream to train; train both into one bundle, which then fuses them.
         out: the bundle's folder.
         settings: any field of TrainConfig.
-        preset: settings to start from. paper: the paper's Table I; strong: more accurate; lite: without a GPU.
+        preset: settings to start from. strong: with an NVIDIA GPU; lite: without one; paper: the paper's Table I;
+            video: S3D that knows Kinetics; video-strong: MViTv2-S, on a GPU. By default strong or lite, as the machine
+            is.
         config: TOML file with fields of TrainConfig; it overrides the preset, and flags override both.
         replace: train the stream again although the bundle already holds it.
         json: print the result as JSON.
@@ -39,7 +41,7 @@ def train(
     from rgbflow.data.splits import load_split
     from rgbflow.learn.train import train_stream
 
-    merged = merge_settings(preset_config(preset, stream), config, settings)
+    merged = merge_settings(preset, stream, config, settings)
     data, parts = open_store(store), load_split(split)
     with track(f"training {stream}", "steps") as progress:
         result = train_stream(data, parts, stream, out, merged, progress, replace)
@@ -67,7 +69,7 @@ def ablate(
     settings: AblateFlags,
     out: Path = Path("ablation"),
     parts: Annotated[tuple[str, ...], Flag(metavar="NAME ...")] = (),
-    preset: Literal["strong", "lite"] = "strong",
+    preset: Literal["strong", "lite"] | None = None,
     config: Annotated[Path | None, Flag(metavar="PATH")] = None,
     seeds: int = 1,
     snippets: int = NUM_SNIPPETS,
@@ -82,7 +84,7 @@ def ablate(
         settings: any field of TrainConfig, for the whole recipe.
         out: folder for the bundles, and for ablation.html and ablation.json.
         parts: the parts to take away; all that the settings have, if none is named.
-        preset: settings to start from. strong: accurate, on a GPU; lite: for a machine without a GPU.
+        preset: settings to start from. strong: with an NVIDIA GPU; lite: without one; by default as the machine is.
         config: TOML file with fields of TrainConfig; it overrides the preset, and flags override both.
         seeds: number of trainings of each variant on each split.
         snippets: number of snippets per test clip and stream.
@@ -93,7 +95,7 @@ def ablate(
     from rgbflow.learn.tasks import free_devices, run_tasks
 
     check_positive(seeds=seeds, snippets=snippets, jobs=jobs)
-    whole = merge_settings(preset_config(preset, "rgb"), config, settings)
+    whole = merge_settings(preset, "rgb", config, settings)
     chosen = choose_parts(parts, whole)
     trainings, evaluations = ablation_tasks(store, split, seeds, out, whole, chosen, snippets)
     devices = free_devices(whole.device, jobs)

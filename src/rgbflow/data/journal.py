@@ -15,14 +15,19 @@ from rgbflow.stream import Preparation
 UNFINISHED = "unfinished.jsonl"
 
 
-def preparation_of(folder: Path) -> Preparation | None:
-    """The settings of an unfinished run on a store; None if there is none."""
-    for line in _lines(folder):
-        try:
-            return Preparation.from_dict(line["preparation"])
-        except (KeyError, TypeError, ValueError, AttributeError):
-            return None
-    return None
+def speaks_of_others(folder: Path, preparation: Preparation) -> bool:
+    """Whether an unfinished run may have left files of other settings than these in a store."""
+    if not (folder / UNFINISHED).exists():
+        return False
+    first = next(_lines(folder), {})
+    return bool(first.get("mixed")) or _preparation(first) != preparation
+
+
+def _preparation(line: dict) -> Preparation | None:
+    try:
+        return Preparation.from_dict(line["preparation"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
 
 
 def known_hashes(folder: Path) -> dict[str, Hashes]:
@@ -56,8 +61,9 @@ def keep(folder: Path, preparation: Preparation) -> Callable[[Row], None]:
         InputError: if the file can't be written.
     """
     path = folder / UNFINISHED
-    if preparation_of(folder) != preparation:
-        write_atomically(path, json.dumps({"preparation": preparation.as_dict()}) + "\n")
+    if not path.exists() or _preparation(next(_lines(folder), {})) != preparation:
+        first = {"preparation": preparation.as_dict(), "mixed": path.exists()}  # with the files of that other run
+        write_atomically(path, json.dumps(first) + "\n")
     _append(path, "\n")  # after a line that was cut off
 
     def note(row: Row) -> None:

@@ -108,8 +108,7 @@ class Store:
             raise InputError(f"{folder} is not a prepared data set: it has no {MANIFEST}; run `rgbflow prepare` first")
         manifest.check_hash(self.folder)
         self.preparation = manifest.read_preparation(self.folder)
-        unfinished = journal.preparation_of(self.folder)
-        if unfinished is not None and unfinished != self.preparation:
+        if journal.speaks_of_others(self.folder, self.preparation):
             raise InputError(
                 f"{folder} is being prepared again: `rgbflow prepare` with other settings has not finished; "
                 "wait for it, or run it again"

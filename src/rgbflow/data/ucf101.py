@@ -7,10 +7,12 @@ A file or folder gets its own name only when complete. A download grows as `<nam
 an extraction is made in a hidden folder, which is then renamed.
 """
 
+import lzma
 import re
 import shutil
 import ssl
 import stat
+import struct
 import time
 import zipfile
 import zlib
@@ -387,12 +389,15 @@ def _explaining_disk(folder: Path) -> Iterator[None]:
         ) from error
 
 
+_DAMAGED_ARCHIVE = (rarfile.Error, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+
+
 @contextmanager
 def _explaining_archive(path: Path) -> Iterator[None]:
     try:
         yield
     # zipfile raises RuntimeErrors for encryption and for a compression that it doesn't know
-    except (rarfile.Error, zipfile.BadZipFile, zlib.error, EOFError, UnicodeError, RuntimeError) as error:
+    except (*_DAMAGED_ARCHIVE, EOFError, UnicodeError, RuntimeError, struct.error) as error:
         remedy = "use the other one of unrar and unar, or remove it" if path.suffix == ".rar" else "remove it"
         raise InputError(f"archive {path} can't be extracted ({error}): {remedy} and run again") from error
 

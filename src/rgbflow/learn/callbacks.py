@@ -16,9 +16,23 @@ from rgbflow.learn.curve import Curve, write_curve
 from rgbflow.learn.stream_training import StreamTraining
 from rgbflow.progress import Progress
 
+EXPLODED = 100  # times the loss of an even guess
+
 
 def _own(module: L.LightningModule) -> StreamTraining:
     return cast(StreamTraining, module)  # Lightning's hooks take any module, these trainers train no other
+
+
+def has_exploded(loss: float, module: StreamTraining) -> bool:
+    """Whether a loss is no number, or far above that of an even guess, which no step would bring back."""
+    return not loss <= EXPLODED * math.log(max(2, module.network.num_classes))
+
+
+def diverged(work: Path, epoch: int, loss: float, module: StreamTraining) -> InputError:
+    """The error of a training whose loss has exploded; its checkpoints are removed: other settings start anew."""
+    remove_all(work)
+    rate = module.config.learning_rate
+    return InputError(f"the training diverged in epoch {epoch} (loss {loss:.3g}): lower learning_rate ({rate})")
 
 
 class CurveKeeper(L.Callback):
@@ -35,12 +49,9 @@ class CurveKeeper(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
-        if not math.isfinite(metrics["train_loss"]):
-            remove_all(self.work)  # other settings may start anew at once
-            rate = _own(module).config.learning_rate
-            raise InputError(
-                f"the training diverged in epoch {trainer.current_epoch + 1}: lower learning_rate ({rate})"
-            )
+        # Of val a large loss may come of batch norms that have not settled yet; it counts for the epoch that is kept.
+        if has_exploded(metrics["train_loss"], _own(module)) or not math.isfinite(metrics["val_loss"]):
+            raise diverged(self.work, trainer.current_epoch + 1, metrics["train_loss"], _own(module))
         row: dict[str, float] = {"epoch": trainer.current_epoch + 1}
         for part in _own(module).parts:
             row[f"{part}_loss"] = metrics[f"{part}_loss"]

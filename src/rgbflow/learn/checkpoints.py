@@ -1,5 +1,6 @@
 """The checkpoints of a training on disk: each is there whole or not at all, and the one before the last stays."""
 
+import io
 import os
 import zipfile
 from collections.abc import Callable
@@ -24,11 +25,12 @@ class WholeCheckpoints(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:
-        place = Path(path)
+        place, content = Path(path), io.BytesIO()
+        torch.save(checkpoint, content)  # into a file, it would hide the error of a full disk behind its own
         try:
             with replacing(place) as temporary:
                 with temporary.open("wb") as file:
-                    torch.save(checkpoint, file)
+                    file.write(content.getbuffer())
                     file.flush()
                     os.fsync(file.fileno())
                 if place.name == LAST and place.is_file():

@@ -49,7 +49,7 @@ class TrainConfig:
     algorithm: Name = "two-stream"
     """Family of the network: two-stream is the paper's, an image classifier; the paper compares it with c3d and lrcn
     (an LSTM). Video networks are i3d (one of timm, inflated), s3d, r3d_18, mc3_18, r2plus1d_18, mvit_v1_b, mvit_v2_s,
-    swin3d_t, swin3d_s, swin3d_b. All but two-stream change the defaults of backbone, input size and more."""
+    swin3d_t, swin3d_s, swin3d_b, videomae. All but two-stream change the defaults of backbone, input size and more."""
     backbone: Name = "resnet101"
     """Name of an image classifier of timm; for c3d: c3d, c3d_half or c3d_quarter; for a video network other than i3d
     its own name."""
@@ -175,13 +175,12 @@ def completed(base: TrainConfig, given: Mapping[str, object]) -> TrainConfig:
     """The base with the given fields; fields not given follow the given algorithm and epochs.
 
     Where fewer epochs are given than the base averages, or warms up in, half of them are averaged, and the warm-up ends
-    in their middle.
+    in their middle. Random starting weights have no batch norms worth freezing.
     """
     if "algorithm" in given:
         base = with_algorithm(base, str(given["algorithm"]))
-    if "epochs" not in given:
-        return changed(base, given)
-    epochs, fitting = field_value(TrainConfig, "epochs", given["epochs"]), {}
+    fitting: dict[str, object] = {"freeze_batch_norms": False} if given.get("weights") == "none" else {}
+    epochs = field_value(TrainConfig, "epochs", given.get("epochs", base.epochs))
     if base.average_epochs > epochs:
         fitting["average_epochs"] = epochs // 2
     if base.warmup_epochs >= epochs:

@@ -44,3 +44,21 @@ LITE = replace(
     freeze_batch_norms=False,
     average_epochs=5,
 )
+
+# A network that has seen Kinetics starts nearer to the goal: fewer epochs, one snippet, which is a video already.
+VIDEO = replace(
+    STRONG,
+    algorithm="s3d",
+    backbone="s3d",
+    weights="kinetics",
+    num_segments=1,
+    epochs=30,
+    batch_size=8,
+    freeze_batch_norms=False,
+    average_epochs=5,
+)
+
+# For a GPU. Transformers learn by Adam, at rates far below those of convolutions (Li et al. 2022, MViTv2).
+VIDEO_STRONG = replace(
+    VIDEO, algorithm="mvit_v2_s", backbone="mvit_v2_s", optimizer="adam", learning_rate=5e-5, weight_decay=0.0
+)

@@ -1,6 +1,8 @@
 """Score files: the scores of each stream for each clip, from this program or any other."""
 
+import lzma
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,8 @@ import numpy as np
 
 from rgbflow import fusion
 from rgbflow.atomic import replacing
-from rgbflow.errors import InputError
+from rgbflow.errors import InputError, first_line
+from rgbflow.limits import TEXT
 
 Kind = Literal["logits", "scores", "sums"]
 SATURATED = 0.999  # above this for its first class, a softmax says nothing about the others
@@ -126,12 +129,19 @@ def read_scores(paths: Sequence[Path], kind: Kind | None = None, frames: float |
     return [first, *(_in_order_of(first, file, path) for file, path in zip(files[1:], paths[1:], strict=True))]
 
 
+_DAMAGED = (RuntimeError, OverflowError, MemoryError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)  # archives raise
+
+
 def _read(path: Path, kind: Kind | None, frames: float | None) -> ScoreFile:
+    if path.exists() and not path.is_file():
+        raise InputError(f"score file {path} is no regular file: pass an .npz file")
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            TEXT.check(sum(member.file_size for member in file.zip.infolist()), f"score file {path}")
             content = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise InputError(f"score file {path} can't be read ({error}): pass an .npz file without pickles") from error
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, KeyError, *_DAMAGED) as error:
+        reason = first_line(error)
+        raise InputError(f"score file {path} can't be read ({reason}): pass an .npz file without pickles") from error
     streams = {
         (path.stem if name == "scores" else name): values for name, values in content.items() if name not in _ABOUT
     }

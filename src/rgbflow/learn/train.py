@@ -35,6 +35,8 @@ from rgbflow.learn.callbacks import (
     Patience,
     StepReporter,
     StepSaver,
+    diverged,
+    has_exploded,
 )
 from rgbflow.learn.config import RESULT_NEUTRAL, TrainConfig
 from rgbflow.learn.curve import Curve
@@ -143,6 +145,8 @@ def train_stream(
                 f"{probe.val_top1:.1f} %): the bundle keeps the frozen one, with a classifier fitted on train and val"
             )
             best_epoch, val_top1 = 0, probe.val_top1
+        if best_epoch and has_exploded(curve[best_epoch - 1]["val_loss"], module):
+            raise diverged(work, best_epoch, curve[best_epoch - 1]["val_loss"], module)
         if module.trainer.is_global_zero:
             if probe and not best_epoch:
                 load_probe(module.network, work / PROBE)
@@ -261,6 +265,14 @@ def _fit(module: StreamTraining, work: Path, checkpoint: Path | None, progress: 
         except InputError as error:  # from a loader's process it comes with the traceback as text
             line = str(error).strip().splitlines()[-1]
             raise InputError(re.sub(r"^rgbflow\.[\w.]+Error: ", "", line)) from error
+        except ValueError as error:
+            if "Expected more than 1 value per channel" not in str(error):
+                raise
+            size = module.config.batch_size
+            raise InputError(
+                f"batch_size ({size}) leaves a batch norm one value, which has no spread: use at least 2 clips, "
+                "more num_segments, or weights with freeze_batch_norms"
+            ) from error
         except OSError as error:
             raise InputError(
                 f"{work} can't be written ({error.strerror}): free space, then run the same command to resume"

@@ -5,11 +5,13 @@ import time
 from collections import deque
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Annotated
 
 import numpy as np
+from msgspec import Meta
 
 from rgbflow.bundle import Bundle
-from rgbflow.clip import Preparer, stored_flow, stored_frame
+from rgbflow.clip import Preparer, check_frame, stored_flow, stored_frame
 from rgbflow.errors import InputError
 from rgbflow.flow import dequantise
 from rgbflow.live.events import Event, EventFinder, EventRules
@@ -17,11 +19,14 @@ from rgbflow.live.scene import Scene
 from rgbflow.live.ticks import Ticks
 from rgbflow.networks.engine import Engine
 from rgbflow.prediction import Prediction, conclude
+from rgbflow.records import check_argument
 from rgbflow.stream import Preparation, Stream, StreamSpec
 from rgbflow.transforms import read_snippets
 
 USUAL_WINDOW_SECONDS = 2.0
 MOST_STARTS_WITHOUT_UPDATE = 4  # more of them in a row: something is wrong
+UpdatesPerSecond = Annotated[float, Meta(gt=0, le=1000, description="10 suits most uses")]
+WindowSeconds = Annotated[float, Meta(gt=0, le=3600, description="2 is usual")]
 
 
 @dataclass(frozen=True)
@@ -247,8 +252,8 @@ class LiveRecognizer:
         updates_per_second: float | None,
         rules: EventRules,
     ):
-        if updates_per_second is not None and not updates_per_second > 0:
-            raise InputError(f"updates_per_second ({updates_per_second}) must be above 0: 10 suits most uses")
+        check_argument("updates_per_second", updates_per_second, UpdatesPerSecond | None)
+        check_argument("window_seconds", window_seconds, WindowSeconds)
         self._spans = {stream: spec.span_at(bundle.frame_rate) for stream, spec in bundle.streams.items()}
         for stream, spec in bundle.streams.items():
             needed = _seconds_of(spec, bundle.frame_rate)
@@ -289,10 +294,7 @@ class LiveRecognizer:
         """Take a frame, which costs at most one flow field; returns whether it adds anything new."""
         began = time.perf_counter()
         arrived = began if arrived is None else arrived
-        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
-            raise InputError(f"pixels of shape {pixels.shape}, {pixels.dtype}, must be (H, W, 3) uint8 RGB")
-        if not np.isfinite(pts_seconds):
-            raise InputError(f"pts_seconds ({pts_seconds}) must be a finite number of seconds")
+        check_frame(pixels, pts_seconds)
         with self._lock:
             before = self._ring.flow_seconds
             if not self._ring.push(pixels, pts_seconds):

@@ -6,6 +6,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -14,8 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rgbflow.atomic import replacing, write_atomically
-from rgbflow.bundle import RECORD, Bundle, load_bundle, save_bundle
+from rgbflow.bundle import RECORD, Bundle, load_bundle, record_files, write_hashed
 from rgbflow.errors import InputError, first_line
 from rgbflow.networks.exported import as_float
 from rgbflow.networks.openvino_engine import openvino_core
@@ -239,24 +239,25 @@ def export_bundle(
     """
     if (out / RECORD).is_file() and not _has_networks_of(load_bundle(out), bundle):
         raise InputError(f"{out} holds another bundle: choose another folder to write to, or remove it")
-    written = []
+    written: list[Path] = []
+    hashes: dict[str, str] = {}
     networks = load_networks(folder, bundle)
     for stream, network in counted(networks.items(), len(networks), progress):
         model = to_onnx(network, bundle.streams[stream], bundle.preparation, float_input)
         if to == "onnx":
             path = out / f"{stream}.onnx"
-            write_atomically(path, with_opset(model, opset).SerializeToString())
+            hashes |= write_hashed(path, with_opset(model, opset).SerializeToString())
         else:
             path = out / f"{stream}.xml"
             snippets = [
                 as_float(one, stream, bundle.preparation) if float_input else one
                 for one in (calibration or {}).get(stream, ())
             ]
-            _write_openvino(path, to_openvino(model, snippets))
+            hashes |= _write_openvino(path, to_openvino(model, snippets))
         progress.report(f"{stream}: {path}")
         written.append(path)
-    if out.resolve() != folder.resolve():
-        save_bundle(out, bundle)
+    own = out.resolve() == folder.resolve()
+    record_files(out, load_bundle(folder) if own else replace(bundle, files={}), hashes)
     return written
 
 
@@ -266,12 +267,13 @@ def _has_networks_of(one: Bundle, other: Bundle) -> bool:
     return all(getattr(one, name) == getattr(other, name) for name in names)
 
 
-def _write_openvino(path: Path, model: "openvino.Model") -> None:
+def _write_openvino(path: Path, model: "openvino.Model") -> dict[str, str]:
     import openvino
 
     with tempfile.TemporaryDirectory() as name:
         made = Path(name) / path.name
         openvino.save_model(model, made, compress_to_fp16=False)
+        written: dict[str, str] = {}
         for suffix in (".bin", ".xml"):  # the one that is looked for comes last
-            with replacing(path.with_suffix(suffix)) as temporary:
-                temporary.write_bytes(made.with_suffix(suffix).read_bytes())
+            written |= write_hashed(path.with_suffix(suffix), made.with_suffix(suffix).read_bytes())
+        return written

@@ -1,13 +1,14 @@
 """The common part of the engines of exported files: the input of such a file, and its limits."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from rgbflow.bundle import Bundle
-from rgbflow.errors import InputError
+from rgbflow.errors import InputError, first_line
 from rgbflow.flow import dequantise
 from rgbflow.networks.engine import StreamAnswer
 from rgbflow.networks.stream_net import StreamNet
@@ -27,7 +28,7 @@ class ExportedEngine:
     networks: ClassVar[Mapping[Stream, StreamNet]] = {}
 
     def __init__(self, name: str, bundle: Bundle, outputs: dict[Stream, set[str]], takes_float: dict[Stream, bool]):
-        self.name = name
+        self.name, self._num_classes = name, len(bundle.classes)
         self._preparation, self._outputs, self._takes_float = bundle.preparation, outputs, takes_float
 
     def answers(
@@ -40,7 +41,17 @@ class ExportedEngine:
     def _answer(self, stream: Stream, snippets: np.ndarray, with_features: bool) -> StreamAnswer:
         began = time.perf_counter()
         values = as_float(snippets, stream, self._preparation) if self._takes_float[stream] else snippets
-        logits, *features = self._run(stream, values, ["logits", "features"] if with_features else ["logits"])
+        try:
+            logits, *features = self._run(stream, values, ["logits", "features"] if with_features else ["logits"])
+        except Exception as error:  # each runtime has its own
+            raise InputError(
+                f"the {stream} file of {self.name} can't read its input ({first_line(error)}): export the bundle again"
+            ) from error
+        if logits.shape != (len(snippets), self._num_classes):
+            raise InputError(
+                f"the {stream} file of {self.name} gives logits of shape {logits.shape}, not "
+                f"{(len(snippets), self._num_classes)}: export the bundle again"
+            )
         return StreamAnswer(logits, features[0] if features else None, time.perf_counter() - began)
 
     def _run(self, stream: Stream, values: np.ndarray, outputs: list[str]) -> list[np.ndarray]:
@@ -61,6 +72,15 @@ class ExportedEngine:
                 f"the {stream} file of {self.name} has no features, since an older rgbflow exported it: export the "
                 "bundle again with `rgbflow export`, or use torch"
             )
+
+
+def check_ends(path: Path, inputs: Collection[str], outputs: Collection[str]) -> None:
+    """Raise InputError if a file has other inputs and outputs than those that `export` gives it."""
+    if [*inputs] != ["snippets"] or "logits" not in outputs:
+        raise InputError(
+            f"{path} was not made by `rgbflow export`: it reads {', '.join(inputs) or 'nothing'} and gives "
+            f"{', '.join(outputs) or 'nothing'}, not snippets and logits: export the bundle again"
+        )
 
 
 def as_float(snippets: np.ndarray, stream: Stream, preparation: Preparation) -> np.ndarray:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from rgbflow.errors import InputError
-from rgbflow.networks import c3d, i3d, image, lrcn, video
+from rgbflow.networks import c3d, i3d, image, lrcn, video, videomae
 from rgbflow.networks.family import Family
 from rgbflow.stream import StreamSpec
 
@@ -13,6 +13,7 @@ FAMILIES: dict[str, Family[Any]] = {  # each has a class of networks of its own
     "lrcn": lrcn.FAMILY,
     "i3d": i3d.FAMILY,
     **video.FAMILIES,
+    "videomae": videomae.FAMILY,
 }
 
 

@@ -59,6 +59,10 @@ def no_feature_map(backbone: nn.Module) -> InputError:
     )
 
 
+def _unchanged(state: Weights) -> Weights:
+    return state
+
+
 def _whole(backbone: nn.Module) -> nn.Module:
     return backbone
 
@@ -81,6 +85,7 @@ class Family(Generic[Backbone]):
             backbone's name to its state dict and the origin of the weights.
         licences: by the same names, the licence on the card of a bundle that starts from these weights.
         ready_made: from a backbone's name to its published network as a bundle; None where there is none.
+        present_names: from a state dict of published weights to the names that the backbone's layers have now.
         loaded_part: the part of a backbone that published weights and weights of a file belong to. Like a model of
             timm, it has a dictionary `pretrained_cfg` that names its "first_conv" and its "classifier".
         classifier: from a backbone to its last layer, which reads the features; None for a family without fitted heads.
@@ -101,6 +106,7 @@ class Family(Generic[Backbone]):
     published: Mapping[str, Callable[[str], tuple[Weights, str]]] = field(default_factory=dict)
     licences: Mapping[str, str] = field(default_factory=dict)
     ready_made: Callable[[str], ReadyMade] | None = None
+    present_names: Callable[[Weights], Weights] = _unchanged
     loaded_part: Callable[[Backbone], nn.Module] = _whole
     classifier: Callable[[Backbone], nn.Module] | None = None
     feature_map: FeatureMap[Backbone] | None = None

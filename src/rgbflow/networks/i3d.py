@@ -209,6 +209,6 @@ FAMILY = Family(
     memory_format=torch.contiguous_format,  # it has 2D and 3D convolutions: no other layout is one of both
     val_snippets=1,
     test_snippets=5,
-    defaults={"backbone": "resnet50", "dropout": 0.5},
+    defaults={"backbone": "resnet50", "num_segments": 1, "dropout": 0.5, "freeze_batch_norms": False},
     title="inflated {}",
 )

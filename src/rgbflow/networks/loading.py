@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from rgbflow.bundle import Bundle, weights_file
+from rgbflow.bundle import Bundle, check_file, weights_file
 from rgbflow.device import choose_device
 from rgbflow.errors import InputError, first_line
 from rgbflow.fusion import probabilities
@@ -143,6 +143,9 @@ def _open(
 
 
 def _open_files(name: EngineName, folder: Path, bundle: Bundle, precision: EnginePrecision) -> Engine:
+    for stream in bundle.streams:
+        for suffix in (".xml", ".bin") if name == "openvino" else (".onnx",):
+            check_file(folder, bundle, f"{stream}{suffix}")
     try:
         return EXPORTED[name](folder, bundle, precision)
     except InputError:

@@ -7,7 +7,7 @@ import torch
 
 from rgbflow.bundle import Bundle
 from rgbflow.errors import InputError
-from rgbflow.networks.exported import ExportedEngine
+from rgbflow.networks.exported import ExportedEngine, check_ends
 from rgbflow.stream import EnginePrecision, Stream
 
 
@@ -37,6 +37,9 @@ class OnnxEngine(ExportedEngine):
             stream: onnxruntime.InferenceSession(folder / f"{stream}{self.suffix}", options, ["CPUExecutionProvider"])
             for stream in bundle.streams
         }
+        for stream, session in self._sessions.items():
+            ends = ([one.name for one in ends] for ends in (session.get_inputs(), session.get_outputs()))
+            check_ends(folder / f"{stream}{self.suffix}", *ends)
         outputs = {stream: {one.name for one in session.get_outputs()} for stream, session in self._sessions.items()}
         takes_float = {
             stream: session.get_inputs()[0].type == "tensor(float)" for stream, session in self._sessions.items()

@@ -13,7 +13,7 @@ import torch
 
 from rgbflow.bundle import Bundle
 from rgbflow.errors import InputError
-from rgbflow.networks.exported import ExportedEngine
+from rgbflow.networks.exported import ExportedEngine, check_ends
 from rgbflow.stream import EnginePrecision, Stream
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ def _compile(path: Path, precision: EnginePrecision) -> tuple[openvino.CompiledM
     if precision != "auto":
         options["INFERENCE_PRECISION_HINT"] = {"fp32": "f32", "bf16": "bf16"}[precision]
     model = openvino_core().read_model(path)
+    check_ends(path, *([name for one in ends for name in one.get_names()] for ends in (model.inputs, model.outputs)))
     compiled = openvino_core().compile_model(model, "CPU", options)
     if any(node.get_type_name() == "FakeQuantize" for node in model.get_ops()):
         return compiled, "int8"

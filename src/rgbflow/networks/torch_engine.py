@@ -2,18 +2,19 @@
 
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rgbflow.bundle import Bundle, load_weights
+from rgbflow.bundle import Bundle, check_file, load_weights, weights_file
 from rgbflow.device import choose_device, has_fast_bf16
-from rgbflow.errors import InputError
+from rgbflow.errors import InputError, first_line
 from rgbflow.networks.engine import StreamAnswer
 from rgbflow.networks.stream_net import StreamNet
-from rgbflow.networks.weights import SkippedRandomStart
+from rgbflow.networks.weights import SkippedRandomStart, check_values
 from rgbflow.stream import Crops, EnginePrecision, Stream, StreamSpec
 from rgbflow.transforms import snippets_to_input
 
@@ -56,8 +57,20 @@ class TorchEngine:
     ) -> dict[Stream, StreamAnswer]:
         return {stream: self._answer(stream, given, crops, with_features) for stream, given in snippets.items()}
 
-    @torch.inference_mode()
     def _answer(self, stream: Stream, snippets: np.ndarray, crops: Crops, with_features: bool) -> StreamAnswer:
+        try:
+            return self._computed(stream, snippets, crops, with_features)
+        except InputError:
+            raise
+        except (RuntimeError, ValueError, AssertionError, LookupError, MemoryError, TypeError) as error:
+            spec = self.specs[stream]
+            raise InputError(
+                f"the network of {stream} ({spec.backbone}, {spec.input_size}×{spec.input_size}) can't read its input "
+                f"({first_line(error)}): use fewer snippets, another device or another bundle"
+            ) from error
+
+    @torch.inference_mode()
+    def _computed(self, stream: Stream, snippets: np.ndarray, crops: Crops, with_features: bool) -> StreamAnswer:
         began = time.perf_counter()
         inputs = snippets_to_input(torch.from_numpy(snippets).to(self.device), self.specs[stream], crops)
         clips, features = inputs[:, None], None  # each snippet as a clip of its own
@@ -83,11 +96,17 @@ def load_networks(folder: Path, bundle: Bundle) -> dict[Stream, StreamNet]:
         InputError: if weights are missing, damaged or of another network.
     """
     networks = {}
-    for stream, spec in bundle.streams.items():
-        with SkippedRandomStart():
-            networks[stream] = StreamNet(spec, len(bundle.classes))
-        try:
-            networks[stream].load_state_dict(load_weights(folder, stream))
-        except RuntimeError as error:
-            raise InputError(f"{folder}: the weights of {stream} do not fit {spec.backbone}") from error
+    with ThreadPoolExecutor() as pool:  # hashing leaves the interpreter free to build the networks
+        checks = [pool.submit(check_file, folder, bundle, weights_file(folder, one).name) for one in bundle.streams]
+        for stream, spec in bundle.streams.items():
+            with SkippedRandomStart():
+                networks[stream] = StreamNet(spec, len(bundle.classes))
+            weights = load_weights(folder, stream)
+            try:
+                check_values(weights, networks[stream].state_dict(), str(weights_file(folder, stream)))
+                networks[stream].load_state_dict(weights)
+            except RuntimeError as error:
+                raise InputError(f"{folder}: the weights of {stream} do not fit {spec.backbone}") from error
+        for check in checks:
+            check.result()
     return networks

@@ -246,7 +246,14 @@ def _family(backbone: str, published: Published) -> Family[VideoNetwork]:
         memory_format=torch.channels_last_3d,
         val_snippets=1,
         test_snippets=TEST_SNIPPETS,
-        defaults={"backbone": backbone, "weights": "kinetics", "input_size": published.input_size, "dropout": 0.5},
+        defaults={
+            "backbone": backbone,
+            "weights": "kinetics",
+            "input_size": published.input_size,
+            "num_segments": 1,
+            "dropout": 0.5,
+            "freeze_batch_norms": False,
+        },
     )
 
 

@@ -53,7 +53,7 @@ def initialise(network: StreamNet, spec: StreamSpec, weights: str) -> str:
     if weights in family.published:
         state, origin = family.published[weights](spec.backbone)
     else:
-        state, origin = _read_weights(weights, spec.algorithm), weights
+        state, origin = family.present_names(_read_weights(weights, spec.algorithm)), weights
     _load_weights(family.loaded_part(network.backbone), state, origin)
     return f"weights from {origin}"
 
@@ -87,6 +87,8 @@ def load_published(network: StreamNet, spec: StreamSpec, weights: str, head: str
 def _read_weights(file: str, algorithm: str) -> Weights:
     path, names = Path(file), ", ".join(["none", *family_of(algorithm).published])
     if not path.is_file():
+        if path.exists():
+            raise InputError(f"weights file {path} is no regular file: give a .safetensors or .pth file")
         if any(file in family.published for family in FAMILIES.values()):
             raise InputError(f"--weights {file} is not for {algorithm}: pass {names}, or a file")
         raise InputError(f"weights file {path} does not exist: pass {names}, or a .safetensors or .pth file")
@@ -99,6 +101,20 @@ def _read_weights(file: str, algorithm: str) -> Weights:
         return {name.removeprefix("module."): value for name, value in state.items() if torch.is_tensor(value)}
     except Exception as error:  # a damaged file fails in many ways, pickled code among them: none is loaded
         raise InputError(f"weights file {path} can't be read ({first_line(error)}): pass a state dict") from error
+
+
+def check_values(state: Weights, wanted: Mapping[str, Tensor], origin: str) -> None:
+    """Refuse weights of another kind of number than the network's, and those that are none.
+
+    Raises:
+        InputError: that names the first such tensor.
+    """
+    for name, value in state.items():
+        if name in wanted and value.is_floating_point() != wanted[name].is_floating_point():
+            raise InputError(f"{origin}: {name} holds {value.dtype}, not {wanted[name].dtype}: give other weights")
+        # A sum is a fourth of the work; it may be infinite where all values are finite.
+        if value.is_floating_point() and not value.float().sum().isfinite() and not value.float().isfinite().all():
+            raise InputError(f"{origin}: {name} holds values that are infinite or no numbers: give other weights")
 
 
 def _load_weights(backbone: nn.Module, state: Weights, origin: str) -> None:
@@ -120,6 +136,7 @@ def _load_weights(backbone: nn.Module, state: Weights, origin: str) -> None:
             f"the weights from {origin} do not fit the backbone: {len(different)} tensors are missing, unknown or of "
             f"another shape, {different[0]!r} first"
         )
+    check_values(state, wanted, origin)
     backbone.load_state_dict(state, strict=False)
     for name in _names(backbone, "classifier"):
         layer = backbone.get_submodule(name)

@@ -57,6 +57,12 @@ class Scale:
     """Backbone of C3D: c3d, or c3d_half or c3d_quarter with fewer channels; c3d if not given."""
     c3d_input_size: int | None = None
     """Input size of C3D in pixels; 112 if not given."""
+    video_weights: str | None = None
+    """Starting weights of the video networks that are added to table2: none, kinetics or a file; kinetics."""
+    video_frames: int | None = None
+    """Frames in a snippet of these; what their family is published with."""
+    video_input_size: int | None = None
+    """Pixels of the input of these; what their family is published with."""
     stack_length: int | None = None
     """Flow fields in a snippet (L); 1 if not given, a single pair (u,v)."""
     epochs: int | None = None
@@ -81,11 +87,8 @@ def table_i(stream: Stream) -> TrainConfig:
 def scaled(stream: Stream, algorithm: str, scale: Scale, seed: int) -> TrainConfig:
     """Table I for a network of the paper, or one that the paper compares with, at another scale."""
     base = with_algorithm(table_i(stream), algorithm)
-    has_own_backbone = base.backbone != TABLE_I.backbone  # backbones of C3D are not image classifiers
     changes = {
-        "backbone": scale.c3d_backbone if has_own_backbone else scale.backbone,
-        "weights": None if has_own_backbone else scale.weights,
-        "input_size": scale.c3d_input_size if has_own_backbone else scale.input_size,
+        **_form(algorithm, scale),
         "stack_length": scale.stack_length,
         "epochs": scale.epochs,
         "batch_size": scale.batch_size,
@@ -93,6 +96,21 @@ def scaled(stream: Stream, algorithm: str, scale: Scale, seed: int) -> TrainConf
     }
     given = {name: value for name, value in changes.items() if value is not None}
     return replace(changed(base, given), flip=scale.flip, device=scale.device, workers=scale.workers, seed=seed)
+
+
+def _form(algorithm: str, scale: Scale) -> dict[str, object]:
+    """What a scale says of the backbone and the input of one network."""
+    if algorithm == "c3d":
+        return {"backbone": scale.c3d_backbone, "input_size": scale.c3d_input_size}
+    if algorithm in ("two-stream", "lrcn"):
+        return {"backbone": scale.backbone, "weights": scale.weights, "input_size": scale.input_size}
+    inflated = {"backbone": scale.backbone, "weights": scale.weights} if algorithm == "i3d" else {}
+    return {
+        "weights": scale.video_weights,
+        "frames": scale.video_frames,
+        "input_size": scale.video_input_size,
+        **inflated,
+    }
 
 
 def settings_table(scale: Scale, networks: Mapping[str, tuple[Stream, str]], paper_scale: Scale) -> list[dict]:

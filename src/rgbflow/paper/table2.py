@@ -14,6 +14,7 @@ from rgbflow import fusion
 from rgbflow.atomic import write_atomically
 from rgbflow.bundle import load_bundle
 from rgbflow.data.splits import load_split
+from rgbflow.errors import InputError
 from rgbflow.learn.metrics import group_interval, wilson_interval
 from rgbflow.learn.page import PAGE_INCHES, grid, interval_text, page, provenance_section, section, themed
 from rgbflow.learn.runs import Run, clip_hits, mean_by_clip, percent, runs_of, splits_table
@@ -51,7 +52,7 @@ class PaperRow:
     name: str
     algorithm: str
     scorer: Stream | Literal["fused"]
-    top1: float
+    top1: float | None
     top5: float | None = None
 
 
@@ -62,6 +63,23 @@ PAPER = (
     PaperRow("LSTM", "lrcn", "rgb", 81.26),
     PaperRow("Two-stream", "two-stream", "fused", 85.75, 95.48),
 )
+
+
+def rows_with(also: Sequence[str]) -> tuple[PaperRow, ...]:
+    """The lines of the table with those of further networks on rgb, which come before the two-stream's."""
+    return (*PAPER[:-1], *(PaperRow(algorithm, algorithm, "rgb", None) for algorithm in also), PAPER[-1])
+
+
+def algorithms_with(also: Sequence[str]) -> dict[str, tuple[Stream, ...]]:
+    """The streams that are trained of each algorithm.
+
+    Raises:
+        InputError: if a further one is no video network.
+    """
+    for algorithm in also:
+        if not family_of(algorithm).frame_rate:
+            raise InputError(f"--also {algorithm} is in the table already: name video networks, such as s3d")
+    return {**ALGORITHMS, **dict.fromkeys(also, ("rgb",))}
 
 
 @dataclass(frozen=True)
@@ -86,7 +104,7 @@ class MeasuredRow:
 
     name: str
     network: str
-    paper_top1: float
+    paper_top1: float | None
     paper_top5: float | None
     clips: int
     top1: float
@@ -116,7 +134,7 @@ class Table2:
 
 
 def table2_tasks(
-    store: Path, splits: Sequence[Path], seeds: int, folder: Path, scale: Scale, snippets: int
+    store: Path, splits: Sequence[Path], seeds: int, folder: Path, scale: Scale, snippets: int, also: Sequence[str] = ()
 ) -> tuple[list[Training], list[Evaluating]]:
     """All trainings and evaluations for the table.
 
@@ -127,10 +145,11 @@ def table2_tasks(
         folder: where the bundles go.
         scale: changes to Table I.
         snippets: snippets of each test clip and stream.
+        also: video networks beside those of the paper, on rgb.
     """
     trainings, evaluations = [], []
     for run in runs_of(splits, seeds):
-        for algorithm, streams in ALGORITHMS.items():
+        for algorithm, streams in algorithms_with(also).items():
             bundle = folder / run.name / algorithm
             for stream in streams:
                 config = scaled(stream, algorithm, scale, run.seed)
@@ -140,15 +159,17 @@ def table2_tasks(
     return trainings, evaluations
 
 
-def read_table2(folder: Path, splits: Sequence[Path], seeds: int, scale: Scale, snippets: int) -> Table2:
+def read_table2(
+    folder: Path, splits: Sequence[Path], seeds: int, scale: Scale, snippets: int, also: Sequence[str] = ()
+) -> Table2:
     """The table from the results of `table2_tasks` in a folder."""
-    runs = runs_of(splits, seeds)
+    runs, lines = runs_of(splits, seeds), rows_with(also)
     groups = {clip.name: clip.group for split in splits for clip in load_split(split).test}
-    hits = {row.name: list(_hits(row, runs, folder)) for row in PAPER}
+    hits = {row.name: list(_hits(row, runs, folder)) for row in lines}
     reference = mean_by_clip([top1 for top1, _ in hits[PAPER[-1].name]])
     num_classes = len(load_split(splits[0]).classes)
     rows = []
-    for paper in PAPER:
+    for paper in lines:
         top1, top5 = (mean_by_clip([run[kind] for run in hits[paper.name]]) for kind in (0, 1))
         is_reference = paper is PAPER[-1]
         behind = None if is_reference else {clip: reference[clip] - top1[clip] for clip in top1}
@@ -169,7 +190,7 @@ def read_table2(folder: Path, splits: Sequence[Path], seeds: int, scale: Scale, 
             )
         )
     settings = settings_table(
-        scale, {f"{a} {s}": (s, a) for a, streams in ALGORITHMS.items() for s in streams}, Scale()
+        scale, {f"{a} {s}": (s, a) for a, streams in algorithms_with(also).items() for s in streams}, Scale()
     )
     return Table2(rows, splits_table(splits, seeds), settings, num_classes, snippets, describe_origin())
 
@@ -251,7 +272,7 @@ def _row(row: MeasuredRow) -> str:
     single = ", ".join(f"{value:.1f}" for value in runs) if len(runs) < 4 else f"{min(runs):.1f}&ndash;{max(runs):.1f}"
     cells = [
         html_text(row.network),
-        f"{row.paper_top1:.2f}",
+        "" if row.paper_top1 is None else f"{row.paper_top1:.2f}",
         f"<strong>{row.top1:.1f}</strong>",
         interval_text(row.top1_interval),
         single,
@@ -267,7 +288,7 @@ def _draw(rows: Sequence[MeasuredRow], palette: Mapping[str, str]) -> Figure:
     """Each line's top-1 with its interval, beside the paper's."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(PAGE_INCHES, 2.6), layout="constrained")
+    figure = Figure(figsize=(PAGE_INCHES, 1.1 + 0.3 * len(rows)), layout="constrained")
     axis = figure.subplots()
     for place, row in enumerate(rows):
         low, high = row.top1_interval
@@ -275,8 +296,9 @@ def _draw(rows: Sequence[MeasuredRow], palette: Mapping[str, str]) -> Figure:
         axis.plot(row.top1, place, "o", color=palette["flow"], label="here, with its interval" if not place else None)
         axis.plot(row.run_top1, [place + 0.22] * len(row.run_top1), "|", color=palette["soft"], markersize=5,
                   label="single runs" if not place else None)  # fmt: skip
-        axis.plot(row.paper_top1, place, "D", markerfacecolor="none", color=palette["rgb"],
-                  label="the paper, on UCF101" if not place else None)  # fmt: skip
+        if row.paper_top1 is not None:
+            axis.plot(row.paper_top1, place, "D", markerfacecolor="none", color=palette["rgb"],
+                      label="the paper, on UCF101" if not place else None)  # fmt: skip
     axis.set_yticks(range(len(rows)), [row.name for row in rows])
     axis.invert_yaxis()
     axis.set_xlim(0, 100)

@@ -58,7 +58,6 @@ export class LiveView {
 
   #greet({ classes, bundle }) {
     this.classes = classes;
-    this.timeline.classes = classes;
     this.scores.setClasses(classes, bundle.streams);
     for (const item of document.querySelectorAll("#legend li")) item.hidden = !["fused", ...bundle.streams].includes(item.textContent);
     if (!classes.length) this.scores.box.append(noActions());
@@ -221,5 +220,6 @@ function drawWheel(canvas) {
 }
 
 function noActions() {
-  return make("div", { className: "hint" }, make("p", {}, "No bundle is loaded, so there is nothing to recognise yet."), make("p", {}, "Start the server with one: rgbflow serve BUNDLE"));
+  const link = make("a", { href: "#teach", className: "button primary" }, "Teach the first action");
+  return make("div", { className: "hint" }, make("p", {}, "No bundle is loaded, so there is nothing to recognise yet."), link);
 }

@@ -3,12 +3,14 @@
 import { byId, make } from "./dom.js";
 import { LiveView } from "./live.js";
 import { connect } from "./rgbflow.js";
+import { TeachView } from "./teach.js";
 import { VideoView } from "./video.js";
 import { loadPreferences, openSettings, wishes } from "./settings.js";
 
 const VIEWS = [...document.querySelectorAll(".top nav a")].map((link) => link.hash.slice(1));
 const THEMES = [["", "as the system"], ["light", "light"], ["dark", "dark"]];
 const TOKEN = "rgbflow.token";
+const TAUGHT = "taught"; // what the service calls a bundle that was taught in a page
 
 const preferences = loadPreferences();
 const puppetData = await (await fetch("puppet.json")).json();
@@ -20,6 +22,7 @@ const session = connect({
 });
 const live = new LiveView(session, preferences, puppetData);
 new VideoView(session);
+new TeachView(session, preferences);
 
 function showView() {
   const wanted = location.hash.slice(1);
@@ -58,8 +61,10 @@ session.addEventListener("notice", ({ detail }) => tell(detail.message));
 session.addEventListener("error", ({ detail }) => tell(detail.message));
 
 function describe({ bundle, fusion, classes }) {
-  const source = { given: "", demo: " (the demo's)", imagenet: " (nothing taught yet)" }[bundle.source];
-  const parts = [`Bundle ${bundle.name.split("/").slice(-2).join("/")}${source}`, classes.length && `${classes.length} actions`, bundle.streams.join(" and "), fusion && `fused by ${fusion.method}`, bundle.engine];
+  const from = { given: "", demo: " (the demo's)", imagenet: "" }[bundle.source];
+  const name = bundle.name.split("/").slice(-2).join("/");
+  const what = !classes.length ? "Nothing is taught yet" : name === TAUGHT ? "Taught here" : `Bundle ${name}${from}`;
+  const parts = [what, classes.length && `${classes.length} actions`, bundle.streams.join(" and "), fusion && `fused by ${fusion.method}`, bundle.engine];
   byId("about").textContent = parts.filter(Boolean).join(" · ");
 }
 

@@ -6,18 +6,24 @@ import { percent } from "./scores.js";
 const PALETTE = ["#56b4e9", "#e69f00", "#009e73", "#f0e442", "#d55e00", "#cc79a7", "#0072b2"]; // Okabe and Ito
 const MOST_LISTED = 30;
 
-/** The colour of a class: the same wherever it is drawn. */
-export function colourOf(classes, name) {
-  return PALETTE[Math.max(0, classes.indexOf(name)) % PALETTE.length];
+/** Colours of labels in the order in which they appear, so that those seen together differ. */
+class Colours {
+  #labels = [];
+
+  of(label) {
+    if (!this.#labels.includes(label)) this.#labels.push(label);
+    return PALETTE[this.#labels.indexOf(label) % PALETTE.length];
+  }
 }
 
 /** The last minute of a live session. */
 export class Timeline {
   #blocks = []; // {label, start, end (null while it goes on), score}
+  #colours = new Colours();
   #trace = []; // {time, fused, rgb, flow}: scores of the likeliest class
 
   constructor(canvas, list, seconds = 60) {
-    Object.assign(this, { canvas, list, seconds, classes: [] });
+    Object.assign(this, { canvas, list, seconds });
     this.clear();
   }
 
@@ -64,7 +70,7 @@ export class Timeline {
     for (const block of this.#blocks) {
       const [left, right] = [x(block.start), x(block.end ?? now)];
       if (right < 0) continue;
-      drawBlock(context, block.label, colourOf(this.classes, block.label), left, Math.max(right, left + 3 * ratio), lane, ratio);
+      drawBlock(context, block.label, this.#colours.of(block.label), left, Math.max(right, left + 3 * ratio), lane, ratio);
     }
     drawTicks(context, x, now, this.seconds, width, height, ratio, ink(this.canvas, "--soft"));
   }
@@ -99,7 +105,7 @@ export class Timeline {
     const items = this.#blocks.slice(-MOST_LISTED).reverse().map((block) => {
       const item = document.createElement("li");
       const mark = document.createElement("i");
-      mark.style.background = colourOf(this.classes, block.label);
+      mark.style.background = this.#colours.of(block.label);
       const name = Object.assign(document.createElement("b"), { textContent: block.label.replaceAll("_", " "), title: block.label });
       const seconds = block.end === null ? "goes on" : `${(block.end - block.start).toFixed(1)} s`;
       const length = Object.assign(document.createElement("span"), { textContent: seconds });
@@ -113,13 +119,14 @@ export class Timeline {
 
 /** A whole video on a strip, with the place where it is played. */
 export class Strip {
-  constructor(canvas, segments, length, classes) {
-    const labels = [...new Set(segments.map((segment) => segment.label))].filter((label) => label !== "unknown");
-    Object.assign(this, { canvas, segments, length, classes: classes.length ? classes : labels });
+  #colours = new Colours();
+
+  constructor(canvas, segments, length) {
+    Object.assign(this, { canvas, segments, length });
   }
 
   colour(label) {
-    return label === "unknown" ? "transparent" : colourOf(this.classes, label);
+    return label === "unknown" ? "transparent" : this.#colours.of(label);
   }
 
   draw(time) {

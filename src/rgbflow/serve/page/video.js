@@ -90,7 +90,7 @@ export class VideoView {
     this.#caption(file.name, `${found} in ${length.toFixed(1)} s`, [filePicker("Another video", (next) => this.open(next))]);
 
     const player = make("video", { src: this.#address, controls: true, muted: true, playsInline: true });
-    const strip = new Strip(make("canvas", { className: "strip", role: "img", ariaLabel: "The same as the list" }), segments, length, this.#session.hello?.classes ?? []);
+    const strip = new Strip(make("canvas", { className: "strip", role: "img", ariaLabel: "The same as the list" }), segments, length);
     const items = segments.map((segment) => this.#item(segment, player, strip));
     const list = make("ol", { className: "segments" }, ...items);
     const unplayable = make("p", { className: "soft", hidden: true }, "This browser can't play the video; the server could read it.");
