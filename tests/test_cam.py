@@ -159,7 +159,7 @@ def test_the_map_points_at_the_moving_square(moving_square, stream):
     for snippets, square, label in zip(inputs[20:], squares[20:], labels[20:], strict=True):  # not trained on
         assert network(snippets[None])[0].argmax() == label
         maps = ActivationMaps(
-            class_activation_maps(network, snippets, int(label)[:, 0]), np.array([0]), spec.crop_fraction
+            class_activation_maps(network, snippets, int(label))[:, 0], np.array([0]), spec.crop_fraction
         )
         laid = maps.on_frame(0, SIZE, SIZE)
         shares.append(laid[square].sum() / laid.sum())

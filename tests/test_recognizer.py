@@ -73,8 +73,8 @@ def test_a_fitted_fusion_is_what_predict_gives(world, tmp_path):
 def test_a_prediction_tells_streams_times_and_stages(world):
     prediction = Recognizer.load(world.bundle).predict(world.videos / "left" / "0.mp4", num_snippets=3)
     assert prediction.scores.sum() == pytest.approx(1)
-    mean = (prediction.stream_scores["rgb"] + prediction.stream_scores["flow"]) / 2
-    np.testing.assert_allclose(prediction.scores, mean)
+    product = prediction.stream_scores["rgb"] * prediction.stream_scores["flow"]
+    np.testing.assert_allclose(prediction.scores, product / product.sum())
     assert list(prediction.seconds) == ["decode", "flow", "rgb network", "flow network", "fusion"]
     assert all(seconds > 0 for seconds in prediction.seconds.values())
     assert (prediction.start_seconds, prediction.end_seconds) == (0, pytest.approx(12 / 25))

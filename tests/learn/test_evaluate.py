@@ -41,8 +41,8 @@ def test_scores_are_written_as_documented(world, evaluation, tmp_path):
         for stream in ("rgb", "flow"):
             np.testing.assert_allclose(file[stream].sum(axis=1), 1)
             np.testing.assert_array_equal(file[stream], evaluation.scores[stream])
-        fused = (file["rgb"] + file["flow"]) / 2
-    np.testing.assert_allclose(fused, evaluation.scores["fused"])
+        fused = file["rgb"] * file["flow"]
+    np.testing.assert_allclose(fused / fused.sum(axis=1, keepdims=True), evaluation.scores["fused"])
 
 
 def test_the_bundle_keeps_figures_protocol_and_leak(world, evaluation, tmp_path):

@@ -73,12 +73,13 @@ def test_sums_taken_for_logits_saturate_and_are_warned_of(tmp_path, capsys):
     assert "warning" not in error
 
 
-def test_the_fusion_is_the_mean_of_the_probabilities(tmp_path, capsys):
+def test_the_fusion_is_the_product_of_the_probabilities(tmp_path, capsys):
     logits = {name: rows.mean(axis=1) for name, rows in FRAME_LOGITS.items()}
     path = saved(tmp_path / "s.npz", logits, "logits")
     assert cli.main(["fuse", str(path), "--out", str(tmp_path / "f.npz"), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
-    fused = np.mean([softmax(rows, axis=1) for rows in logits.values()], axis=0)
+    fused = np.prod([softmax(rows, axis=1) for rows in logits.values()], axis=0)
+    fused /= fused.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(read_scores([tmp_path / "f.npz"])[0].streams["fused"], fused)
     assert result["figures"]["fused"]["top1"] == pytest.approx(100 * (fused.argmax(axis=1) == LABELS).mean())
     assert result["kinds"] == {"rgb": "logits", "flow": "logits"}

@@ -231,7 +231,7 @@ def test_two_trainings_side_by_side_both_end_up_in_the_bundle(world, tmp_path):
 
 
 def test_a_diverging_training_stops_and_other_settings_start_anew(world, tmp_path):
-    with pytest.raises(InputError, match=r"diverged in epoch 1: lower learning_rate \(10.0\)"):
+    with pytest.raises(InputError, match=r"diverged in epoch \d.*: lower learning_rate \(10.0\)"):
         run(world, tmp_path, config=changed(learning_rate=10.0, gradient_clip=0.0, warmup_epochs=0.0))
     assert not (tmp_path / "recognizer.json").exists()
     assert run(world, tmp_path).resumed_epoch == 0
@@ -334,7 +334,7 @@ def test_a_split_for_another_store_is_refused(world, tmp_path):
         ('fusion = "stacking"', "fusion \\('stacking'\\) must be one of average, product"),
         ("epochs = = 3", "is not TOML"),
         ("learning_rate = nan", r"learning_rate \(nan\) must be a number above 0 and at most 10: the default is 0.005"),
-        ("seed = 9999999999", r"seed \(9999999999\) must be a whole number at least 0 and below"),
+        ("seed = 9999999999", r"seed \(9999999999\) must be a whole number in 0…4,294,967,295"),
     ],
 )
 def test_wrong_toml_is_refused_in_one_line(tmp_path, text, message):

@@ -245,7 +245,7 @@ def test_a_bundle_calibrated_since_it_was_exported_is_exported_again(exported, t
     save_bundle(out, replace(load_bundle(out), licence="CC0"))  # `evaluate` too leaves another record
     calibrated = replace(exported.bundle, fusion=replace(exported.bundle.fusion, temperature=0.5))
     export_bundle(exported.folder, calibrated, out, "openvino")
-    assert load_bundle(out) == calibrated
+    assert replace(load_bundle(out), files=calibrated.files) == calibrated  # the files are others: those of OpenVINO
 
 
 def test_of_c3d_the_layers_that_read_half_the_resolution_are_kept_in_floats():

@@ -1,10 +1,11 @@
 """The command that runs the service."""
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
-from rgbflow.commands.flags import Flag, Positional
+from rgbflow.commands.flags import Flag, Positional, check_positive
 from rgbflow.errors import InputError
 from rgbflow.shown import say
 from rgbflow.stream import EngineName, EnginePrecision
@@ -63,6 +64,7 @@ def serve(
     from rgbflow.serve.service import Networks, Service
     from rgbflow.serve.teaching import Teaching
 
+    check_positive(max_sessions=max_sessions)
     token = read_token(token_file) if token_file else None
     if token is None and not is_loopback(host):
         raise InputError(f"--host {host} lets other machines in: give --token-file too, or leave --host out")
@@ -80,7 +82,8 @@ def serve(
         shown = f"[{host}]" if ":" in host else host
         how = f"with {networks.engine.name}" if networks else "for actions to be taught"
         _note(f"{path} at http://{shown}:{listener.getsockname()[1]}/ {how}; Ctrl-C ends it")
-        make_server(create_app(service, access, teaching)).run(sockets=[listener])
+        with suppress(KeyboardInterrupt):  # the usual end, which the server passes on when it has closed everything
+            make_server(create_app(service, access, teaching)).run(sockets=[listener])
     return 0
 
 

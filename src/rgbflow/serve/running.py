@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from contextlib import ExitStack
 
 import uvicorn
 from fastapi import FastAPI
@@ -34,16 +35,20 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         InputError: if the address can't be used.
     """
+    if not 0 <= port < 65536:
+        raise InputError(f"--port {port} can't be used: choose one in 0…65535, such as 8000")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
-        listener.bind(address)
-    except (OSError, UnicodeError, OverflowError) as error:
+        with ExitStack() as stack:
+            listener = stack.enter_context(socket.socket(family, kind, protocol))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
+            listener.bind(address)
+            listener.listen(2048)
+            stack.pop_all()  # from here on it is the caller's
+    except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"--host {host} --port {port} can't be used ({reason}): choose another") from error
-    listener.listen(2048)
     return listener
 
 
