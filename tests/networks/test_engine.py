@@ -249,7 +249,7 @@ def test_a_damaged_file_is_named(exported, own, engine, suffix):
     path = own / f"rgb.{suffix}"
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(InputError, match=rf"the files for {engine} in .* can't be read .*: export the bundle again"):
-        load_engine(own, exported.bundle, "cpu", engine)
+        load_engine(own, replace(exported.bundle, files={}), "cpu", engine)  # as an older record, without hashes
 
 
 @pytest.mark.parametrize("engine", [OnnxEngine, OpenVinoEngine])
