@@ -149,7 +149,8 @@ def page(result: dict) -> str:
         "",
         "Machines that do other work take longer. With few takes of few actions the threshold is itself "
         "an estimate: single cells may lie above the promise. On clips where the picture says little (UT-Interaction's "
-        "other place) rgb draws the fusion below flow alone. False starts in long recordings are not measured here.",
+        "other place) rgb draws the fusion below flow alone. False starts in long recordings are not measured here. "
+        "The drawn clips, the head and the fusion were chosen on these same sets, so new sets may do worse.",
         "",
     ]
     origin = result["origin"]
