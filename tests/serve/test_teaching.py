@@ -65,9 +65,9 @@ def test_an_open_session_recognises_what_was_taught_and_the_bundle_says_the_same
     assert fitted["is_current"]
     assert fitted["report"]["takes"] == {"down": 2, "right": 2}
     assert fitted["report"]["lines"]
-    assert client.receive("bundle")["classes"] == ["down", "right"]
+    assert client.receive("bundle")["classes"] == ["down", "right", "none"]
     school.play(client, moving_square(2.0, 0.0, frames=14))
-    assert {row["label"] for row in client.receive("update")["scores"]} == {"down", "right"}
+    assert {row["label"] for row in client.receive("update")["scores"]} == {"down", "right", "none"}
 
     archive = zipfile.ZipFile(io.BytesIO(school.get("/teach/bundle").content))
     archive.extractall(tmp_path)
@@ -144,7 +144,7 @@ def test_takes_that_are_there_are_taught_at_the_start(serving, base, films, tmp_
     service = Service(None)
     with serving(service, teaching=Teaching(service, str(base), "given", tmp_path / "takes")) as running:
         wait_until(lambda: running.get("/ready").status_code == 200)
-        assert running.get("/classes").json()["classes"] == ["down", "right"]
+        assert running.get("/classes").json()["classes"] == ["down", "right", "none"]
 
 
 def test_takes_without_a_folder_of_their_own_go_with_the_service(serving, base, films):
