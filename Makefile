@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ON_ALL_CORES := --numprocesses auto --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test test-long busy weizmann paper-small strong recipe teach ablation flow-methods stored-flow fusion unknown live-soak serve-load browser inference layers int8 video gpu torture clean
+.PHONY: demo test test-long test-video busy weizmann paper-small strong recipe teach ablation flow-methods stored-flow fusion unknown live-soak serve-load browser inference layers int8 video gpu torture clean
 
 demo: $(VENV)/installed
 	$(BIN)/rgbflow demo --out demo
@@ -17,6 +17,10 @@ test: $(VENV)/installed
 # What takes minutes, such as the whole demo
 test-long: $(VENV)/installed
 	$(BIN)/python -m pytest $(ON_ALL_CORES) -m long
+
+# The published video networks at their full size
+test-video: $(VENV)/installed
+	$(BIN)/python -m pytest -m full_size
 
 $(VENV)/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -26,7 +26,9 @@ from rgbflow.video.reading import decode
 from rgbflow.video.writing import write_video
 
 PAGE = Path(__file__).parents[2] / "docs" / "video.md"
-LONG = [pytest.param(name, marks=[] if name == "s3d" else pytest.mark.long) for name in NETWORKS]
+# Of each kind of block one network in `make test-long`, all in `make test-video`.
+MARKS = {"s3d": [], **{key: [pytest.mark.long, pytest.mark.full_size] for key in ("r3d_18", "mvit_v2_s", "swin3d_t")}}
+LONG = [pytest.param(name, marks=MARKS.get(name, pytest.mark.full_size)) for name in NETWORKS]
 SMALL = {"frames": 8, "input_size": 32, "epochs": 1, "flip": False, "workers": 0, "precision": "fp32"}
 
 
@@ -134,7 +136,10 @@ def test_it_trains_predicts_explains_and_watches(small_bundle, world):
     assert len(updates) == len(frames) - needed  # flow needs a frame more
 
 
-EXPORTED = [("mc3_18", 4, 32), *(pytest.param(name, 16, 224, marks=pytest.mark.long) for name in ("s3d", "mvit_v2_s"))]
+EXPORTED = [
+    ("mc3_18", 4, 32),
+    *(pytest.param(name, 16, 224, marks=pytest.mark.full_size) for name in ("s3d", "mvit_v2_s")),
+]
 
 
 @pytest.mark.parametrize(("backbone", "frames", "size"), EXPORTED)
