@@ -26,9 +26,7 @@ from rgbflow.video.reading import decode
 from rgbflow.video.writing import write_video
 
 PAGE = Path(__file__).parents[2] / "docs" / "video.md"
-# Of each kind of block one network in `make test-long`, all in `make test-video`.
-MARKS = {"s3d": [], **{key: [pytest.mark.long, pytest.mark.full_size] for key in ("r3d_18", "mvit_v2_s", "swin3d_t")}}
-LONG = [pytest.param(name, marks=MARKS.get(name, pytest.mark.full_size)) for name in NETWORKS]
+LONG = [pytest.param(name, marks=[] if name == "s3d" else pytest.mark.full_size) for name in NETWORKS]
 SMALL = {"frames": 8, "input_size": 32, "epochs": 1, "flip": False, "workers": 0, "precision": "fp32"}
 
 
