@@ -127,6 +127,7 @@ export class LiveView {
   }
 
   #gone() {
+    this.#latest = null; // what came just before is not drawn after
     this.timeline.close(now() + this.#clock);
     this.#label = null;
     this.puppet.act(null);
