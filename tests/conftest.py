@@ -285,6 +285,14 @@ def save_random_bundle() -> "Callable[[Path], Bundle]":
     return _save_random_bundle
 
 
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a bundle with random networks, to teach on."""
+    folder = tmp_path_factory.mktemp("base")
+    _save_random_bundle(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """Make and export it once for all tests: torch takes some seconds for each stream."""

@@ -84,7 +84,7 @@ def test_weights_of_other_numbers_are_refused(folder, change, words):
 
 def test_weights_whose_sum_is_too_large_for_a_float_are_taken(folder):
     rewrite(folder, lambda value: torch.full_like(value, 1e38) if value.ndim > 3 else value)
-    load(folder)
+    load(folder)  # a sum of infinity would have been refused as no finite number
 
 
 def test_a_flipped_bit_of_the_weights_is_found_by_their_hash(folder):

@@ -24,14 +24,6 @@ MOTIONS = {"right": (2.0, 0.0), "down": (0.0, 2.0)}
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory, save_random_bundle):
-    """The folder of a bundle with random networks."""
-    folder = tmp_path_factory.mktemp("base")
-    save_random_bundle(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def filmed(tmp_path_factory, moving_square, base):
     """Takes of two actions and a recording of none, with their features; nothing in it may be changed."""
     folder = tmp_path_factory.mktemp("takes")

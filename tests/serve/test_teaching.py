@@ -16,14 +16,6 @@ MOTIONS = {"right": (2.0, 0.0), "down": (0.0, 2.0)}
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory, save_random_bundle):
-    """The folder of a bundle with random networks."""
-    folder = tmp_path_factory.mktemp("base")
-    save_random_bundle(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def films(tmp_path_factory, moving_square):
     """Two takes of two actions, as files of bytes."""
     folder, films = tmp_path_factory.mktemp("films"), {}
