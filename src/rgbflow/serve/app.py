@@ -173,9 +173,11 @@ api = APIRouter(dependencies=[Depends(require_token)])
 
 @health.get("/health")
 @health.get("/healthz", include_in_schema=False)
-async def alive() -> dict[str, str]:
-    """Whether the service is alive."""
-    return {"status": "alive"}
+async def alive(request: Request) -> dict[str, str | None]:
+    """Whether the service is alive, and what runs its networks."""
+    service = service_of(request)
+    bundle = service.about(service.networks).bundle
+    return {"status": "alive", "engine": bundle.engine, "engine_note": bundle.engine_note}
 
 
 @health.get("/ready")

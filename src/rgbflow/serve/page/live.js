@@ -66,9 +66,9 @@ export class LiveView {
     byId("flow-box").hidden = !this.#preferences.flow_picture;
   }
 
-  #greet({ classes, bundle }) {
+  #greet({ classes, bundle, no_action }) {
     this.classes = classes;
-    this.scores.setClasses(classes, bundle.streams);
+    this.scores.setClasses(classes, bundle.streams, no_action);
     for (const item of document.querySelectorAll("#legend li")) item.hidden = !["fused", ...bundle.streams].includes(item.textContent);
     if (!classes.length) this.scores.box.append(noActions());
     this.#session.set({ num_scores: this.scores.wanted });
