@@ -16,6 +16,7 @@ import os
 import shlex
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
@@ -79,6 +80,7 @@ class Server:
 
     process: subprocess.Popen
     address: str
+    said: list[str]
 
     @property
     def memory(self) -> float:
@@ -109,7 +111,14 @@ def serving(bundle: Path) -> Iterator[Server]:
             assert process.stderr is not None
             line = next(line for line in process.stderr if "http://" in line)
             print(line.strip(), file=sys.stderr)
-            yield Server(process, "ws://" + line.split("http://")[1].split("/")[0] + "/live")
+            said: list[str] = []
+            reading = threading.Thread(target=said.extend, args=[process.stderr])  # or the pipe gets full
+            reading.start()
+            try:
+                yield Server(process, "ws://" + line.split("http://")[1].split("/")[0] + "/live", said)
+            finally:
+                process.terminate()
+                reading.join()
         finally:
             process.terminate()
 
