@@ -96,7 +96,9 @@ def recordings_in(folder: Path) -> list[Take]:
     return found
 
 
-def keep_take(folder: Path, name: str, video: Path | np.ndarray | Sequence[Frame], frames_per_second: float) -> Path:
+def keep_take(
+    folder: Path, name: str, video: Path | np.ndarray | Sequence[Frame], frames_per_second: float = 25.0
+) -> Path:
     """Put a take into the folder, under a number of its own.
 
     Args:
