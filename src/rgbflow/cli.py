@@ -14,6 +14,7 @@ from rgbflow.commands.flags import EXIT_FAILED
 from rgbflow.commands.live import live
 from rgbflow.commands.paper import paper
 from rgbflow.commands.predict import predict
+from rgbflow.commands.record import record
 from rgbflow.commands.serve import serve
 from rgbflow.commands.teach import teach
 from rgbflow.commands.train import ablate, train
@@ -27,6 +28,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "prepare": prepare,
     "split": split,
     "train": train,
+    "record": record,
     "teach": teach,
     "calibrate": calibrate,
     "evaluate": evaluate,

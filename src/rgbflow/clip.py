@@ -300,8 +300,11 @@ def stored_flow(flow: np.ndarray, jpeg_quality: int | None) -> np.ndarray:
 def to_working_size(pixels: np.ndarray, preparation: Preparation) -> np.ndarray:
     """Scale a frame so that its shorter side has `preparation.short_side` pixels.
 
-    The aspect ratio is kept, unless `preparation.square` or `preparation.width` gives the size of all frames. Of an
-    odd width the first column is left out: torchvision rounds the centre of the whole to the centre of the rest.
+    The aspect ratio is kept, unless `preparation.square` or `preparation.width` gives the size of all frames.
+
+    With `preparation.resize` "bilinear", a centre crop of the frame is torchvision's: where half a pixel is left over
+    beside it, torchvision rounds to an even place, `centre_crop` down. They differ where the longer side is 3 more than
+    a multiple of 4 (of crops whose side is such a multiple), so the first row or column of such a side is left out.
 
     Args:
         pixels: (H, W, 3) uint8.
@@ -318,7 +321,10 @@ def to_working_size(pixels: np.ndarray, preparation: Preparation) -> np.ndarray:
     if size != (width, height):
         PIXELS.check(size[0] * size[1], f"a frame of {width}×{height} at the short side {side}")
         pixels = _resize(pixels, size, scale < 1, preparation.resize)
-    return pixels[:, preparation.width % 2 :] if preparation.width else pixels
+    if preparation.resize == "bilinear":
+        top, left = (int(length % 4 == 3 and length > side) for length in pixels.shape[:2])
+        pixels = pixels[top:, left:]
+    return pixels
 
 
 def _resize(pixels: np.ndarray, size: tuple[int, int], shrinks: bool, resize: Resize) -> np.ndarray:
@@ -329,7 +335,10 @@ def _resize(pixels: np.ndarray, size: tuple[int, int], shrinks: bool, resize: Re
     import torch.nn.functional as F
 
     planes = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
-    scaled = F.interpolate(planes, size[::-1], mode="bilinear", antialias=resize == "antialias")
+    if resize == "antialias":
+        scaled = F.interpolate(planes, size[::-1], mode="bilinear", antialias=True)
+    else:  # in floats, as torchvision does it: torch's own kernel for 8 bits rounds a fifth of the pixels otherwise
+        scaled = F.interpolate(planes.float(), size[::-1], mode="bilinear").round().to(torch.uint8)
     return scaled[0].permute(1, 2, 0).contiguous().numpy()
 
 

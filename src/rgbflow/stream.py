@@ -26,7 +26,7 @@ NUM_SNIPPETS = 25  # of a clip at test time (Simonyan and Zisserman 2014, sectio
 WINDOW_SNIPPETS = 5  # of a window of a timeline
 UnfittedFusion = Literal["average", "product"]  # needs no fitted numbers
 FusionMethod = Literal[UnfittedFusion, "weighted", "tempered", "stacking", "reliability"]
-# How a frame is made smaller: means of areas; or torch's bilinear scaling, with or without smoothing before it.
+# How a frame is made smaller: means of areas; torchvision's bilinear scaling; or torch's of 8 bits, smoothed.
 Resize = Literal["area", "bilinear", "antialias"]
 DEFAULT_FUSION: UnfittedFusion = "product"  # of a new bundle; what is fitted replaces it where that is clearly better
 STACK_LENGTH = 10  # L of flow, unless a training says otherwise (Simonyan and Zisserman 2014, section 4.1)

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -27,6 +28,37 @@ def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.fixture
+def cut_server() -> Iterator[Callable[..., str]]:
+    """A function: the address of a server that promises all of a content, sends the first bytes and hangs up.
+
+    With `stays` it sends no more, and doesn't hang up.
+    """
+    with ExitStack() as servers:
+
+        def serve(content: bytes, sent: int, stays: bool = False) -> str:
+            over = threading.Event()
+
+            class Cutting(_Quiet):
+                def do_GET(self) -> None:
+                    self.send_response(200)
+                    self.send_header("Content-Length", str(len(content)))
+                    self.end_headers()
+                    self.wfile.write(content[:sent])
+                    self.wfile.flush()
+                    if stays:
+                        over.wait()
+
+            server = ThreadingHTTPServer(("127.0.0.1", 0), Cutting)
+            servers.callback(server.server_close)
+            servers.callback(server.shutdown)
+            servers.callback(over.set)
+            threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+            return f"http://127.0.0.1:{server.server_port}"
+
+        yield serve
 
 
 @pytest.fixture

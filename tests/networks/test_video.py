@@ -1,5 +1,6 @@
 """Video networks give what torchvision's own give: the same frames, the same pixels, the same logits."""
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from rgbflow.bundle import Bundle, load_bundle, save_stream
 from rgbflow.clip import FrameClip
 from rgbflow.data.splits import load_split
 from rgbflow.data.store import Store
+from rgbflow.device import has_fast_bf16
 from rgbflow.learn.config import TrainConfig, with_algorithm
 from rgbflow.learn.train import train_stream
 from rgbflow.networks.export import export_bundle
@@ -21,12 +23,13 @@ from rgbflow.networks.stream_net import StreamNet
 from rgbflow.networks.video import NETWORKS, VideoNetwork, kinetics_bundle, published_weights
 from rgbflow.networks.weights import initialise
 from rgbflow.stream import Preparation, StreamSpec
-from rgbflow.transforms import read_snippets
+from rgbflow.transforms import read_snippets, snippets_to_input
 from rgbflow.video.reading import decode
 from rgbflow.video.writing import write_video
 
 PAGE = Path(__file__).parents[2] / "docs" / "video.md"
-LONG = [pytest.param(name, marks=[] if name == "s3d" else pytest.mark.full_size) for name in NETWORKS]
+FULL_SIZE = [pytest.mark.full_size, pytest.mark.timeout(3600)]  # minutes of one busy core
+LONG = [pytest.param(name, marks=[] if name == "s3d" else FULL_SIZE) for name in NETWORKS]
 SMALL = {"frames": 8, "input_size": 32, "epochs": 1, "flip": False, "workers": 0, "precision": "fp32"}
 
 
@@ -57,6 +60,21 @@ def test_the_page_tells_these_figures(backbone):
     (row,) = re.findall(rf"^\| `{backbone}` \|(.+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     figures = [f"{meta['num_params'] / 1e6:.1f}", f"{meta['_ops']:.1f}", str(line.frames), f"{line.frame_rate:g}"]
     assert [cell.strip() for cell in row.split("|")][:5] == [*figures, f"{line.input_size}×{line.input_size}"]
+
+
+@pytest.mark.parametrize("size", [(320, 240), (640, 360), (270, 480), (131, 97)])  # beside two, half a pixel is left
+@pytest.mark.parametrize("backbone", NETWORKS)
+def test_frames_are_prepared_as_torchvision_does(backbone, size):
+    width, height = size
+    frames = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), np.uint8)
+    ready = kinetics_bundle(backbone)
+    clip = FrameClip(ready.preparation)
+    for place, pixels in enumerate(frames):
+        clip.push(pixels, place / ready.spec.frame_rate)
+    spec = dataclasses.replace(ready.spec, stack_length=2)
+    found = snippets_to_input(read_snippets(clip, spec, np.array([0])), spec)[0]
+    expected = published_weights(backbone).transforms()(torch.from_numpy(frames).permute(0, 3, 1, 2))
+    torch.testing.assert_close(found.unflatten(0, (2, 3)).transpose(0, 1), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("backbone", LONG)
@@ -136,7 +154,7 @@ def test_it_trains_predicts_explains_and_watches(small_bundle, world):
 
 EXPORTED = [
     ("mc3_18", 4, 32),
-    *(pytest.param(name, 16, 224, marks=pytest.mark.full_size) for name in ("s3d", "mvit_v2_s")),
+    *(pytest.param(name, 16, 224, marks=FULL_SIZE) for name in ("s3d", "mvit_v2_s")),
 ]
 
 
@@ -153,6 +171,14 @@ def test_exported_files_give_the_same_scores(backbone, frames, size, tmp_path):
         export_bundle(tmp_path, bundle, tmp_path, name)
         recognizer = Recognizer.load(tmp_path, engine=name, precision="fp32")  # refuses scores that differ by 1e-4
         assert recognizer.engine.name == f"{name} fp32"
+    if has_fast_bf16(torch.device("cpu")):
+        snippets = {"rgb": np.random.default_rng(0).integers(0, 256, (2, spec.channels, size, size), np.uint8)}
+        engines = [Recognizer.load(tmp_path, engine=name, precision="bf16").engine for name in ("openvino", "torch")]
+        exact = recognizer.engine.answers(snippets, with_features=True)["rgb"].features
+        for engine in engines:
+            assert engine.name.endswith("bf16")
+            found = engine.answers(snippets, with_features=True)["rgb"].features
+            assert np.square(found - exact).mean() < 0.05**2 * np.square(exact).mean()
 
 
 def test_live_sees_the_snippet_of_the_file(small_bundle, world, moving_square, tmp_path):
@@ -197,9 +223,3 @@ def test_a_transformer_says_what_it_reads_and_that_it_has_no_maps():
     with pytest.raises(InputError, match=r"input_size \(112\) must be 224 for mvit_v2_s: s3d and r3d_18 read any"):
         family_of("mvit_v2_s").build(spec, 5)
     assert family_of("mvit_v2_s").feature_map is None
-
-
-def test_frames_are_squeezed_as_torchvision_squeezes_them():
-    assert kinetics_bundle("r3d_18").preparation.width == 171
-    assert kinetics_bundle("s3d").preparation.square
-    assert kinetics_bundle("swin3d_t").preparation.aspect is None

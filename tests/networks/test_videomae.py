@@ -71,10 +71,12 @@ def test_a_file_without_these_biases_is_refused(published, tmp_path):
         initialise(StreamNet(SPEC, 5), SPEC, str(tmp_path / "without.safetensors"))
 
 
-def test_frames_are_prepared_as_its_processor_does(moving_square):
+@pytest.mark.parametrize("size", [(400, 300), (320, 240), (341, 256), (270, 481)])
+def test_frames_are_prepared_as_its_processor_does(size):
     from transformers import VideoMAEImageProcessor
 
-    frames = moving_square(2, 1, 4, (400, 300))
+    width, height = size
+    frames = np.random.default_rng(0).integers(0, 256, (4, height, width, 3), np.uint8)
     clip = FrameClip(Preparation(224, jpeg_quality=None, frame_rate=7.5, resize="antialias"))
     for place, pixels in enumerate(frames):
         clip.push(pixels, place / 7.5)

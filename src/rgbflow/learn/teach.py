@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from rgbflow.bundle import RECORD, load_bundle, save_stream
+from rgbflow.data.layouts import check_utf8
 from rgbflow.errors import InputError
 from rgbflow.learn.few_takes import fit_examples
 from rgbflow.learn.lesson import PROTOCOL, Lesson, TeachReport, make_report
@@ -192,6 +193,7 @@ class Teacher:
         found = [*self.takes, *self._idle]
         for take in counted(found, len(found), progress):
             try:
+                check_utf8(take.path)
                 one = self._features.of(take)
             except InputError as error:
                 notes.append(f"{take.name}/{take.path.name} was set aside: {error}")

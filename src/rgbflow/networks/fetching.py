@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 import torch
@@ -44,20 +44,25 @@ def fetch_weights(url: str, folder: Path | None = None) -> Path:
             for chunk in _chunks(url, folder):
                 digest.update(chunk)
                 file.write(chunk)
-        _check(path, digest.hexdigest(), f"what {url} gave")
+        _check(path, digest.hexdigest(), url)
     return path
 
 
 def _chunks(url: str, folder: Path) -> Iterator[bytes]:
     try:
         with urlopen(url, timeout=TIMEOUT_SECONDS) as answer:
+            missing = answer.length  # as the server promises; None if it doesn't
             while chunk := answer.read(CHUNK):
+                missing = missing and missing - len(chunk)
                 yield chunk
+        if missing:
+            raise ConnectionError(f"the connection ended {missing} bytes early")
     except (HTTPException, OSError) as error:
-        reason = f"the server answered {error.code}" if isinstance(error, HTTPError) else first_line(error)
+        cause = error.reason if isinstance(error, URLError) and isinstance(error.reason, OSError) else error
+        reason = f"the server answered {error.code}" if isinstance(error, HTTPError) else first_line(cause)
         raise InputError(
-            f"{url.rpartition('/')[2]} could not be fetched ({reason}): bring {url} to this machine and put it into "
-            f"{folder}"
+            f"{url.rpartition('/')[2]} could not be fetched ({reason}): try again, or bring {url} to this machine and "
+            f"put it into {folder}"
         ) from error
 
 
@@ -66,11 +71,12 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _check(path: Path, digest: str, what: str = "") -> None:
+def _check(path: Path, digest: str, url: str = "") -> None:
     found = re.search(r"-([0-9a-f]{8,})\.", path.name)
     if found and not digest.startswith(found[1]):
-        remedy = "try again" if what else "remove it, and it is fetched anew"
+        what = f"what {url} gave" if url else path
+        remedy = f"try again, or put the right file into {path.parent}" if url else "remove it, and it is fetched anew"
         raise InputError(
-            f"{what or path} is damaged, or another file: its SHA-256 begins with {digest[: len(found[1])]}, not "
+            f"{what} is damaged, or another file: its SHA-256 begins with {digest[: len(found[1])]}, not "
             f"{found[1]}: {remedy}"
         )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rgbflow.errors import InputError, first_line
 from rgbflow.networks.family import Family, ReadyMade, Statistics, Weights
+from rgbflow.networks.fetching import weights_folder
 from rgbflow.stream import PLANES, Preparation, StreamSpec
 
 if TYPE_CHECKING:
@@ -135,12 +136,15 @@ def _fetch(backbone: str, file: str) -> Path:
     from huggingface_hub import hf_hub_download
 
     home = HOMES[backbone]
+    path = weights_folder() / home.replace("/", "--") / file
+    if path.is_file():
+        return path
     try:
         return Path(hf_hub_download(home, file))
     except Exception as error:  # each failure of the hub and of its transport has a class of its own
         raise InputError(
-            f"{file} of {home} could not be fetched from the Hugging Face Hub ({first_line(error)}): bring "
-            "model.safetensors to this machine and pass --weights FILE"
+            f"{file} of {home} could not be fetched from the Hugging Face Hub ({first_line(error)}): bring its "
+            f"config.json and model.safetensors to this machine and put them into {path.parent}"
         ) from error
 
 

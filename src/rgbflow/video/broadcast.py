@@ -1,5 +1,6 @@
 """The video behind a network address, packet by packet."""
 
+import io
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -7,12 +8,16 @@ from contextlib import ExitStack, contextmanager
 import av
 import numpy as np
 
+from rgbflow.video import webp
+from rgbflow.video.integrity import DamageError
 from rgbflow.video.reading import Frame, VideoError, timed, video_stream
 from rgbflow.video.rgb import RgbConverter, time_base_of
+from rgbflow.video.times import mended
 
 Packet = av.Packet
 # Formats whose pictures bring no times: FFmpeg invents 25 a second. mpjpeg is what network cameras send by HTTP.
 UNTIMED_FORMATS = {"mpjpeg", "mjpeg", "h264", "hevc"}
+WEBP = "webp_pipe"  # FFmpeg's name; it has an end, whether the address tells its length or not
 PLAYLISTS = {"hls", "dash"}  # formats of which the address gives a list of files, not the video
 
 
@@ -50,7 +55,7 @@ class Broadcast:
             self.close = stack.pop_all().close
         # A live one may say that it is 0 seconds long; a recording made live doesn't know its length, but its bytes.
         has_size = self._container.size > 0 and self._container.format.name not in PLAYLISTS
-        self.is_recording = (self._container.duration or 0) > 0 or has_size
+        self.is_recording = (self._container.duration or 0) > 0 or has_size or self._container.format.name == WEBP
         self.has_times = self.is_recording or self._container.format.name not in UNTIMED_FORMATS
         self._to_rgb, self._time_base = RgbConverter(self._stream), time_base_of(self._stream)
 
@@ -80,14 +85,29 @@ class Broadcast:
             VideoError: if there are no frames, or the recording breaks off.
         """
         is_empty = True
-        pictures = (picture for packet in self.packets() for picture in self._whole_pictures(packet))
         with self._as_video_errors():
-            for picture, seconds in timed(pictures, self._container, self._stream):
+            for frame in self._frames_of_webp() if self._container.format.name == WEBP else self._frames_of_recording():
                 is_empty = False
-                yield Frame(self._to_rgb(picture), seconds)
+                yield frame
         if is_empty and not self.is_closing:
             what = "sends no pictures, or pictures that can't be decoded: check the source, or download it as a file"
             raise VideoError(f"source {self._shown} {what}")
+
+    def _frames_of_recording(self) -> Iterator[Frame]:
+        pictures = (picture for packet in self.packets() for picture in self._whole_pictures(packet))
+        for picture, seconds in timed(pictures, self._container, self._stream):
+            yield Frame(self._to_rgb(picture), seconds)
+
+    def _frames_of_webp(self) -> Iterator[Frame]:
+        """FFmpeg gives an animated WebP as one packet and can't decode it; of a still one it can."""
+        for packet in self.packets():
+            content = bytes(packet)
+            if webp.begins_animated(content):
+                pictures = webp.pictures(io.BytesIO(content), f"source {self._shown}")
+                for picture, seconds in mended(pictures, webp.STEP_SECONDS):
+                    yield Frame(np.asarray(picture), seconds)
+            else:
+                yield from (Frame(self._to_rgb(picture), 0.0) for picture in self._whole_pictures(packet))
 
     def seconds_of(self, packet: av.Packet) -> float | None:
         """The time at which the picture of a packet is shown, as far as FFmpeg knows."""
@@ -125,3 +145,5 @@ class Broadcast:
             yield
         except (av.FFmpegError, OSError) as error:
             raise VideoError(f"source {self._shown} breaks off ({error.strerror}): check that it is on") from error
+        except DamageError as error:
+            raise VideoError(f"source {self._shown} breaks off ({error}): make the file again") from error

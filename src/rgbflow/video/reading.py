@@ -132,11 +132,13 @@ def _playing(
     """
     check_is_file(Path(path))
     if webp.is_animated(path):
-        yield _until_break(path, mended(webp.pictures(path), webp.STEP_SECONDS, report=report)), np.asarray
+        with open(path, "rb") as file:
+            pictures = webp.pictures(file, f"video ({path})")
+            yield _until_break(path, mended(pictures, webp.STEP_SECONDS, report=report)), np.asarray
         return
     with _open(path) as (container, stream):
-        pictures = timed(_pictures(path, container, stream, report), container, stream, report)
-        yield _until_break(path, pictures), RgbConverter(stream)
+        decoded = timed(_pictures(path, container, stream, report), container, stream, report)
+        yield _until_break(path, decoded), RgbConverter(stream)
 
 
 def resample(timed: Iterable[tuple[Picture, float]], frame_rate: float | None) -> Iterator[tuple[Picture, float]]:
@@ -144,7 +146,7 @@ def resample(timed: Iterable[tuple[Picture, float]], frame_rate: float | None) -
 
     A picture is shown until the next one comes; the last is shown as long as the one before it. So a video with a
     higher rate loses pictures, and one with a lower rate repeats some. A gap of more than `JUMP_SECONDS` and ten times
-    the     step before it is not filled: the picture before it is shown for that step, and the next comes at its time.
+    the step before it is not filled: the picture before it is shown for that step, and the next comes at its time.
 
     Args:
         timed: pictures of any kind, each with the second it is shown at, in increasing order.
@@ -198,8 +200,9 @@ def probe(path: str | os.PathLike) -> VideoInfo:
 
 
 def _probe_webp(path: str | os.PathLike) -> VideoInfo:
-    picture, _ = next(_until_break(path, webp.pictures(path)))
-    starts, duration = webp.times(path)
+    with open(path, "rb") as file:
+        picture, _ = next(_until_break(path, webp.pictures(file, f"video ({path})")))
+        starts, duration = webp.times(file)
     rate = rate_of(starts) or 1 / webp.STEP_SECONDS
     return VideoInfo(*picture.size, rate, "webp", duration, len(starts))
 
