@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ON_ALL_CORES := --numprocesses auto --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test test-long test-video busy weizmann paper-small strong recipe teach ablation flow-methods stored-flow fusion unknown live-soak serve-load serve-replicas browser inference layers int8 video gpu torture clean
+.PHONY: demo test test-long test-video busy weizmann paper-small strong recipe motion motion-compare teach ablation flow-methods stored-flow fusion unknown live-soak serve-load serve-replicas browser inference layers int8 video gpu torture clean
 
 demo: $(VENV)/installed
 	$(BIN)/rgbflow demo --out demo
@@ -43,6 +43,13 @@ strong: $(VENV)/installed
 
 recipe: $(VENV)/installed
 	$(BIN)/python benchmarks/recipe.py $(DATA) $(RECIPE)
+
+# An hour on one core: the weights that `--weights motion` takes
+motion: $(VENV)/installed
+	$(BIN)/python benchmarks/motion.py weights
+
+motion-compare: $(VENV)/installed
+	$(BIN)/python benchmarks/motion.py compare $(DATA)
 
 TEACH_CACHE ?= .teach
 teach: $(VENV)/installed

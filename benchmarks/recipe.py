@@ -39,6 +39,7 @@ SCORERS = (*STREAMS, "fused")
 # What each has otherwise than the preset. "before" is what the preset was until three sets were looked at.
 CANDIDATES: dict[str, dict[str, object]] = {
     "lite": {},
+    "flow-from-imagenet": {"weights": "imagenet"},
     "before": {"probe": False, "input_size": 160},
     "no-probe-frozen-norms": {"probe": False, "freeze_batch_norms": True, "learning_rate": 0.003},
     "rgb-rate-times-3": {"probe_rate": 0.1},

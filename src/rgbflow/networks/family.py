@@ -81,8 +81,8 @@ class Family(Generic[Backbone]):
         stride: distance from one frame of a snippet to the next.
         frame_rate: frames per second of a snippet, whatever the rate of a clip, as its published weights know them. A
             family with it reads videos; a training may choose another number of frames and another rate.
-        published: how to get published weights, by the name that `--weights` takes, such as "imagenet": from a
-            backbone's name to its state dict and the origin of the weights.
+        published: how to get weights that have a name, such as "imagenet", which `--weights` takes: from a stream's
+            record to a state dict and the origin of the weights.
         licences: by the same names, the licence on the card of a bundle that starts from these weights.
         ready_made: from a backbone's name to its published network as a bundle; None where there is none.
         present_names: from a state dict of published weights to the names that the backbone's layers have now.
@@ -103,7 +103,7 @@ class Family(Generic[Backbone]):
     frames: int | None = None
     stride: int = 1
     frame_rate: float | None = None
-    published: Mapping[str, Callable[[str], tuple[Weights, str]]] = field(default_factory=dict)
+    published: Mapping[str, Callable[[StreamSpec], tuple[Weights, str]]] = field(default_factory=dict)
     licences: Mapping[str, str] = field(default_factory=dict)
     ready_made: Callable[[str], ReadyMade] | None = None
     present_names: Callable[[Weights], Weights] = _unchanged

@@ -202,13 +202,19 @@ FAMILY = Family(
     statistics=image_statistics,
     frames=FRAMES,
     frame_rate=FRAME_RATE,
-    published={"imagenet": imagenet_weights},
+    published={"imagenet": lambda spec: imagenet_weights(spec.backbone)},
     loaded_part=lambda backbone: backbone.network,
     classifier=lambda backbone: backbone.network.get_classifier(),
     feature_map=FeatureMap(_make_feature_map, _read_feature_map),
     memory_format=torch.contiguous_format,  # it has 2D and 3D convolutions: no other layout is one of both
     val_snippets=1,
     test_snippets=5,
-    defaults={"backbone": "resnet50", "num_segments": 1, "dropout": 0.5, "freeze_batch_norms": False},
+    defaults={
+        "backbone": "resnet50",
+        "weights": "imagenet",
+        "num_segments": 1,
+        "dropout": 0.5,
+        "freeze_batch_norms": False,
+    },
     title="inflated {}",
 )

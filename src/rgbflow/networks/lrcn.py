@@ -64,9 +64,9 @@ FAMILY = Family(
     logits_and_features=LRCN.logits_and_features,
     statistics=image_statistics,
     frames=FRAMES,
-    published={"imagenet": imagenet_weights},
+    published={"imagenet": lambda spec: imagenet_weights(spec.backbone)},
     loaded_part=lambda network: network.features,
     val_snippets=1,
-    defaults={"dropout": 0.5},
+    defaults={"dropout": 0.5, "weights": "imagenet"},
     title="{} + LSTM",
 )

@@ -237,7 +237,7 @@ def _family(backbone: str, published: Published) -> Family[VideoNetwork]:
         statistics=kinetics_statistics,
         frames=published.frames,
         frame_rate=published.frame_rate,
-        published={"kinetics": kinetics_weights},
+        published={"kinetics": lambda spec: kinetics_weights(spec.backbone)},
         licences={"kinetics": LICENCE},
         ready_made=kinetics_bundle,
         loaded_part=lambda network: network.trunk,

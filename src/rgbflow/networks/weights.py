@@ -51,7 +51,7 @@ def initialise(network: StreamNet, spec: StreamSpec, weights: str) -> str:
         return "random weights"
     family = family_of(spec.algorithm)
     if weights in family.published:
-        state, origin = family.published[weights](spec.backbone)
+        state, origin = family.published[weights](spec)
     else:
         state, origin = family.present_names(_read_weights(weights, spec.algorithm)), weights
     _load_weights(family.loaded_part(network.backbone), state, origin)
@@ -71,7 +71,7 @@ def load_published(network: StreamNet, spec: StreamSpec, weights: str, head: str
         InputError: as `initialise`.
     """
     family = family_of(spec.algorithm)
-    state, origin = family.published[weights](spec.backbone)
+    state, origin = family.published[weights](spec)
     _load_weights(family.loaded_part(network.backbone), state, origin)
     if family.classifier is None:
         raise InputError(f"{spec.algorithm} has no classifier to load: use one of the video networks")
