@@ -21,6 +21,7 @@ from rgbflow.learn.probe import (
     Probe,
     clip_features,
     fit_head,
+    fit_probe,
     load_probe,
     put_head,
     settle_first_batch_norm,
@@ -178,6 +179,18 @@ def test_a_settled_batch_norm_has_the_mean_and_variance_of_what_it_reads(world):
     torch.testing.assert_close(first.running_var, values.var(dim=(0, 2, 3)), rtol=1e-3, atol=1e-3)
     assert all(torch.equal(layer.running_mean, was) for layer, was in zip(others, before, strict=True))
     assert not any(layer.training for layer in (first, *others))
+
+
+@pytest.mark.parametrize("of_images", [True, False])
+def test_only_weights_of_images_have_their_first_batch_norm_measured_again(world, of_images):
+    split, store = load_split(world.split), Store(world.store)
+    spec = make_spec(store, split.train, "flow", TINY)
+    network = StreamNet(spec, len(split.classes))
+    dataset = ClipDataset(store, split.train, split.classes, spec, num_segments=2)
+    first = batch_norms(network)[0]
+    before = first.running_mean.clone()
+    fit_probe(network, dataset, dataset, [clip.group for clip in split.train], of_images=of_images)
+    assert torch.equal(first.running_mean, before) is not of_images
 
 
 @pytest.mark.parametrize(

@@ -298,18 +298,21 @@ def fit_probe(
     groups: Sequence[str],
     device: torch.device | str = "cpu",
     workers: int = 0,
+    of_images: bool = True,
 ) -> Probe:
     """Fit a head on the features of a network with starting weights, put it into the network, and measure it.
 
     Args:
-        network: on the device; the first batch norm of a flow network is measured again.
+        network: on the device.
         train: the clips to fit on, without random variation.
         val: the clips to measure on, read as after each epoch.
         groups: the groups of the train clips.
         device: the device to compute on.
         workers: processes that read clips.
+        of_images: whether the starting weights were trained on images; then the first batch norm of a flow network is
+            measured again.
     """
-    if train.spec.stream == "flow":
+    if train.spec.stream == "flow" and of_images:
         settle_first_batch_norm(network, train, device, workers)
     head = fit_head(clip_features(network, train, device, workers), train.labels, groups, network.num_classes)
     put_head(network, head)

@@ -45,7 +45,7 @@ from rgbflow.learn.spec import make_spec, names_a_side
 from rgbflow.learn.stream_training import StreamTraining
 from rgbflow.networks.families import family_of
 from rgbflow.networks.stream_net import StreamNet, check_input
-from rgbflow.networks.weights import initialise
+from rgbflow.networks.weights import are_of_flow, initialise
 from rgbflow.origin import describe_origin
 from rgbflow.processes import is_first_process
 from rgbflow.progress import SILENT, Progress
@@ -216,7 +216,8 @@ def _probe(module: StreamTraining, split: Split, path: Path, resumes: bool, prog
         clips = ClipDataset(data.store, split.train, split.classes, data.spec, SNIPPETS)
         groups, device = [clip.group for clip in split.train], _own_device(config)
         start = {name: value.clone() for name, value in network.state_dict().items()}
-        probe = fit_probe(network.to(device), clips, module.parts["val"], groups, device, config.workers)
+        of_images = not are_of_flow(config.weights, data.spec)
+        probe = fit_probe(network.to(device), clips, module.parts["val"], groups, device, config.workers, of_images)
         module.to("cpu").train()  # the module knows which of its layers stay frozen
         if is_first_process():
             probe.save(network, path)

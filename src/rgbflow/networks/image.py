@@ -112,11 +112,16 @@ def motion_weights(spec: StreamSpec) -> tuple[Weights, str]:
     docs/results/motion.md has what they are worth. An rgb stream, another backbone or another stack gets the ImageNet
     weights.
     """
-    if spec.stream == "flow" and (spec.backbone, spec.stack_length) == (MOTION_BACKBONE, MOTION_FIELDS):
+    if has_motion_weights(spec):
         stored = safetensors.torch.load_file(MOTION_FILE)
         state = {name: value.float() if value.dtype == torch.float16 else value for name, value in stored.items()}
         return state, "motions of synthetic people"
     return imagenet_weights(spec.backbone)
+
+
+def has_motion_weights(spec: StreamSpec) -> bool:
+    """Whether `motion_weights` has weights of its own for a stream."""
+    return spec.stream == "flow" and (spec.backbone, spec.stack_length) == (MOTION_BACKBONE, MOTION_FIELDS)
 
 
 def _in_timm_names(state: Weights, backbone: str) -> Weights:

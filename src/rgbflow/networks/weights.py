@@ -12,9 +12,11 @@ from torch.overrides import TorchFunctionMode
 from rgbflow.errors import InputError, first_line
 from rgbflow.networks.families import FAMILIES, family_of
 from rgbflow.networks.family import Weights
+from rgbflow.networks.image import has_motion_weights
 from rgbflow.networks.stream_net import StreamNet
 from rgbflow.stream import StreamSpec
 
+MOTION = "motion"
 CLASSIFIER_STD = 0.01  # of the random classifier on loaded weights, so that the first loss is that of an even guess
 
 
@@ -56,6 +58,11 @@ def initialise(network: StreamNet, spec: StreamSpec, weights: str) -> str:
         state, origin = family.present_names(_read_weights(weights, spec.algorithm)), weights
     _load_weights(family.loaded_part(network.backbone), state, origin)
     return f"weights from {origin}"
+
+
+def are_of_flow(weights: str, spec: StreamSpec) -> bool:
+    """Whether these starting weights were trained on flow, so that they expect its values as they are."""
+    return weights == MOTION and has_motion_weights(spec)
 
 
 def load_published(network: StreamNet, spec: StreamSpec, weights: str, head: str) -> None:
