@@ -170,6 +170,8 @@ class Broadcast:
         try:
             yield
         except (av.FFmpegError, OSError) as error:
-            raise VideoError(f"source {self._shown} breaks off ({error.strerror or error}): check that it is on") from error
+            raise VideoError(
+                f"source {self._shown} breaks off ({error.strerror or error}): check that it is on"
+            ) from error
         except DamageError as error:
             raise VideoError(f"source {self._shown} breaks off ({error}): make the file again") from error

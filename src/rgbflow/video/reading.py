@@ -355,7 +355,7 @@ def _pictures(
 
 
 def is_without_picture(packet: av.Packet, stream: av.VideoStream) -> bool:
-    """Whether a packet is empty, so that the picture before it stays, or repeats a header of Theora, as joined files do.
+    """Whether a packet has no picture: an empty one, where the picture stays, or a header of Theora in a joined file.
 
     A decoder takes an empty packet for the end.
     """
