@@ -28,7 +28,7 @@ class NewName(BaseModel):
 
 def teaching_of(request: Request) -> Teaching:
     if (teaching := request.app.state.teaching) is None:
-        raise HTTPException(404, "this service does not teach")
+        raise HTTPException(404, "this service does not teach: teach with `rgbflow serve`, and give it the saved bundle")
     return teaching
 
 
