@@ -234,7 +234,7 @@ def page(found: dict[str, Counter], states: Sequence[State], tracebacks: int) ->
     )
     held = "\n".join(
         f"| {when} | {one.memory:.0f} | {one.files} | {one.threads} | {one.sessions} |"
-        for when, one in zip(("after a tenth of as many", "after all", "after all once more"), states, strict=True)
+        for when, one in zip(("after a tenth as many", "after all"), states, strict=True)
     )
     origin = describe_origin()
     return f"""# Damaged frames, messages and requests
@@ -274,7 +274,7 @@ def main() -> None:
     pictures += [_as_webp(picture) for picture in pictures]
     with serving(arguments.bundle) as server:
         target = Target(int(server.address.split(":")[2].split("/")[0]))
-        for count in (arguments.count // 10, arguments.count, arguments.count):
+        for count in (arguments.count // 10, arguments.count):
             found = attack(target, pictures, video, count)
             time.sleep(SETTLE_SECONDS)
             states.append(State.of(server, target))

@@ -7,7 +7,7 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
 
 from rgbflow.serve.limits import Limits
-from rgbflow.serve.service import Service
+from rgbflow.serve.service import Networks, Service
 from rgbflow.serve.teaching import Teaching
 
 CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance]
@@ -15,9 +15,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of pack
 
 
 @pytest.fixture
-def described(serving, base, tmp_path):
-    """A service that can be taught, and the description that it gives of itself."""
-    service = Service(None, Limits(requests_per_second=1e6))
+def described(serving, recognizer, base, tmp_path):
+    """The description that a service gives of itself, which has networks and can be taught."""
+    service = Service(Networks(recognizer, "mine", "given"), Limits(requests_per_second=1e6))
     with serving(service, teaching=Teaching(service, str(base), "given", tmp_path / "takes")) as running:
         yield schemathesis.openapi.from_url(f"http://127.0.0.1:{running.port}/openapi.json")
 
@@ -31,6 +31,6 @@ def test_requests_after_the_description_get_described_answers(described, count):
         @settings(max_examples=count, suppress_health_check=list(HealthCheck), derandomize=True, deadline=None)
         @given(case=operation.as_strategy())
         def check(case):
-            case.call_and_validate(checks=CHECKS)
+            case.call_and_validate(checks=CHECKS, timeout=60)
 
         check()
