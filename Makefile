@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ON_ALL_CORES := --numprocesses auto --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test test-long test-video busy weizmann paper-small strong recipe teach ablation flow-methods stored-flow fusion unknown live-soak serve-load browser inference layers int8 video gpu torture lock clean
+.PHONY: demo test test-long test-video busy weizmann paper-small strong recipe teach ablation flow-methods stored-flow fusion unknown live-soak serve-load serve-hostile serve-replicas browser inference layers int8 video gpu torture lock clean
 
 demo: $(VENV)/installed
 	$(BIN)/rgbflow demo --out demo
@@ -78,6 +78,12 @@ browser: $(VENV)/installed
 
 serve-load: $(VENV)/installed
 	$(BIN)/python benchmarks/serve.py $(VIDEO)
+
+serve-hostile: $(VENV)/installed
+	$(BIN)/python benchmarks/hostile.py $(BUNDLE) $(VIDEO)
+
+serve-replicas: $(VENV)/installed
+	$(BIN)/python benchmarks/replicas.py $(BUNDLE) $(VIDEO)
 
 busy: $(VENV)/installed
 	$(BIN)/python benchmarks/busy.py
