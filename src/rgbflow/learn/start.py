@@ -20,12 +20,12 @@ FRAME_RATE = 25.0  # frames per second that `live` takes for granted before a ta
 
 
 def imagenet_start(device: str = "auto") -> Recognizer:
-    """Networks of both streams with the ImageNet weights of the extra `lite`; their classifiers say nothing yet.
+    """Networks of both streams with the ImageNet weights that are installed with rgbflow; their classifiers say nothing yet.
 
     Frames are squeezed to squares that are seen whole: people do not stay in the centre of a picture.
 
     Raises:
-        InputError: if the extra is not installed and the weights can't be fetched.
+        InputError: if the weights are missing from the installation and can't be fetched.
     """
     preparation = Preparation(256, FlowSettings(bound=BOUND), square=True)
     specs, networks = {}, {}
