@@ -13,6 +13,7 @@ from rgbflow import cli
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # The README's commands train ResNet101 from ImageNet weights; here they get a small network and one epoch.
+RECORDED = {"wave": ["--source", "long.mp4"], "clap": ["--source", "other.mp4"]}  # where the reader has a camera
 SMALL = ["--backbone", "test_resnet", "--weights", "none", "--input-size", "32", "--stack-length", "3", "--epochs", "1"]
 
 
@@ -33,6 +34,7 @@ def home(world, tmp_path, monkeypatch, moving_square):
     shutil.copytree(world.videos, tmp_path / "videos")
     shutil.copy(world.videos / "red" / "0.mp4", tmp_path / "clip.mp4")
     write_video(tmp_path / "long.mp4", moving_square(1, 0, frames=80, size=(64, 64)), 25)
+    write_video(tmp_path / "other.mp4", moving_square(0, 1, frames=80, size=(64, 64)), 25)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -46,9 +48,16 @@ def test_every_block_runs(home, capsys):
             continue
         assert program == "rgbflow"
         arguments += SMALL if arguments[0] == "train" else []
+        if arguments[0] == "record":
+            arguments += [*RECORDED[arguments[1]], "--seconds", "0.6", "--pause", "0.2", "--no-none"]
+        if arguments == ["live", "runs/gestures"]:
+            arguments += ["--source", "long.mp4"]
+        if arguments[0] == "serve":  # it goes on until it is stopped: tests/serve has it
+            arguments = ["serve", "--help"]
         assert cli.main(arguments) == 0, line
         ran.append(arguments[0])
-    steps = ["check", "prepare", "split", "train", "train", "calibrate", "evaluate", "predict", "predict", "live"]
+    steps = ["record", "record", "teach", "live", "serve"]
+    steps += ["check", "prepare", "split", "train", "train", "calibrate", "evaluate", "predict", "predict", "live"]
     assert ran == steps
     capsys.readouterr()
     for block in blocks("python"):

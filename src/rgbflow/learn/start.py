@@ -20,7 +20,7 @@ FRAME_RATE = 25.0  # frames per second that `live` takes for granted before a ta
 
 
 def imagenet_start(device: str = "auto") -> Recognizer:
-    """Networks of both streams with the ImageNet weights that are installed with rgbflow; their classifiers say nothing yet.
+    """Networks of both streams with the weights that are installed with rgbflow; their classifiers say nothing yet.
 
     Frames are squeezed to squares that are seen whole: people do not stay in the centre of a picture.
 
