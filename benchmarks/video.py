@@ -217,7 +217,7 @@ def times_table(results: dict) -> str:
         for engine in ENGINES:
             own = engines.get(engine)
             if own is None:
-                lines.append(f"| {network} | {engine} | does not run | | | | | |")
+                lines.append(f"| {network} | {engine} | none, see below | | | | | |")
                 continue
             usual = results.get("resnet101", {}).get(engine)
             against = "" if usual is None else f"{_clip_ms(own) / _clip_ms(usual):.2f}"
