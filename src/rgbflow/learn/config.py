@@ -55,7 +55,8 @@ class TrainConfig:
     """Name of an image classifier of timm; for c3d: c3d, c3d_half or c3d_quarter; for a video network other than i3d
     its own name."""
     weights: FileName = "imagenet"
-    """Starting weights: none, imagenet, for video networks kinetics, or a .safetensors or .pth file."""
+    """Starting weights: none, imagenet, for video networks kinetics, a .safetensors or .pth file, or a bundle, such as
+    one of `rgbflow teach`: the same stream's network, on which a classifier is fitted anew first."""
     input_size: InputSize = 224
     """The network's input is input_size × input_size pixels."""
     crop_fraction: CropFraction = 0.875
