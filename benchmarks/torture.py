@@ -597,8 +597,9 @@ def _write_summary(counts: dict) -> None:
     """The figures on the page of the promises, between two marks."""
     text = RELIABILITY.read_text(encoding="utf-8")
     before, rest = text.split("<!-- torture -->\n")
-    lines = [f"| {name} | {part['tried']:,} | {len(part['faults'])} |" for name, part in counts.items()]
-    table = "\n".join(["| part | tried | faults |", "|---|---|---|", *lines])
+    figures = {name: (f"{part['tried']:,}", len(part["faults"]), part["commit"]) for name, part in counts.items()}
+    lines = [f"| {name} | {' | '.join(map(str, row))} |" for name, row in figures.items()]
+    table = "\n".join(["| part | tried | faults | commit |", "|---|---|---|---|", *lines])
     about = "`make torture` wrote these figures; [results/torture.md](results/torture.md) says what was tried."
     after = rest[rest.index("<!-- /torture -->") :]
     RELIABILITY.write_text(f"{before}<!-- torture -->\n{about}\n\n{table}\n{after}", encoding="utf-8")
