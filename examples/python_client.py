@@ -9,19 +9,22 @@ python python_client.py 0 --server wss://host/live --token-file token
 import argparse
 import asyncio
 import json
+import random
 import struct
 import sys
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
 import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 WIDTH = 320  # pixels; the service needs no more
 LAST_SECONDS = 1.5  # until the end of the last action is reported: it ends half a second after the last frame
+FIRST_WAIT, LONGEST_WAIT = 0.25, 8.0  # seconds before a new connection; the wait doubles after each failure
 
 
 def pack(number: int, seconds: float, pixels: np.ndarray) -> bytes:
@@ -53,13 +56,25 @@ async def frames(source: str) -> AsyncIterator[tuple[float, np.ndarray]]:
         capture.release()
 
 
-async def send(socket: ClientConnection, source: str) -> None:
+class Link:
+    """The connection to the service: another socket after each interruption, and none in between."""
+
+    def __init__(self) -> None:
+        self.socket: ClientConnection | None = None
+
+    async def send(self, message: bytes) -> None:
+        """Send a frame; a frame that comes during an interruption is dropped, as nobody wants old ones."""
+        if self.socket is not None:
+            with suppress(ConnectionClosed):
+                await self.socket.send(message)
+
+
+async def send(link: Link, source: str) -> None:
     number = 0
     async for seconds, pixels in frames(source):
         number += 1
-        await socket.send(pack(number, seconds, pixels))
+        await link.send(pack(number, seconds, pixels))
     await asyncio.sleep(LAST_SECONDS)
-    await socket.close()
 
 
 async def receive(socket: ClientConnection) -> None:
@@ -81,15 +96,41 @@ async def receive(socket: ClientConnection) -> None:
                 print(message["message"], file=sys.stderr)
 
 
-async def run(source: str, server: str, token: str | None) -> None:
+async def stay_connected(link: Link, server: str, token: str | None) -> None:
+    """Receive for ever: after an interruption connect again, unless the service refuses this client."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    async with connect(server, subprotocols=["rgbflow.v1"], additional_headers=headers) as socket:
-        sending = asyncio.create_task(send(socket, source))
+    wait, was_connected = FIRST_WAIT, False
+    while True:
         try:
-            await receive(socket)
-            await sending
-        finally:
-            sending.cancel()
+            async with connect(server, subprotocols=["rgbflow.v1"], additional_headers=headers) as link.socket:
+                wait, was_connected = FIRST_WAIT, True
+                await receive(link.socket)
+            reason = "the service has ended"
+        except ConnectionClosed as error:
+            if error.rcvd and 4400 <= error.rcvd.code < 4500:  # what this client sends can't be used
+                raise
+            reason = "the connection is lost"
+        except (OSError, InvalidHandshake) as error:
+            is_refused = isinstance(error, InvalidStatus) and error.response.status_code < 429
+            if is_refused or not was_connected:
+                raise
+            reason = "the service does not answer"
+        link.socket = None
+        pause = wait * random.uniform(0.75, 1.25)  # not all clients of a service in the same moment
+        print(f"{reason}: connecting again in {pause:.1f} s", file=sys.stderr)
+        await asyncio.sleep(pause)
+        wait = min(2 * wait, LONGEST_WAIT)
+
+
+async def run(source: str, server: str, token: str | None) -> None:
+    link = Link()
+    receiving = asyncio.create_task(stay_connected(link, server, token))
+    sending = asyncio.create_task(send(link, source))
+    done, others = await asyncio.wait([receiving, sending], return_when=asyncio.FIRST_COMPLETED)
+    for task in others:
+        task.cancel()
+    for task in done:
+        task.result()
 
 
 def main() -> None:
@@ -103,7 +144,7 @@ def main() -> None:
         asyncio.run(run(given.source, given.server, token))
     except InvalidStatus as error:
         sys.exit(f"{given.server} refused: {error.response.body.decode()}")
-    except (OSError, ConnectionClosed) as error:
+    except (OSError, ConnectionClosed, InvalidHandshake) as error:
         sys.exit(f"{given.server}: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -21,7 +21,13 @@ def harmless(text: object) -> str:
     >>> harmless("\x1b]0;mine\x07 run")
     '\\x1b]0;mine\\x07 run'
     """
-    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), str(text))
+    return _UNSAFE.sub(lambda found: _escape(found[0]), str(text))
+
+
+def _escape(letter: str) -> str:
+    if "\udc80" <= letter <= "\udcff":  # a byte of a file name that is not UTF-8, as Python keeps it
+        return f"\\x{ord(letter) - 0xDC00:02x}"
+    return letter.encode("unicode_escape", "surrogatepass").decode()
 
 
 def say(line: object, file: TextIO | None = None) -> None:

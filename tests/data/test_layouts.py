@@ -6,6 +6,7 @@ import pytest
 
 from rgbflow.data.layouts import (
     SourceClip,
+    check_utf8,
     match_groups,
     read_class_folders,
     read_groups,
@@ -166,9 +167,11 @@ def test_an_unreadable_folder_is_refused(tmp_path, monkeypatch):
     assert "cannot be read (Permission denied)" in message_of(read_class_folders, tmp_path)
 
 
-def test_a_name_that_is_not_utf8_is_refused(tmp_path):
+def test_a_name_that_is_not_utf8_is_told_with_its_bytes(tmp_path):
     try:
         fill(tmp_path, "wave/a.mp4", "wave/\udce4.mp4")
     except OSError:
         pytest.skip("this file system takes UTF-8 names only")
-    assert "'\\udce4.mp4'" in message_of(read_class_folders, tmp_path)
+    bad, sound = read_class_folders(tmp_path)
+    assert (bad.name, sound.name) == (r"wave/\xe4", "wave/a")
+    assert r"file name \xe4.mp4 in " in message_of(check_utf8, bad.path)

@@ -1,5 +1,7 @@
 """Names as systems change them, and what they leave in folders."""
 
+import os
+import shutil
 import unicodedata
 
 import cv2
@@ -14,6 +16,7 @@ from rgbflow.data.layouts import SourceClip, match_groups, read_class_folders, r
 from rgbflow.data.lists import read_listed
 from rgbflow.data.matching import listed_sources, match_lists
 from rgbflow.data.splits import make_split
+from rgbflow.data.store import Store
 from rgbflow.errors import InputError
 from rgbflow.video.writing import write_video
 
@@ -88,6 +91,88 @@ def test_groups_are_read_or_refused_in_one_line(tmp_path_factory, pairs):
         assert set(given_groups.values()) <= set(groups.values())
     except InputError as error:
         assert len(str(error).splitlines()) == 1  # noqa: PT017
+
+
+# Names that are not UTF-8
+
+BAD = os.fsdecode(b"clip\xff.mp4")  # Latin-1's letter, as old archives have it
+
+
+@pytest.fixture
+def with_bad_names(tmp_path, moving_square):
+    """Two sound clips, one with a bad name, and one in a class folder with a bad name."""
+    videos = tmp_path / "videos"
+    for label, dx in (("left", -1), ("right", 1)):
+        write_video(videos / label / "0.mp4", moving_square(dx, 0, 4, (48, 36)), 20)
+    for path in (videos / "left" / BAD, videos / os.fsdecode(b"ba\xe9d") / "0.mp4"):
+        path.parent.mkdir(exist_ok=True)
+        try:
+            shutil.copy(videos / "left" / "0.mp4", path)
+        except OSError:
+            pytest.skip("this file system takes no such name")
+    return videos
+
+
+def run(*arguments):
+    return main([str(argument) for argument in arguments])
+
+
+def test_a_name_that_is_not_utf8_costs_its_clip_alone(with_bad_names, tmp_path, capsys):
+    options = ["--short-side", 32, "--bound", 8, "--workers", 1]
+    (with_bad_names / "groups.tsv").write_bytes(b"left/clip\xff.mp4\tg\nleft/0\tg\n")
+    assert run("prepare", with_bad_names, "--out", tmp_path / "store", *options) == 3
+    said = capsys.readouterr().err
+    assert "set aside: file name clip\\xff.mp4 in " in said
+    assert "set aside: file name ba\\xe9d in " in said
+    store = Store(tmp_path / "store")
+    assert {name: row.group for name, row in store.rows.items()} == {"left/0": "g", "right/0": "right/0"}
+    assert [row.clip for row in store.failed] == [r"ba\xe9d/0", r"left/clip\xff"]
+    assert run("prepare", with_bad_names, "--out", tmp_path / "store", *options) == 3
+    assert run("check", tmp_path / "store") == 0
+    run("split", tmp_path / "store", "--out", tmp_path / "split.json", "--protocol", "paper")
+    assert r"note: 2 clips of the data set are set aside, such as ba\xe9d/0, left/clip\xff." in capsys.readouterr().err
+    assert run("check", with_bad_names) == 3
+    assert r"wrong: " + str(with_bad_names / "left" / r"clip\xff.mp4") + ": file name" in capsys.readouterr().out
+
+
+def test_a_folder_around_the_data_set_may_have_any_name(with_bad_names, tmp_path):
+    around = with_bad_names.rename(tmp_path / os.fsdecode(b"\xff"))
+    (around / "left" / BAD).unlink()
+    options = ["--out", tmp_path / "store", "--short-side", 32, "--bound", 8, "--workers", 1]
+    assert run("prepare", around, *options) == 3
+    assert [row.source for row in Store(tmp_path / "store").rows.values()] == [
+        str(tmp_path / r"\xff" / label / "0.mp4") for label in ("left", "right")
+    ]
+
+
+def test_a_list_may_hold_a_name_that_is_not_utf8(with_bad_names, tmp_path, capsys):
+    (with_bad_names / "all.txt").write_bytes(b"left/0.mp4 left\nleft/clip\xff.mp4 left\nright/0.mp4 right\n")
+    sources, missing = listed_sources([with_bad_names / "all.txt"])
+    assert ([clip.name for clip in sources], missing) == (["left/0", r"left/clip\xff", "right/0"], [])
+    options = ["--out", tmp_path / "store", "--short-side", 32, "--bound", 8, "--workers", 1]
+    assert run("prepare", with_bad_names / "all.txt", *options) == 3
+    assert len(Store(tmp_path / "store").rows) == 2
+
+
+@pytest.mark.parametrize(
+    "content", [b"left/0.mp4 caf\xe9\n", b"left/0.mp4 left\nleft/caf\xe9.mp4 left\n", "left/0.mp4".encode("utf-16")]
+)
+def test_a_list_of_another_encoding_is_refused(with_bad_names, content):
+    (with_bad_names / "all.txt").write_bytes(content)
+    with pytest.raises(InputError, match="is not UTF-8 text: save"):
+        listed_sources([with_bad_names / "all.txt"])
+
+
+def test_a_clip_folder_of_jpegs_with_such_a_name_is_set_aside(tmp_path, capsys):
+    try:
+        write_layout(tmp_path / "jpegs", clips=("a/one", "b/two", os.fsdecode(b"b/bad\xff")))
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    store = JpegStore(tmp_path / "jpegs")
+    assert list(store.rows) == ["a/one", "b/two"]
+    assert [row.clip for row in store.failed] == [r"b/bad\xff"]
+    assert run("check", tmp_path / "jpegs") == 0
+    assert r"was set aside: file name bad\xff in " in capsys.readouterr().out
 
 
 # What lies about in folders

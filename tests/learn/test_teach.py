@@ -1,5 +1,6 @@
 """Teaching from takes: what comes of them, what is left out, what is kept, and what can go wrong."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -99,6 +100,23 @@ def test_a_damaged_feature_file_is_made_again(base, takes):
     path = sorted((takes / FEATURES).rglob("*.npz"))[0]
     path.write_bytes(path.read_bytes()[:-200])
     assert same(Teacher(base, takes).fit(), first)
+
+
+def test_a_name_that_is_not_utf8_costs_its_take_alone(base, takes):
+    first = Teacher(base, takes).fit()
+    try:
+        shutil.copy(takes / "right/0.mp4", takes / "right" / os.fsdecode(b"take\xff.mp4"))
+        (takes / os.fsdecode(b"jump\xff")).mkdir()
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    shutil.copy(takes / "right/0.mp4", takes / os.fsdecode(b"jump\xff") / "0.mp4")
+    teacher = Teacher(base, takes)
+    assert same(teacher.fit(), first)
+    notes = [note for note in teacher.report.notes if "is not UTF-8" in note]
+    assert [note.split(" was set aside: ")[1].split(" in ")[0] for note in notes] == [
+        r"file name jump\xff",
+        r"file name take\xff.mp4",
+    ]
 
 
 def test_add_remove_restore_and_rename(base, takes):

@@ -107,6 +107,10 @@ RECORDINGS = {
     "wrong.mkv": (*H264, "-bf", 0, *WRONG),
     "live.webm": ("-c:v", "libvpx", "-deadline", "realtime", "-live", 1),
     "flash.flv": H264,
+    "b_frames.mpg": ("-c:v", "mpeg2video", "-bf", 2),
+    "b_frames.m2ts": (*H264, "-bf", 3),
+    "noisy.ogv": ("-vf", "noise=alls=20:allf=t", "-c:v", "libtheora"),
+    "index_at_its_end.mp4": (*H264, "-bf", 2, "-qp", 0),  # more than a server sends before the index is looked for
 }
 
 
@@ -138,11 +142,23 @@ def test_an_address_without_a_picture_that_can_be_decoded_is_an_error(tmp_path, 
     path = ffmpeg(tmp_path / "a.avi", *FILM, "-c:v", "mpeg4")
     content = path.read_bytes()
     path.write_bytes(content[: content.index(b"movi") + 4])
-    first, *rest = (Image.new("RGB", (64, 48), (shade, 0, 0)) for shade in range(0, 200, 20))
-    first.save(tmp_path / "a.webp", save_all=True, append_images=rest)
-    for name in ("a.avi", "a.webp"):
-        with pytest.raises(VideoError, match=r"pictures that can't be decoded|breaks off|can't be opened"):
-            list(capture(f"{web}/{name}"))
+    with pytest.raises(VideoError, match=r"pictures that can't be decoded|breaks off|can't be opened"):
+        list(capture(f"{web}/a.avi"))
+
+
+def test_an_animated_webp_behind_an_address_is_as_the_file(clock, tmp_path, web):
+    first, *rest = (Image.new("RGB", (64, 48), (shade, 0, 0)) for shade in range(0, 200, 10))
+    first.save(tmp_path / "a.webp", save_all=True, append_images=rest, duration=[40, 80] * 10)
+    first.save(tmp_path / "still.webp")
+    for name, count in (("a.webp", 20), ("still.webp", 1)):
+        read, received = list(decode(tmp_path / name)), list(capture(f"{web}/{name}"))
+        assert len(received) == len(read) == count
+        assert [one.pts_seconds for one in received] == [one.pts_seconds for one in read]
+        for one, other in zip(received, read, strict=True):
+            np.testing.assert_array_equal(one.pixels, other.pixels)
+    (tmp_path / "cut.webp").write_bytes((tmp_path / "a.webp").read_bytes()[:-40])
+    with pytest.raises(VideoError, match="its end is missing, 40 bytes"):
+        list(capture(f"{web}/cut.webp"))
 
 
 @pytest.mark.parametrize("step", [0.04, 2.0])

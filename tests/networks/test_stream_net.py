@@ -190,6 +190,16 @@ def test_a_network_whose_weights_are_loaded_next_draws_no_random_numbers(backbon
     assert torch.equal(bare.eval()(inputs), started.eval()(inputs))  # what is not in the weights is there too
 
 
+@pytest.mark.timeout(120)
+def test_a_truncated_normal_start_ends_whatever_lies_in_memory():
+    """torch draws again until all values are within the bounds: 9 would never be."""
+    before, weights = torch.get_rng_state(), torch.full((100,), 9.0)
+    with SkippedRandomStart():
+        torch.nn.init.trunc_normal_(weights, mean=0.5, std=0.02)
+    assert torch.equal(weights, torch.full((100,), 0.5))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 @pytest.mark.parametrize(
     ("algorithm", "backbone", "stack_length"),
     [("two-stream", "test_resnet", 1), ("c3d", "c3d_quarter", 16), ("lrcn", "test_resnet", 16)],

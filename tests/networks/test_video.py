@@ -14,6 +14,7 @@ from rgbflow.bundle import Bundle, load_bundle, save_stream
 from rgbflow.clip import FrameClip
 from rgbflow.data.splits import load_split
 from rgbflow.data.store import Store
+from rgbflow.device import has_fast_bf16
 from rgbflow.learn.config import TrainConfig, with_algorithm
 from rgbflow.learn.train import train_stream
 from rgbflow.networks.export import export_bundle
@@ -27,7 +28,8 @@ from rgbflow.video.reading import decode
 from rgbflow.video.writing import write_video
 
 PAGE = Path(__file__).parents[2] / "docs" / "video.md"
-LONG = [pytest.param(name, marks=[] if name == "s3d" else pytest.mark.full_size) for name in NETWORKS]
+FULL_SIZE = [pytest.mark.full_size, pytest.mark.timeout(3600)]  # minutes of one busy core
+LONG = [pytest.param(name, marks=[] if name == "s3d" else FULL_SIZE) for name in NETWORKS]
 SMALL = {"frames": 8, "input_size": 32, "epochs": 1, "flip": False, "workers": 0, "precision": "fp32"}
 
 
@@ -152,7 +154,7 @@ def test_it_trains_predicts_explains_and_watches(small_bundle, world):
 
 EXPORTED = [
     ("mc3_18", 4, 32),
-    *(pytest.param(name, 16, 224, marks=pytest.mark.full_size) for name in ("s3d", "mvit_v2_s")),
+    *(pytest.param(name, 16, 224, marks=FULL_SIZE) for name in ("s3d", "mvit_v2_s")),
 ]
 
 
@@ -169,6 +171,14 @@ def test_exported_files_give_the_same_scores(backbone, frames, size, tmp_path):
         export_bundle(tmp_path, bundle, tmp_path, name)
         recognizer = Recognizer.load(tmp_path, engine=name, precision="fp32")  # refuses scores that differ by 1e-4
         assert recognizer.engine.name == f"{name} fp32"
+    if has_fast_bf16(torch.device("cpu")):
+        snippets = {"rgb": np.random.default_rng(0).integers(0, 256, (2, spec.channels, size, size), np.uint8)}
+        engines = [Recognizer.load(tmp_path, engine=name, precision="bf16").engine for name in ("openvino", "torch")]
+        exact = recognizer.engine.answers(snippets, with_features=True)["rgb"].features
+        for engine in engines:
+            assert engine.name.endswith("bf16")
+            found = engine.answers(snippets, with_features=True)["rgb"].features
+            assert np.square(found - exact).mean() < 0.05**2 * np.square(exact).mean()
 
 
 def test_live_sees_the_snippet_of_the_file(small_bundle, world, moving_square, tmp_path):

@@ -418,6 +418,6 @@ def test_what_is_taught_can_be_renamed_deleted_and_brought_back(school, moving_s
     page.get_by_role("button", name="Undo").click()
     page.get_by_role("button", name="Rename hop").wait_for()
     page.get_by_role("button", name="Delete slide").click()
-    page.get_by_text("1 with 1 takes").wait_for()
+    page.get_by_text("1 take of 1 action").wait_for()
     names = [action["name"] for action in school.get("/teach").json()["actions"]]
     assert names == ["hop"]

@@ -2,17 +2,27 @@
 
 import random
 import struct
+import sys
+import threading
 import zlib
+from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
 
 import cv2
 import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from rgbflow.serve import running as server
 from rgbflow.serve.limits import Limits
 from rgbflow.serve.pictures import decode_picture
 from rgbflow.serve.protocol import Picture, ProtocolError
+from rgbflow.video.writing import write_video
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+THREADS_OF_POOLS = 24  # that a service starts as they are needed, and keeps
 
 
 def picture(height, width, suffix=".jpg"):
@@ -108,22 +118,42 @@ def test_a_thousand_mutated_pictures_are_refused_or_decoded_but_never_crash(movi
     assert 100 < refused < 1000
 
 
-def test_mutated_messages_leave_the_service_and_the_others_well(running, recognizer, moving_square):
-    generator, well = random.Random(1), running.connect()
+@pytest.fixture
+def hostile(monkeypatch) -> Iterator[ModuleType]:
+    """The benchmark as a module; what it imports from its own folder is forgotten afterwards."""
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import hostile
+
+    yield hostile
+    for name in set(sys.modules) - before:
+        if Path(getattr(sys.modules[name], "__file__", None) or "/").parent == BENCHMARKS:
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize("count", [24, pytest.param(1000, marks=pytest.mark.long)])
+def test_damaged_frames_messages_and_requests_leave_the_service_and_the_others_well(
+    hostile, start, moving_square, wait_until, tmp_path, monkeypatch, count
+):
+    """Each gets a code or a status below 500; the numbers of a run against the command: docs/results/hostile.md."""
+    monkeypatch.setattr(hostile, "ANSWER_SECONDS", 60.0)
+    monkeypatch.setattr(server, "HEAD_SECONDS", 1.0)
+    running = start(Limits(requests_per_second=1e6, chunk_seconds=0.5, sessions=1000))
+    well = running.connect()
     well.receive("hello")
-    frame = Picture(3, 0.5, picture(48, 64)).pack()
-    settings = '{"type": "settings", "start_score": 0.5, "flow_picture": true}'
-    for number in range(60):
-        client = running.connect()
-        data = bytearray(frame if number % 2 else settings.encode())
-        for _ in range(3):
-            data[generator.randrange(len(data))] = generator.randrange(256)
-        client.send(bytes(data) if number % 2 else data.decode(errors="replace"))
-        if number % 3:
-            client.socket.close()
+    threads = threading.active_count()
+    write_video(tmp_path / "clip.mp4", moving_square(2, 1, frames=12, size=(64, 48)), 25)
+    pictures = [picture(48, 64), picture(48, 64, ".webp")]
+    target = hostile.Target(running.port, addresses=False)
+    found = hostile.attack(target, pictures, (tmp_path / "clip.mp4").read_bytes(), count)
+    assert hostile.faults(found) == 0, found
+    assert {kind: counts.total() for kind, counts in found.items()} == dict.fromkeys(found, count)
+    assert 0 < found["frames"][hostile.TAKEN] < count
+    wait_until(lambda: running.service.sessions == 1)
+    wait_until(lambda: running.service._uploads == 0)
     running.play(well, moving_square(2, 1, frames=8))
     assert well.receive("update")["number"] >= 3
-    assert running.get("/health").status_code == 200
+    assert threading.active_count() <= threads + THREADS_OF_POOLS
 
 
 def test_a_flood_of_messages_is_closed_and_a_flood_of_requests_is_turned_away(start):

@@ -2,10 +2,13 @@
 
 import socket
 import tempfile
+import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
 
+from rgbflow.serve import running as server
 from rgbflow.serve.limits import Limits
 
 
@@ -106,6 +109,38 @@ def test_a_body_that_comes_too_slowly_is_refused(start, wait_until, temporary):
     with socket.create_connection(("127.0.0.1", running.port), timeout=60) as link:
         link.sendall(head)
     wait_until(lambda: not list(temporary.iterdir()))
+
+
+def test_an_upload_that_trickles_is_refused_when_its_time_is_over(start, temporary):
+    """Never silent for long, and yet never done."""
+    running = start(Limits(upload_seconds=0.5))
+    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", running.port), timeout=60) as link:
+        link.sendall(head)
+        link.settimeout(0.05)
+        answer = b""
+        while not answer:
+            with suppress(TimeoutError):
+                link.sendall(b"x")
+                answer = link.recv(4096)
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_head_that_never_ends_is_cut_off_and_a_long_request_is_not(start, monkeypatch):
+    monkeypatch.setattr(server, "HEAD_SECONDS", 0.3)
+    running = start(Limits(chunk_seconds=2.0))
+    with socket.create_connection(("127.0.0.1", running.port), timeout=60) as link:
+        link.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Letter: ")
+        assert link.recv(4096) == b""
+    with socket.create_connection(("127.0.0.1", running.port), timeout=60) as link:
+        link.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nonly this")
+        assert link.recv(4096).startswith(b"HTTP/1.1 408")  # after its own time, which is longer
+    client = running.connect()
+    client.receive("hello")
+    time.sleep(1.0)
+    client.send({"type": "settings"})
+    assert client.receive("settings")
 
 
 def test_more_uploads_than_are_taken_are_turned_away(start, wait_until):

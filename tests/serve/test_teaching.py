@@ -7,8 +7,9 @@ import zipfile
 import pytest
 
 from rgbflow import Recognizer
+from rgbflow.networks import loading
 from rgbflow.serve.access import Access
-from rgbflow.serve.service import Service
+from rgbflow.serve.service import Networks, Service
 from rgbflow.serve.teaching import Teaching
 from rgbflow.video.writing import write_video
 
@@ -57,7 +58,8 @@ def test_an_open_session_recognises_what_was_taught_and_the_bundle_says_the_same
     assert fitted["is_current"]
     assert fitted["report"]["takes"] == {"down": 2, "right": 2}
     assert fitted["report"]["lines"]
-    assert client.receive("bundle")["classes"] == ["down", "right", "none"]
+    told = client.receive("bundle")
+    assert (told["classes"], told["no_action"]) == (["down", "right", "none"], "none")
     school.play(client, moving_square(2.0, 0.0, frames=14))
     assert {row["label"] for row in client.receive("update")["scores"]} == {"down", "right", "none"}
 
@@ -68,6 +70,28 @@ def test_an_open_session_recognises_what_was_taught_and_the_bundle_says_the_same
     given = school.request("POST", "/predict", content=films["right", 0]).json()
     assert given["label"] == expected.label
     assert given["score"] == pytest.approx(expected.score, abs=1e-5)
+
+
+def test_a_service_on_exported_files_stays_on_them_after_a_fit(exported, serving, films, tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "update_seconds", lambda engine, bundle: engine.name.startswith("torch"))
+    recognizer = Recognizer.load(exported.folder, engine="onnx")
+    service = Service(Networks(recognizer, "mine", "given"))
+    with serving(service, teaching=Teaching(service, str(exported.folder), "given", tmp_path / "takes")) as school:
+        for (name, _), video in films.items():
+            add(school, name, video).raise_for_status()
+        school.request("POST", "/teach/fit").raise_for_status()
+        about = school.get("/classes").json()["bundle"]
+        assert (about["name"], about["engine"], about["engine_note"]) == ("taught", "onnx fp32", None)
+        assert school.get("/health").json() == {"status": "alive", "engine": "onnx fp32", "engine_note": None}
+        given = school.request("POST", "/predict", content=films["right", 0]).json()
+        assert given["engine"] == "onnx fp32"
+
+        archive = zipfile.ZipFile(io.BytesIO(school.get("/teach/bundle").content))
+        archive.extractall(tmp_path)
+        (tmp_path / "clip.mp4").write_bytes(films["right", 0])
+        expected = Recognizer.load(tmp_path / "taught", engine="torch", precision="fp32").predict(tmp_path / "clip.mp4")
+        assert given["label"] == expected.label
+        assert given["score"] == pytest.approx(expected.score, abs=1e-3)
 
 
 def test_changes_are_made_and_taken_back_in_order(school, films):

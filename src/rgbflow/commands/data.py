@@ -292,7 +292,12 @@ def _clips_of_store(store: Path, groups: Path | None) -> list:
     """The clips of a store; their groups come from a table, if one is given."""
     from rgbflow.data.jpegs import open_store
     from rgbflow.data.layouts import SourceClip, match_groups, read_groups
+    from rgbflow.data.matching import note_clips
 
-    rows = open_store(store).rows.values()
+    opened = open_store(store)
+    if opened.failed:
+        names = [row.clip for row in opened.failed]
+        say("note: " + note_clips("{} clips of the data set are set aside", names), file=sys.stderr)
+    rows = opened.rows.values()
     given = match_groups(read_groups(groups), {row.clip: Path(row.source) for row in rows}) if groups else {}
     return [SourceClip(row.clip, row.label, given.get(row.clip, row.group), Path(row.source)) for row in rows]

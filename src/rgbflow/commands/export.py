@@ -24,7 +24,7 @@ def export(
     """Export a bundle for ONNX Runtime, OpenVINO or Unity: one file per stream, from pixels to scores.
 
     Args:
-        bundle: folder from `rgbflow train`, or a Hugging Face Hub id, owner/name.
+        bundle: folder from `rgbflow train`, a Hugging Face Hub id, owner/name, or kinetics:s3d and its like.
         to: format of the files. Once they exist, rgbflow can use them too, if their scores agree with the weights.
         out: folder for a new bundle without weights; by default the files go into BUNDLE.
         int8: compute in 8-bit integers, calibrated on the training part of this prepared data set; only for openvino.

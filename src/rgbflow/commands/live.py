@@ -32,7 +32,7 @@ def live(
     the likeliest classes and the time of each stage; elsewhere it prints a line when an action starts and when it ends.
 
     Args:
-        bundle: folder from `rgbflow train`, or a Hugging Face Hub id, owner/name.
+        bundle: folder from `rgbflow train`, a Hugging Face Hub id, owner/name, or kinetics:s3d and its like.
         source: number of a camera (or /dev/video0), a file (played at its own speed), or an address (rtsp, http).
         osc: host and port to send labels, scores and events to as OSC messages.
         osc_map: file that maps actions to OSC addresses and values, as for VRChat; only these are then sent.

@@ -31,8 +31,8 @@ def train(
         out: the bundle's folder.
         settings: any field of TrainConfig.
         preset: settings to start from. strong: with an NVIDIA GPU; lite: without one; paper: the paper's Table I;
-            video: S3D that knows Kinetics; video-strong: MViTv2-S, on a GPU. By default strong or lite, as the machine
-            is.
+            video: S3D from Kinetics weights; video-strong: MViTv2-S, on a GPU. By default strong or lite, by the
+            machine.
         config: TOML file with fields of TrainConfig; it overrides the preset, and flags override both.
         replace: train the stream again although the bundle already holds it.
         json: print the result as JSON.

@@ -9,6 +9,7 @@ from rgbflow.data.layouts import (
     EXPECTED_FORM,
     ClassFolder,
     SourceClip,
+    check_utf8,
     file_sha256,
     is_video,
     list_visible,
@@ -100,6 +101,7 @@ def check_videos(path: str | Path, progress: Progress = SILENT) -> Diagnosis:
     findings = [
         *errors,
         *_find_strays(strays),
+        *_find_unnameable(videos),
         *_find_others(found),
         *_find_small_classes(path, [clip for clip in clips if clip.path not in broken]),
         *diagnosis.findings,
@@ -209,6 +211,14 @@ def _read_clips(folder: Path, found: list[ClassFolder]) -> tuple[list[SourceClip
 
 def _find_strays(strays: list[Path]) -> list[Finding]:
     return [Finding(path, "unlabelled", f"is not in a class folder: {EXPECTED_FORM}") for path in strays]
+
+
+def _find_unnameable(videos: list[Path]) -> Iterator[Finding]:
+    for path in videos:
+        try:
+            check_utf8(path)
+        except InputError as error:
+            yield Finding(path, "wrong", str(error))
 
 
 def _find_others(found: list[ClassFolder]) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from rgbflow.data.doctor import Diagnosis, Finding
-from rgbflow.data.jpegs import JpegClip, JpegStore, has_jpegs, open_store
+from rgbflow.data.jpegs import AnyStore, JpegClip, JpegStore, has_jpegs, open_store
 from rgbflow.data.layouts import file_sha256
 from rgbflow.data.manifest import MANIFEST, Row
 from rgbflow.data.store import Store, StoredClip, stored_file
@@ -38,7 +38,7 @@ def check_store(folder: Path, progress: Progress = SILENT) -> Diagnosis:
         InputError: if there is no manifest or it can't be read, or a JPEG layout is incomplete.
     """
     store = open_store(folder)
-    findings = [] if isinstance(store, JpegStore) else [*_find_set_aside(store), *_find_without_row(store)]
+    findings = [*_find_set_aside(store), *([] if isinstance(store, JpegStore) else _find_without_row(store))]
     findings += _find_twins(list(store.rows.values()))
     for row in counted(store.rows.values(), len(store.rows), progress):
         findings += _check_jpegs(store.clip(row.clip)) if isinstance(store, JpegStore) else _check_clip(store, row)
@@ -86,7 +86,7 @@ def _file_problem(path: Path, stream: Stream, row: Row) -> str | None:
     return "has changed since it was prepared" if is_changed else None
 
 
-def _find_set_aside(store: Store) -> Iterator[Finding]:
+def _find_set_aside(store: AnyStore) -> Iterator[Finding]:
     for row in store.failed:
         yield Finding(Path(row.source), "note", f"was set aside: {row.status}")
 

@@ -21,7 +21,16 @@ from typing import TypedDict
 import cv2
 import numpy as np
 
-from rgbflow.data.layouts import GROUPS_FILE, is_visible, list_visible, match_groups, read_groups, ucf101_group
+from rgbflow.data.layouts import (
+    GROUPS_FILE,
+    check_utf8,
+    is_visible,
+    legible,
+    list_visible,
+    match_groups,
+    read_groups,
+    ucf101_group,
+)
 from rgbflow.data.manifest import MANIFEST, OK, Row
 from rgbflow.data.store import Store
 from rgbflow.errors import InputError
@@ -135,7 +144,7 @@ class JpegStore:
     Attributes:
         rows: rows as in a manifest. The source is the folder of the frames, its hash is empty, and the frame rate is
             that of UCF101, since the files record none.
-        failed: always empty. No clip is set aside as `rgbflow prepare` does: an incomplete clip is an error.
+        failed: clips with a name that is not UTF-8. No other clip is set aside: an incomplete clip is an error.
 
     Raises:
         InputError: if a clip has no class, a picture is missing, a clip's frames and flow differ in size, two clips
@@ -146,13 +155,14 @@ class JpegStore:
         self.folder = Path(folder)
         parts = _find_parts(self.folder)
         found = _find_clips(parts[0])
+        self.failed = [row for name, path in sorted(found.items()) if (row := _row_of_unnameable(name, path))]
+        found = {name: path for name, path in found.items() if name not in {row.clip for row in self.failed}}
         if not found:
             raise InputError(f"folder {parts[0].root} contains no clip folder: {EXPECTED_FORM}")
         self._clips = {name: _open_clip(name, path, parts) for name, path in sorted(found.items())}
         file = self.folder / GROUPS_FILE
         groups = match_groups(read_groups(file), found) if file.is_file() else {}
         self.rows = {name: _make_row(clip, groups.get(name)) for name, clip in self._clips.items()}
-        self.failed: list[Row] = []
         ((short_side, _),) = Counter(min(clip.size) for clip in self._clips.values()).most_common(1)
         flow = _read_flow_settings(self.folder / SETTINGS_FILE)
         self.preparation = Preparation(short_side, flow, jpeg_quality=None)
@@ -230,7 +240,7 @@ def _find_clips(frames: _Part) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for label, path in _walk_clips(frames):
         # UCF101 calls this class HandstandPushups, but not in its clips' names; some copies put the names right.
-        name = f"{label}/{path.name.replace('v_HandstandPushups_', 'v_HandStandPushups_')}"
+        name = legible(f"{label}/{path.name.replace('v_HandstandPushups_', 'v_HandStandPushups_')}")
         if found.setdefault(name, path) != path:
             raise InputError(f"{found[name]} and {path} would both be clip {name}: rename one")
     return found
@@ -307,10 +317,19 @@ def _make_row(clip: JpegClip, group: str | None) -> Row:
         frames_per_second=FRAMES_PER_SECOND,
         width=width,
         height=height,
-        source=str(clip.frames.folder),
+        source=legible(clip.frames.folder),
         sha256="",
         status=OK,
     )
+
+
+def _row_of_unnameable(name: str, folder: Path) -> Row | None:
+    """The row of a clip that is set aside for its name; None for all others."""
+    try:
+        check_utf8(folder)
+    except InputError as error:
+        return Row(name, name.partition("/")[0], name, 0, 0.0, 0, 0, legible(folder), "", str(error))
+    return None
 
 
 def _read_flow_settings(path: Path) -> FlowSettings:

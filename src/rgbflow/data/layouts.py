@@ -1,6 +1,7 @@
 """Layouts of source videos: class folders, read as a list of clips with their class and group."""
 
 import hashlib
+import os
 import re
 import unicodedata
 from collections import defaultdict
@@ -10,7 +11,7 @@ from itertools import combinations
 from pathlib import Path, PurePath
 
 from rgbflow.errors import InputError
-from rgbflow.limits import TEXT
+from rgbflow.records import read_whole
 
 VIDEO_ENDINGS = frozenset(
     {".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg"}
@@ -78,6 +79,22 @@ def plain(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def legible(path: str | Path) -> str:
+    """A name or path in which every byte that is not UTF-8 is an escape; Python keeps such bytes as lone surrogates.
+
+    >>> legible("clip\udcff.avi")
+    'clip\\\\xff.avi'
+    """
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def check_utf8(path: Path) -> None:
+    """Raise InputError if a clip's file or folder has a name that is not UTF-8, which no manifest or list can hold."""
+    for name in (path.name, path.parent.name):
+        if legible(name) != name:
+            raise InputError(f"file name {legible(name)} in {legible(path.parent)} is not UTF-8: rename it")
+
+
 def as_on_disk(path: Path) -> Path:
     """The path of what is there under this name in another form of Unicode; the path itself where nothing is."""
     if path.exists() or path == path.parent:
@@ -91,20 +108,16 @@ def list_visible(folder: str | Path) -> list[Path]:
     """List the files and folders in a folder, sorted by name, without the hidden ones (".name") and LITTER.
 
     Raises:
-        InputError: if the folder is missing, is a file, can't be read, or holds a name that is not UTF-8.
+        InputError: if the folder is missing, is a file, or can't be read.
     """
     try:
-        entries = sorted(entry for entry in Path(folder).iterdir() if is_visible(entry.name))
+        return sorted(entry for entry in Path(folder).iterdir() if is_visible(entry.name))
     except FileNotFoundError:
         raise InputError(f"folder {folder} does not exist: check its name") from None
     except NotADirectoryError:
         raise InputError(f"{folder} is a file, not a folder: {EXPECTED_FORM}") from None
     except OSError as error:
         raise InputError(f"folder {folder} cannot be read ({error.strerror}): check its permissions") from None
-    for entry in entries:
-        if not _is_utf8(entry.name):
-            raise InputError(f"file name {entry.name!a} in {folder} is not UTF-8: rename the file")
-    return entries
 
 
 def is_visible(name: str) -> bool:
@@ -150,10 +163,10 @@ def read_class_folders(folder: str | Path, groups: Mapping[str, str] | None = No
         raise InputError(f"folder {folder} contains no class folder with a video: {EXPECTED_FORM}")
     by_name: dict[str, Path] = {}
     for path in videos:
-        name = f"{path.parent.name}/{path.stem}"
+        name = _clip_name(path)
         if by_name.setdefault(plain(name), path) != path:
             raise InputError(f"{by_name[plain(name)]} and {path} would both be clip {name}: rename one")
-    by_name = {f"{path.parent.name}/{path.stem}": path for path in by_name.values()}
+    by_name = {_clip_name(path): path for path in by_name.values()}
     folders = {path.parent for path in videos}
     for one, other in combinations(sorted(folders), 2) if len({plain(f.name) for f in folders}) < len(folders) else ():
         if plain(one.name) == plain(other.name):
@@ -163,9 +176,13 @@ def read_class_folders(folder: str | Path, groups: Mapping[str, str] | None = No
         groups = read_groups(file) if file.is_file() else {}
     given = match_groups(groups, by_name)
     return [
-        SourceClip(name, path.parent.name, given.get(name) or ucf101_group(path.stem) or name, path)
+        SourceClip(name, legible(path.parent.name), given.get(name) or ucf101_group(path.stem) or name, path)
         for name, path in sorted(by_name.items())
     ]
+
+
+def _clip_name(path: Path) -> str:
+    return legible(f"{path.parent.name}/{path.stem}")
 
 
 def ucf101_group(stem: str) -> str | None:
@@ -192,13 +209,10 @@ def read_groups(path: str | Path) -> dict[str, str]:
     Raises:
         InputError: if the file cannot be read, a line has another form, or a clip is given two groups.
     """
-    try:
-        TEXT.check(Path(path).stat().st_size, f"groups file {path}")
-        lines = plain(Path(path).read_text(encoding="utf-8-sig")).splitlines()
-    except UnicodeDecodeError:
-        raise InputError(f"groups file {path} is not UTF-8 text: save it as UTF-8") from None
-    except OSError as error:
-        raise InputError(f"groups file {path} cannot be read ({error.strerror}): check its name") from None
+    text = read_whole(Path(path), "groups file").decode("utf-8-sig", "backslashreplace")  # as `legible` writes names
+    if "\0" in text:
+        raise InputError(f"groups file {path} is not UTF-8 text: save it as UTF-8")
+    lines = plain(text).splitlines()
     groups: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         fields = [field.strip() for field in line.split("\t")]
@@ -251,11 +265,6 @@ def _the_one_named(clip: str, names: Sequence[str]) -> str:
     if len(names) > 1:
         raise InputError(f"groups name {clip}, which may be {names[0]} or {names[1]}: write its class too")
     return names[0]
-
-
-def _is_utf8(name: str) -> bool:
-    # Python keeps the bytes of such a file name as lone surrogates, which no JSON file or terminal takes.
-    return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def file_sha256(path: Path) -> str:

@@ -16,10 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from rgbflow.data.layouts import VIDEO_ENDINGS, list_visible, plain, without_ending
+from rgbflow.data.layouts import VIDEO_ENDINGS, legible, list_visible, plain, without_ending
 from rgbflow.errors import InputError
-from rgbflow.limits import TEXT
-from rgbflow.records import parse_json
+from rgbflow.records import parse_json, read_whole
 
 Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
@@ -95,7 +94,7 @@ def read_listed(
         found = parse_list(_read_text(path), path.name, {*classes, *by_number.values()})
         if not found:
             raise InputError(f"list {path} names no clip: leave it out, or give the right file")
-        clips += [_with_class_name(clip, by_number) for clip in found]
+        clips += [_checked(_with_class_name(clip, by_number)) for clip in found]
     if not clips:
         raise InputError("lists name no clip: give files such as trainlist01.txt, or the folder that holds them")
     return clips
@@ -162,13 +161,18 @@ def _number_of(file: Path) -> int | None:
 
 
 def _read_text(path: Path) -> str:
-    try:
-        TEXT.check(path.stat().st_size, f"list {path}")
-        return plain(path.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError:
-        raise InputError(f"list {path} is not UTF-8 text: save it as UTF-8") from None
-    except OSError as error:
-        raise InputError(f"list {path} cannot be read ({error.strerror}): check its name") from None
+    """The text of a list; a byte that is not UTF-8 becomes a lone surrogate, since it may be part of a file's name."""
+    text = read_whole(path, "list").decode("utf-8-sig", "surrogateescape")
+    if "\0" in text:
+        raise InputError(f"list {path} is not UTF-8 text: save it as UTF-8")
+    return plain(text)
+
+
+def _checked(clip: ListedClip) -> ListedClip:
+    for text in (clip.label, clip.group):
+        if text and legible(text) != text:
+            raise InputError(f"{clip.place} is not UTF-8 text: save the list as UTF-8")
+    return clip
 
 
 def _read_class_index(folder: Path) -> dict[str, str]:

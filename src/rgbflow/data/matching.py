@@ -10,6 +10,7 @@ from rgbflow.data.layouts import (
     SourceClip,
     as_on_disk,
     is_video,
+    legible,
     list_visible,
     match_groups,
     plain,
@@ -131,6 +132,9 @@ def listed_sources(
     videos_in = cache(_videos_in)
     found = [_find_video(clip, folder, videos_in) for clip, folder in zip(listed, roots, strict=True)]
     missing = list(dict.fromkeys(clip.path for clip, path in zip(listed, found, strict=True) if path is None))
+    illegible = {path for path in missing if legible(path) != path}
+    for clip in (clip for clip in listed if clip.path in illegible):
+        raise InputError(f"{clip.place} is not UTF-8 text: save the list as UTF-8")
     if not any(found):
         raise InputError(
             f"none of {len(missing)} listed videos, such as {missing[0]}, is in {roots[0]}: pass --root FOLDER"
@@ -191,7 +195,7 @@ def _source(clip: ListedClip, path: Path) -> SourceClip:
     if not label or "/" in label or "\\" in label or label.startswith("."):
         wrong = f"class {label!r} can't be a folder's name" if label else f"{clip.path} has no class"
         raise InputError(f"{clip.place}: {wrong}: write the class after the path, or move the clip into its folder")
-    name = f"{label}/{path.stem}"
+    name = legible(f"{label}/{path.stem}")
     return SourceClip(name, label, clip.group or from_name or name, path)
 
 

@@ -3,9 +3,9 @@
     STORE/rgb/<Class>/<clip>.mkv     the frames at the working size
     STORE/flow/<Class>/<clip>.mkv    gray: 8-bit u above 8-bit v, one picture per frame step
     STORE/manifest.parquet           one row per clip
-    STORE/manifest.sha256            hash of the manifest, and of the one before it STORE/unfinished.jsonl
-    of a running or stopped `prepare`: what it has written so far STORE/prepare.lock               held while `prepare`
-    runs
+    STORE/manifest.sha256            hash of the manifest, and of the one before it
+    STORE/unfinished.jsonl           of a running or stopped `prepare`: what it has written so far
+    STORE/prepare.lock               held while `prepare` runs
 
 The files are Motion JPEG, or FFV1 for lossless storage. Every frame is a key frame and can be read directly.
 """
@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 from rgbflow.atomic import remove_leftovers
 from rgbflow.clip import Clip, Preparer, as_stored, mean_rate
 from rgbflow.data import journal, manifest
-from rgbflow.data.layouts import SourceClip, file_sha256
+from rgbflow.data.layouts import SourceClip, check_utf8, file_sha256, legible
 from rgbflow.data.manifest import MANIFEST, OK, Hashes, Row
 from rgbflow.errors import InputError, first_line
 from rgbflow.flow import from_pictures, to_picture
@@ -184,7 +184,7 @@ def prepare_store(
         rows, pace, note = [], Pace(), journal.keep(folder, preparation)
         progress.update(0, len(sources))
         for source, row in zip(sources, results, strict=True):
-            rows.append(replace(row, source=str(source.path)))
+            rows.append(replace(row, source=legible(source.path)))
             note(rows[-1])
             progress.update(len(rows), len(sources), pace.note(row.frames, row.status != OK))
         manifest.write(folder, rows, preparation)
@@ -218,12 +218,12 @@ def _prepare_known(item: tuple[SourceClip, Hashes | None], folder: Path, prepara
 
 def _died_of(item: tuple[SourceClip, Hashes | None]) -> Row:
     """The row of a clip that kills the process preparing it."""
-    reason = f"{item[0].path} kills the process that prepares it, perhaps for lack of memory: convert it"
+    reason = f"{legible(item[0].path)} kills the process that prepares it, perhaps for lack of memory: convert it"
     return replace(_new_row(item[0]), status=reason)
 
 
 def _new_row(source: SourceClip) -> Row:
-    return Row(source.name, source.label, source.group, 0, 0.0, 0, 0, str(source.path), "", OK)
+    return Row(source.name, source.label, source.group, 0, 0.0, 0, 0, legible(source.path), "", OK)
 
 
 def prepare_clip(
@@ -241,6 +241,7 @@ def prepare_clip(
     cv2.setNumThreads(1)
     row = _new_row(source)
     try:
+        check_utf8(source.path)
         row = replace(row, sha256=file_sha256(source.path))
         info = probe(source.path)
         rate = preparation.frame_rate or info.frames_per_second
@@ -259,7 +260,7 @@ def prepare_clip(
         if isinstance(error.__cause__, OSError) and error.__cause__.errno in FATAL:
             raise
         reason = str(error) if isinstance(error, InputError | OSError) else f"{source.path}: {first_line(error)}"
-        return replace(row, status=reason)
+        return replace(row, status=legible(reason))
     rgb, flow = hashes or ("", "")
     row = replace(row, frames=frames, frames_per_second=rate, width=info.width, height=info.height)
     return replace(row, rgb_sha256=rgb, flow_sha256=flow)

@@ -52,11 +52,11 @@ class TrainConfig:
     (an LSTM). Video networks are i3d (one of timm, inflated), s3d, r3d_18, mc3_18, r2plus1d_18, mvit_v1_b, mvit_v2_s,
     swin3d_t, swin3d_s, swin3d_b, videomae. All but two-stream change the defaults of backbone, input size and more."""
     backbone: Name = "resnet101"
-    """Name of an image classifier of timm; for c3d: c3d, c3d_half or c3d_quarter; for a video network other than i3d
-    its own name."""
+    """Name of an image classifier of timm; for c3d: c3d, c3d_half or c3d_quarter; for videomae: videomae_base or
+    videomae_large; for the other video networks but i3d their own name."""
     weights: FileName = "imagenet"
-    """Starting weights: none, imagenet, for video networks kinetics, a .safetensors or .pth file, or a bundle, such as
-    one of `rgbflow teach`: the same stream's network, on which a classifier is fitted anew first."""
+    """Starting weights: none, imagenet (i3d too), kinetics (the other video networks), a .safetensors or .pth file, or a
+    bundle, such as one of `rgbflow teach`: its network of the same stream."""
     input_size: InputSize = 224
     """The network's input is input_size × input_size pixels."""
     crop_fraction: CropFraction = 0.875

@@ -192,7 +192,7 @@ class FeatureCache:
         try:
             status = os.stat(take.path)
         except OSError as error:
-            raise InputError(f"take {take.path} can't be read ({error.strerror}): record it again") from error
+            raise _unreadable(take, error) from error
         key = (take.path, status.st_mtime_ns, status.st_size, take.is_none)
         if key not in self._known:
             self._known[key] = self._kept(take)
@@ -203,7 +203,10 @@ class FeatureCache:
         return self._read_or_make("drawn", lambda: features_of_drawn(self._recognizer), "")
 
     def _kept(self, take: Take) -> TakeFeatures:
-        sha256 = file_sha256(take.path)
+        try:
+            sha256 = file_sha256(take.path)
+        except OSError as error:
+            raise _unreadable(take, error) from error
         name = f"{sha256}{'-windows' if take.is_none else ''}"
         return self._read_or_make(name, lambda: features_of(self._recognizer, take, sha256), sha256)
 
@@ -223,6 +226,10 @@ class FeatureCache:
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.savez(file, allow_pickle=False, **rows, **about)
         return found
+
+
+def _unreadable(take: Take, error: OSError) -> InputError:
+    return InputError(f"take {take.path} can't be read ({error.strerror}): record it again")
 
 
 def features_of(recognizer: Recognizer, take: Take, sha256: str) -> TakeFeatures:

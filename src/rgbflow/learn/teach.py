@@ -15,6 +15,7 @@ import numpy as np
 from rgbflow.atomic import replace_folder
 from rgbflow.bundle import RECORD, load_bundle, save_stream
 from rgbflow.data.jpegs import AnyStore
+from rgbflow.data.layouts import check_utf8
 from rgbflow.data.lists import Part
 from rgbflow.data.splits import Split
 from rgbflow.errors import InputError
@@ -239,6 +240,7 @@ class Teacher:
         found = [*self.takes, *self._idle]
         for take in counted(found, len(found), progress):
             try:
+                check_utf8(take.path)
                 one = self._features.of(take)
             except InputError as error:
                 notes.append(f"{take.name}/{take.path.name} was set aside: {error}")

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 import torch
@@ -58,7 +58,8 @@ def _chunks(url: str, folder: Path) -> Iterator[bytes]:
         if missing:
             raise ConnectionError(f"the connection ended {missing} bytes early")
     except (HTTPException, OSError) as error:
-        reason = f"the server answered {error.code}" if isinstance(error, HTTPError) else first_line(error)
+        cause = error.reason if isinstance(error, URLError) and isinstance(error.reason, OSError) else error
+        reason = f"the server answered {error.code}" if isinstance(error, HTTPError) else first_line(cause)
         raise InputError(
             f"{url.rpartition('/')[2]} could not be fetched ({reason}): try again, or bring {url} to this machine and "
             f"put it into {folder}"

@@ -1,12 +1,13 @@
 """The engine of a bundle: the fastest of the candidates that give the scores of the weights."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
+from torch import nn
 
 from rgbflow.bundle import Bundle, check_file, weights_file
 from rgbflow.device import choose_device
@@ -14,6 +15,7 @@ from rgbflow.errors import InputError, first_line
 from rgbflow.fusion import probabilities
 from rgbflow.networks.engine import Engine
 from rgbflow.networks.families import check_form
+from rgbflow.networks.headed_engine import HeadedEngine
 from rgbflow.networks.onnx_engine import OnnxEngine
 from rgbflow.networks.openvino_engine import OpenVinoEngine
 from rgbflow.networks.stream_net import StreamNet
@@ -132,14 +134,45 @@ def _open(
     if name == "torch":
         return TorchEngine(bundle.streams, networks, device, precision)
     engine = _open_files(name, folder, bundle, precision)
+    if networks:
+        _check_scores(engine, networks, bundle)
+    return engine
+
+
+def _check_scores(engine: Engine, networks: Mapping[Stream, StreamNet], bundle: Bundle) -> None:
+    """Raise InputError if an engine's scores differ from those of the networks in torch."""
     tolerance = max(TOLERANCES[one] for one in engine.name.split()[1].split("/"))
-    found = difference(engine, TorchEngine(bundle.streams, networks, "cpu", "fp32"), bundle) if networks else 0
+    found = difference(engine, TorchEngine(bundle.streams, networks, "cpu", "fp32"), bundle)
     if not found <= tolerance:  # nor if it is no number
         raise InputError(
             f"{engine.name} is not used: its scores differ from those of the weights by up to {found:.2g}, more than "
             f"{tolerance:g}: `rgbflow export` makes its files again"
         )
-    return engine
+
+
+def engine_of_taught(
+    taught: Engine, classifiers: Mapping[Stream, nn.Linear], base: Engine, bundle: Bundle
+) -> tuple[Engine, str]:
+    """The faster engine for networks that differ from those of a base only in their last layers.
+
+    Args:
+        taught: torch with these networks.
+        classifiers: their last layers.
+        base: the engine of the base, whose files give the features.
+        bundle: the record of the taught bundle.
+
+    Returns:
+        The engine, and a line that says why it is not the base's; empty where it is.
+    """
+    if isinstance(base, TorchEngine):
+        return taught, ""
+    engine = HeadedEngine(base, taught.networks, classifiers)
+    try:
+        _check_scores(engine, taught.networks, bundle)
+    except InputError as error:
+        return taught, str(error)
+    faster = _fastest([engine, taught], bundle)
+    return faster, "" if faster is engine else f"{taught.name} is faster here than {base.name}"
 
 
 def _open_files(name: EngineName, folder: Path, bundle: Bundle, precision: EnginePrecision) -> Engine:

@@ -143,8 +143,8 @@ def _fetch(backbone: str, file: str) -> Path:
         return Path(hf_hub_download(home, file))
     except Exception as error:  # each failure of the hub and of its transport has a class of its own
         raise InputError(
-            f"{file} of {home} could not be fetched from the Hugging Face Hub ({first_line(error)}): bring it to this "
-            f"machine and put it into {path.parent}"
+            f"{file} of {home} could not be fetched from the Hugging Face Hub ({first_line(error)}): bring its "
+            f"config.json and model.safetensors to this machine and put them into {path.parent}"
         ) from error
 
 

@@ -22,14 +22,18 @@ CLASSIFIER_STD = 0.01  # of the random classifier on loaded weights, so that the
 class SkippedRandomStart(TorchFunctionMode):
     """Networks built in this context get no random weights, because all their weights are loaded next.
 
-    Drawing the 85 million random numbers of two ResNet101s takes about a second.
+    Drawing the 85 million random numbers of two ResNet101s takes about a second. A normal distribution becomes its
+    mean: `trunc_normal_`, the start of transformers, draws again until all values are within its bounds, and what
+    happens to lie in fresh memory never is.
     """
 
     def __torch_function__(
         self, function: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None
     ) -> object:
-        draws = function in (Tensor.normal_, Tensor.uniform_) or getattr(function, "__module__", "") == nn.init.__name__
         kwargs = kwargs or {}
+        if function is Tensor.normal_:
+            return args[0].fill_(args[1] if len(args) > 1 else kwargs.get("mean", 0.0))
+        draws = function is Tensor.uniform_ or getattr(function, "__module__", "") == nn.init.__name__
         return [*args, *kwargs.values()][0] if draws else function(*args, **kwargs)  # the tensor comes first
 
 

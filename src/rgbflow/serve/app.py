@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response, WebSocket
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
@@ -173,9 +173,11 @@ api = APIRouter(dependencies=[Depends(require_token)])
 
 @health.get("/health")
 @health.get("/healthz", include_in_schema=False)
-async def alive() -> dict[str, str]:
-    """Whether the service is alive."""
-    return {"status": "alive"}
+async def alive(request: Request) -> dict[str, str | None]:
+    """Whether the service is alive, and what runs its networks."""
+    service = service_of(request)
+    bundle = service.about(service.networks).bundle
+    return {"status": "alive", "engine": bundle.engine, "engine_note": bundle.engine_note}
 
 
 @health.get("/ready")
@@ -194,7 +196,7 @@ async def classes(request: Request) -> About:
     return service.about(service.networks)
 
 
-@api.get("/metrics")
+@api.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """The counters of the service, for Prometheus."""
     return Response(service_of(request).metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -99,6 +99,7 @@ class BundleInfo(BaseModel):
     streams: list[Stream]
     frame_rate: float | None = Field(description="frames per second that the networks know; null while there are none")
     engine: str | None = Field(description="what runs the networks")
+    engine_note: str | None = Field(None, description="why it is not the engine that the service started with")
 
 
 class FusionInfo(BaseModel):
@@ -113,6 +114,7 @@ class About(BaseModel):
     """The classes, and the networks behind them."""
 
     classes: list[str] = Field(description="empty while nothing is taught")
+    no_action: str | None = Field(None, description="the class of what is none of the actions; it is never a label")
     bundle: BundleInfo
     fusion: FusionInfo | None = Field(description="null while nothing is taught")
 

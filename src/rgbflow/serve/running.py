@@ -6,15 +6,33 @@ from contextlib import ExitStack
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from rgbflow.errors import InputError
 from rgbflow.serve.limits import MIB
 
+HEAD_SECONDS = 15.0  # that a connection may last without a request; uvicorn waits for ever for the rest of a head
 LINGER_SECONDS = 5.0  # that a connection may take to be gone after its session has ended
 MESSAGE_BYTES = 4 * MIB  # above it the socket itself closes; `Limits.frame_bytes` is what a client may use
 
 SEND_BYTES = MIB // 4  # that wait for a client to read them; some more in the system
+
+
+class _Requests(H11Protocol):
+    """A connection that is ended where no request comes of it, as with a client that sends a letter a minute."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.loop.call_later(HEAD_SECONDS, self._end_without_request)
+
+    def _end_without_request(self) -> None:
+        if self.transport.is_closing() or self.transport.get_protocol() is not self:  # another one: it is a socket now
+            return
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
+        else:
+            self.loop.call_later(HEAD_SECONDS, self._end_without_request)
 
 
 class _Connection(WebSocketsSansIOProtocol):
@@ -56,6 +74,7 @@ def make_server(app: FastAPI, log_level: str = "warning") -> uvicorn.Server:
     """The web server of an application; `serve(sockets=[...])` runs it."""
     config = uvicorn.Config(
         app,
+        http=_Requests,
         ws=_Connection,
         ws_max_size=MESSAGE_BYTES,
         ws_per_message_deflate=False,  # pictures are compressed already

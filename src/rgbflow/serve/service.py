@@ -40,11 +40,13 @@ class Networks:
         recognizer: the loaded recogniser.
         name: name of its bundle for clients.
         source: where the bundle came from: given by name, the demo's, or no training at all.
+        note: why no faster engine runs them; empty where that needs no explanation.
     """
 
     recognizer: Recognizer
     name: str
     source: Source
+    note: str = ""
     engine: SharedEngine = field(init=False)
 
     def __post_init__(self):
@@ -180,9 +182,10 @@ class Service:
             streams=list(bundle.streams),
             frame_rate=bundle.frame_rate,
             engine=networks.engine.name,
+            engine_note=networks.note or None,
         )
         how = FusionInfo(method=fusion.method, temperature=fusion.temperature, threshold=fusion.threshold)
-        return About(classes=list(bundle.classes), bundle=info, fusion=how)
+        return About(classes=list(bundle.classes), no_action=bundle.no_action, bundle=info, fusion=how)
 
     def close(self) -> None:
         """Stop the threads; waiting calls are answered first."""

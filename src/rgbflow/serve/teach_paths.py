@@ -28,7 +28,7 @@ class NewName(BaseModel):
 
 def teaching_of(request: Request) -> Teaching:
     if (teaching := request.app.state.teaching) is None:
-        raise HTTPException(404, "this service does not teach")
+        raise HTTPException(404, "this service does not teach: teach with `rgbflow serve`, and deploy the saved bundle")
     return teaching
 
 
@@ -80,7 +80,7 @@ async def fit(request: Request) -> dict[str, Any]:
     return await teaching_of(request).fit()
 
 
-@teach.get("/bundle", response_class=FileResponse)
+@teach.get("/bundle", response_class=FileResponse, responses={200: {"content": {"application/zip": {}}}})
 async def bundle(request: Request) -> FileResponse:
     """The taught bundle, as a ZIP file."""
     async with AsyncExitStack() as stack:

@@ -11,8 +11,10 @@ from typing import Any
 
 from rgbflow.errors import InputError
 from rgbflow.guard import decode_guarded
+from rgbflow.learn.probe import classifier_of
 from rgbflow.learn.takes import Take, read_takes
 from rgbflow.learn.teach import Teacher, save_taught
+from rgbflow.networks.loading import engine_of_taught
 from rgbflow.recognizer import Recognizer
 from rgbflow.serve.protocol import Source
 from rgbflow.serve.service import BusyError, Networks, Service
@@ -42,6 +44,7 @@ class Teaching:
         self._temporary = None if takes else tempfile.TemporaryDirectory(prefix="rgbflow-takes-")
         self._folder = takes or Path(self._temporary.name if self._temporary else "")
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._engine = service.networks.recognizer.engine if service.networks else None  # of the base
         self._teacher: Teacher | None = None
         self._taught: Recognizer | None = None
         self._undos: list[Callable[[], None]] = []
@@ -114,9 +117,9 @@ class Teaching:
             raise BusyError("a fit is going on: wait for it")
         self._is_fitting = True
         try:
-            recognizer = await self._service.work(lambda: self._loaded().fit())
-            self._taught, self._is_current = recognizer, True
-            await self._service.replace(Networks(recognizer, TAUGHT, self._source))
+            self._taught, networks = await self._service.work(self._fit)
+            self._is_current = True
+            await self._service.replace(networks)
         finally:
             self._is_fitting = False
         return await asyncio.to_thread(self.state)
@@ -147,6 +150,16 @@ class Teaching:
         if self._teacher is None:
             self._teacher = Teacher(self.base, self._folder, device=self._device)
         return self._teacher
+
+    def _fit(self) -> tuple[Recognizer, Networks]:
+        """What is taught, and the networks for it: on the engine of the base where it gives the same scores."""
+        taught = self._loaded().fit()
+        engine, note = taught.engine, ""
+        if self._engine is not None:
+            layers = {stream: classifier_of(network) for stream, network in engine.networks.items()}
+            classifiers = {stream: layer for stream, layer in layers.items() if layer is not None}
+            engine, note = engine_of_taught(engine, classifiers, self._engine, taught.bundle)
+        return taught, Networks(Recognizer(taught.bundle, engine), TAUGHT, self._source, note)
 
     def _add(self, name: str, video: Path) -> None:
         if len(read_takes(self._folder)) >= MOST_TAKES:

@@ -1,18 +1,28 @@
 """The video behind a network address, packet by packet."""
 
+import errno
+import io
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.request import urlopen
 
 import av
 import numpy as np
 
-from rgbflow.video.reading import Frame, VideoError, timed, video_stream
+from rgbflow.video import webp
+from rgbflow.video.integrity import DamageError
+from rgbflow.video.reading import Frame, VideoError, decode, is_without_picture, timed, video_stream
 from rgbflow.video.rgb import RgbConverter, time_base_of
+from rgbflow.video.times import mended
 
 Packet = av.Packet
 # Formats whose pictures bring no times: FFmpeg invents 25 a second. mpjpeg is what network cameras send by HTTP.
 UNTIMED_FORMATS = {"mpjpeg", "mjpeg", "h264", "hevc"}
+WEBP = "webp_pipe"  # FFmpeg's name; it has an end, whether the address tells its length or not
 PLAYLISTS = {"hls", "dash"}  # formats of which the address gives a list of files, not the video
 
 
@@ -39,7 +49,7 @@ class Broadcast:
         protocol, separator, rest = source.partition("://")
         source = protocol.lower() + separator + rest  # FFmpeg knows protocols in small letters alone
         options = {"rtsp_transport": "tcp"} if source.startswith("rtsp") else {}  # by UDP they come in pieces
-        self._shown, self._silence_seconds, self.is_closing = shown, silence_seconds, False
+        self._source, self._shown, self._silence_seconds, self.is_closing = source, shown, silence_seconds, False
         try:
             self._container = av.open(source, options=options, timeout=silence_seconds, metadata_errors="replace")
         except (av.FFmpegError, OSError) as error:
@@ -50,7 +60,7 @@ class Broadcast:
             self.close = stack.pop_all().close
         # A live one may say that it is 0 seconds long; a recording made live doesn't know its length, but its bytes.
         has_size = self._container.size > 0 and self._container.format.name not in PLAYLISTS
-        self.is_recording = (self._container.duration or 0) > 0 or has_size
+        self.is_recording = (self._container.duration or 0) > 0 or has_size or self._container.format.name == WEBP
         self.has_times = self.is_recording or self._container.format.name not in UNTIMED_FORMATS
         self._to_rgb, self._time_base = RgbConverter(self._stream), time_base_of(self._stream)
 
@@ -79,15 +89,49 @@ class Broadcast:
         Raises:
             VideoError: if there are no frames, or the recording breaks off.
         """
-        is_empty = True
-        pictures = (picture for packet in self.packets() for picture in self._whole_pictures(packet))
+        is_empty, frames = True, self._frames_of_webp if self._container.format.name == WEBP else self._sent_frames
         with self._as_video_errors():
-            for picture, seconds in timed(pictures, self._container, self._stream):
-                is_empty = False
-                yield Frame(self._to_rgb(picture), seconds)
+            try:
+                for frame in frames():
+                    is_empty = False
+                    yield frame
+            except VideoError as error:
+                can_help = is_empty and self._source.startswith("http")
+                if not can_help or getattr(error.__cause__, "errno", 0) != errno.EIO:
+                    raise
+                for frame in self._downloaded_frames():
+                    is_empty = False
+                    yield frame
         if is_empty and not self.is_closing:
             what = "sends no pictures, or pictures that can't be decoded: check the source, or download it as a file"
             raise VideoError(f"source {self._shown} {what}")
+
+    def _downloaded_frames(self) -> Iterator[Frame]:
+        """The frames of a file with its index at its end (MP4), of a server that sends it only from its start."""
+        with TemporaryDirectory(prefix="rgbflow-") as folder:
+            path = Path(folder) / "video"
+            with urlopen(self._source, timeout=self._silence_seconds) as response, path.open("wb") as file:
+                shutil.copyfileobj(response, file)
+            try:
+                yield from decode(path)
+            except VideoError as error:
+                raise VideoError(str(error).replace(f"video ({path})", f"source {self._shown}")) from error
+
+    def _sent_frames(self) -> Iterator[Frame]:
+        pictures = (picture for packet in self.packets() for picture in self._whole_pictures(packet))
+        for picture, seconds in timed(pictures, self._container, self._stream):
+            yield Frame(self._to_rgb(picture), seconds)
+
+    def _frames_of_webp(self) -> Iterator[Frame]:
+        """FFmpeg gives an animated WebP as one packet and can't decode it; of a still one it can."""
+        for packet in self.packets():
+            content = bytes(packet)
+            if webp.begins_animated(content):
+                pictures = webp.pictures(io.BytesIO(content), f"source {self._shown}")
+                for picture, seconds in mended(pictures, webp.STEP_SECONDS):
+                    yield Frame(np.asarray(picture), seconds)
+            else:
+                yield from (Frame(self._to_rgb(picture), 0.0) for picture in self._whole_pictures(packet))
 
     def seconds_of(self, packet: av.Packet) -> float | None:
         """The time at which the picture of a packet is shown, as far as FFmpeg knows."""
@@ -113,6 +157,8 @@ class Broadcast:
         self._stream.codec_context.flush_buffers()
 
     def _whole_pictures(self, packet: av.Packet) -> list[av.VideoFrame]:
+        if is_without_picture(packet, self._stream):
+            return []
         try:
             pictures = packet.decode()
         except av.InvalidDataError:
@@ -124,4 +170,8 @@ class Broadcast:
         try:
             yield
         except (av.FFmpegError, OSError) as error:
-            raise VideoError(f"source {self._shown} breaks off ({error.strerror}): check that it is on") from error
+            raise VideoError(
+                f"source {self._shown} breaks off ({error.strerror or error}): check that it is on"
+            ) from error
+        except DamageError as error:
+            raise VideoError(f"source {self._shown} breaks off ({error}): make the file again") from error

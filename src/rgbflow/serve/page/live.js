@@ -66,9 +66,9 @@ export class LiveView {
     byId("flow-box").hidden = !this.#preferences.flow_picture;
   }
 
-  #greet({ classes, bundle }) {
+  #greet({ classes, bundle, no_action }) {
     this.classes = classes;
-    this.scores.setClasses(classes, bundle.streams);
+    this.scores.setClasses(classes, bundle.streams, no_action);
     for (const item of document.querySelectorAll("#legend li")) item.hidden = !["fused", ...bundle.streams].includes(item.textContent);
     if (!classes.length) this.scores.box.append(noActions());
     this.#session.set({ num_scores: this.scores.wanted });
@@ -128,6 +128,7 @@ export class LiveView {
 
   #gone() {
     this.#latest = null; // what came just before is not drawn after
+    this.scores.clear();
     this.timeline.close(now() + this.#clock);
     this.#label = null;
     this.puppet.act(null);
@@ -194,10 +195,17 @@ export class LiveView {
     const text = this.#label ? plain(this.#label) : this.source.kind ? "…" : "Nothing yet";
     if (label.textContent !== text) label.textContent = text;
     label.classList.toggle("faint", !this.#label || this.#label === "unknown");
-    if (this.#label) sub.textContent = this.#action ? `going on · ${percent(this.#score)} sure` : `${percent(this.#score)} sure, not enough to call it an action`;
+    if (this.#label) sub.textContent = this.#certainty();
+    else if (this.source.kind && this.#session.state !== "open") sub.textContent = "Waiting for the server.";
     else if (!this.source.kind) sub.textContent = "Start the camera, or drop a video on the picture.";
     else if (this.classes && !this.classes.length) sub.textContent = "There is no action to recognise yet: teach the first one.";
     else sub.textContent = "The first stack of motion is filling.";
+  }
+
+  #certainty() {
+    const sure = `${percent(this.#score)} sure`;
+    if (this.#action) return `going on · ${sure}`;
+    return this.#label === "unknown" ? `${sure}, not enough to call it an action` : `${sure}, not long enough to call it an action`;
   }
 }
 

@@ -60,11 +60,11 @@ session.addEventListener("bundle", ({ detail }) => describe(detail));
 session.addEventListener("notice", ({ detail }) => tell(detail.message));
 session.addEventListener("error", ({ detail }) => tell(detail.message));
 
-function describe({ bundle, fusion, classes }) {
+function describe({ bundle, fusion, classes, no_action }) {
   const from = { given: "", demo: " (the demo's)", imagenet: "" }[bundle.source];
   const name = bundle.name.split("/").slice(-2).join("/");
   const what = !classes.length ? "Nothing is taught yet" : name === TAUGHT ? "Taught here" : `Bundle ${name}${from}`;
-  const parts = [what, classes.length && `${classes.length} actions`, bundle.streams.join(" and "), fusion && `fused by ${fusion.method}`, bundle.engine];
+  const parts = [what, classes.length && `${classes.filter((name) => name !== no_action).length} actions`, bundle.streams.join(" and "), fusion && `fused by ${fusion.method}`, bundle.engine, bundle.engine_note];
   byId("about").textContent = parts.filter(Boolean).join(" · ");
 }
 

@@ -1,5 +1,7 @@
 /** The scores of all classes as a table of bars: fused above, rgb and flow below it. */
 
+import { plain } from "./dom.js";
+
 const FEW = 12; // up to so many classes keep their places; of more the likeliest are shown
 
 const REORDER_MS = 700;
@@ -21,9 +23,10 @@ export class Scores extends EventTarget {
     this.classes = [];
   }
 
-  /** Begin anew with these classes. streams: those that the bundle has. */
-  setClasses(classes, streams) {
+  /** Begin anew with these classes. streams: those that the bundle has; noAction: the class of none of them. */
+  setClasses(classes, streams, noAction = null) {
     this.classes = classes;
+    this.noAction = noAction;
     this.streams = STREAMS.filter((stream) => stream === "fused" || streams.includes(stream));
     this.#rows = new Map();
     this.#order = [...classes];
@@ -76,7 +79,7 @@ export class Scores extends EventTarget {
   #row(name) {
     const element = document.createElement("tr");
     const row = { element, bars: {}, numbers: {} };
-    const title = cell("th", name.replaceAll("_", " "), { scope: "row", title: name });
+    const title = cell("th", name === this.noAction ? "none of them" : plain(name), { scope: "row", title: name });
     const bars = document.createElement("span");
     bars.className = "bars";
     for (const stream of this.streams) {

@@ -42,9 +42,9 @@ export async function openSettings(preferences, changed) {
       tick("Show the flow", "The server sends its picture of each frame's motion: about 100 kB a second.", preferences.flow_picture, (value) => set("flow_picture", value)),
     ),
     group("Recognition",
-      choice("Scores are of the last", preferences.window_seconds, usual([1, 1.5, 2, 3, 4], (value) => `${value} seconds`), (value) => set("window_seconds", number(value))),
-      choice("An action starts when it is this sure", preferences.start_score, usual([0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9], percent), (value) => set("start_score", number(value))),
-      choice("and lasts at least", preferences.min_seconds, usual([0.2, 0.5, 1, 2], (value) => `${value} seconds`), (value) => set("min_seconds", number(value))),
+      choice("Scores are of the last", preferences.window_seconds, usual("as usual", [1, 1.5, 2, 3, 4], (value) => `${value} seconds`), (value) => set("window_seconds", number(value))),
+      choice("An action starts when it is this sure", preferences.start_score, usual("as the bundle suggests", [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9], percent), (value) => set("start_score", number(value))),
+      choice("and lasts at least", preferences.min_seconds, usual("as usual", [0.2, 0.5, 1, 2], (value) => `${value} seconds`), (value) => set("min_seconds", number(value))),
     ),
     group("What is sent",
       choice("Width of the frames", preferences.width, [[192, "192 pixels"], [256, "256 pixels"], [320, "320 pixels"], [480, "480 pixels"], [640, "640 pixels"]], (value) => set("width", Number(value))),
@@ -64,8 +64,8 @@ function choice(name, value, options, take) {
   return make("label", { className: "field" }, name, select);
 }
 
-function usual(values, name) {
-  return [["", "as the bundle suggests"], ...values.map((value) => [value, name(value)])];
+function usual(unchosen, values, name) {
+  return [["", unchosen], ...values.map((value) => [value, name(value)])];
 }
 
 const number = (text) => (text === "" ? null : Number(text));

@@ -9,6 +9,7 @@ const LENGTHS = [1.5, 2, 3, 4, 6];
 const COUNTS = [1, 3, 5, 10];
 const KINDS = ["video/webm;codecs=vp8", "video/webm", "video/mp4"]; // the first that the browser can record
 
+const FEW_NAMED = 60; // percent: below it more takes are advised
 const NONE = "none"; // the name of recordings that show none of the actions
 
 /* Figures of the report: key, unit, what it is, how it was measured. */
@@ -112,7 +113,7 @@ export class TeachView {
     this.#state = state;
     const { actions } = state;
     const takes = actions.reduce((sum, action) => sum + action.takes.length, 0);
-    this.total.textContent = actions.length ? `${actions.length} with ${takes} takes` : "";
+    this.total.textContent = actions.length ? `${counted(takes, "take")} of ${counted(actions.length, "action")}` : "";
     this.list.replaceChildren(...(actions.length ? actions.map((action) => this.#item(action)) : [firstSteps()]));
     this.names.replaceChildren(...actions.map((action) => make("option", { value: action.name })));
     this.report.replaceChildren(...reportOf(state, () => this.#choose(NONE)));
@@ -210,6 +211,7 @@ export class TeachView {
     this.#isStopped = false;
     await this.#while("recording", async () => {
       for (let i = 0; i < count && !this.#isStopped && this.source.stream; i++) {
+        this.overlay.dataset.take = count === 1 ? "" : `take ${i + 1} of ${count}`;
         await this.#countDown(i ? PAUSE : COUNTDOWN);
         if (this.#isStopped) break;
         this.#say(count === 1 ? "Recording" : `Recording take ${i + 1} of ${count}`);
@@ -290,6 +292,8 @@ export class TeachView {
   }
 }
 
+const counted = (number, what) => `${number} ${what}${number === 1 ? "" : "s"}`;
+
 function button(text, act, className = "") {
   return make("button", { type: "button", onclick: act, className }, text);
 }
@@ -328,6 +332,7 @@ function reportOf({ actions, report, is_current }, recordNone) {
     is_current
       ? make("p", {}, `Fitted in ${report.seconds.toFixed(1)} s. `, make("a", { href: "#live" }, "See it live"))
       : make("p", {}, "The takes have changed since: train again."),
+    ...(report.found !== null && report.found < FEW_NAMED ? [make("p", { className: "soft" }, "Most takes were not sure enough to be named. More takes of each action help.")] : []),
     ...hint,
   ];
 }

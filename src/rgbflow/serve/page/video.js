@@ -86,7 +86,7 @@ export class VideoView {
     this.#address = URL.createObjectURL(file);
     const named = segments.filter((segment) => segment.label !== "unknown");
     const length = segments.at(-1)?.end_seconds ?? 0;
-    const found = named.length === 1 ? "1 action" : `${named.length} actions`;
+    const found = { 0: "No action", 1: "1 action" }[named.length] ?? `${named.length} actions`;
     this.#caption(file.name, `${found} in ${length.toFixed(1)} s`, [filePicker("Another video", (next) => this.open(next))]);
 
     const player = make("video", { src: this.#address, controls: true, muted: true, playsInline: true });
@@ -122,7 +122,7 @@ export class VideoView {
       mark,
       make("span", { className: "span" }, `${clock(segment.start_seconds)} – ${clock(segment.end_seconds)}`),
       make("b", { title: segment.label }, isKnown ? plain(segment.label) : "unknown"),
-      make("span", {}, percent(segment.score)),
+      make("span", {}, isKnown ? percent(segment.score) : ""),
     );
     return make("li", {}, button);
   }
