@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ON_ALL_CORES := --numprocesses auto --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test test-long test-video busy weizmann paper-small strong recipe teach ablation flow-methods stored-flow fusion unknown live-soak serve-load serve-hostile serve-replicas browser inference layers int8 video gpu torture clean
+.PHONY: demo test test-long test-video busy weizmann paper-small strong recipe teach ablation flow-methods stored-flow fusion unknown live-soak serve-load serve-hostile serve-replicas browser inference layers int8 video gpu torture lock clean
 
 demo: $(VENV)/installed
 	$(BIN)/rgbflow demo --out demo
@@ -26,8 +26,13 @@ $(VENV)/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "rgbflow needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+	$(if $(LOCKED),$(BIN)/python .ci/lock.py install)
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	@touch $@
+
+# Versions and hashes of the packages that .ci/run installs
+lock: $(VENV)/installed
+	$(BIN)/python .ci/lock.py write
 
 # Results that take longer than a test: docs/results
 VIDEOS ?= ../shared/data/weizmann

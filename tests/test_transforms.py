@@ -113,6 +113,7 @@ def test_a_crop_shows_its_part_and_nothing_else():
 
 def test_the_centre_crop_is_in_the_centre():
     assert centre_crop(256, 340, 0.875) == Crop(top=16, left=58, height=224, width=224)
+    assert centre_crop(56, 40, 1e-9) == Crop(top=27, left=19, height=1, width=1)  # never without a pixel
     assert centre_crop(200, 400, 0.5, aspect=1.0) == Crop(top=50, left=100, height=100, width=200)
 
 

@@ -76,11 +76,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def end_output() -> None:
-    """Flush standard output; if its reader has gone, drop the rest, which would cause a traceback at exit."""
+    """Flush standard output; if its reader has gone or its disk is full, drop the rest, which can't be written."""
     try:
         if sys.stdout:
             sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -4,8 +4,10 @@ A range is written `Annotated[float, Meta(gt=0, le=1, description="0.875 is usua
 remedy at the end of the error message. A record is a frozen dataclass that calls `check_fields` when it is made.
 """
 
+import json
 import re
 import stat
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
@@ -88,14 +90,23 @@ def parse_json(content: bytes | str) -> Any:
     """The values of a JSON text.
 
     Raises:
-        InputError: if it is not JSON (NaN and Infinity are not allowed), or nested too deep; it names no file.
+        InputError: if it is not JSON (NaN and Infinity are not allowed), nested too deep, or gives a key twice, so
+            that programs would differ in what they read; it names no file.
     """
     try:
-        return msgspec.json.decode(content)
+        values = msgspec.json.decode(content)
+        json.loads(content, object_pairs_hook=_refuse_repeated)
+        return values
     except RecursionError:
         raise InputError("it is nested too deep") from None
     except (msgspec.DecodeError, UnicodeError) as error:
         raise InputError(f"it is not JSON: {error}") from None
+
+
+def _refuse_repeated(pairs: list[tuple[str, object]]) -> None:
+    repeated = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+    if repeated:
+        raise InputError(f"it gives {_shown(repeated[0])} twice: keep one")
 
 
 def refuse_unknown_keys(raw: Mapping[str, object], kind: type, key: str) -> None:

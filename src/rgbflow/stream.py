@@ -36,7 +36,7 @@ Bound = Annotated[float, Meta(ge=0.01, le=10_000, description="20 pixels per fra
 ShortSide = Annotated[int, Meta(ge=1, le=4096, description="256 suits 224×224 networks")]
 JpegQuality = Annotated[int, Meta(ge=1, le=100, description="96 is usual, None loses nothing")]
 Stride = Annotated[int, Meta(ge=1, le=1000, description="1 leaves out no frame")]
-InputSize = Annotated[int, Meta(ge=16, le=4096, description="224 pixels are usual")]
+InputSize = Annotated[int, Meta(ge=16, le=1024, description="224 pixels are usual")]
 StackLength = Annotated[int, Meta(ge=1, le=1000, description="the paper's pair (u,v) is 1, 10 is usual")]
 CropFraction = Annotated[float, Meta(gt=0, le=1, description="0.875 is usual")]
 Dropout = Annotated[float, Meta(ge=0, lt=1, description="0.5 is strong")]

@@ -55,7 +55,7 @@ def centre_crop(height: int, width: int, fraction: float, aspect: float | None =
     the width the part that a square of the squeezed frame covers.
     """
     whole = (height, width / aspect) if aspect else (min(height, width),) * 2
-    high, wide = (round(side * fraction) for side in whole)
+    high, wide = (max(1, round(side * fraction)) for side in whole)
     return Crop(top=(height - high) // 2, left=(width - wide) // 2, height=high, width=wide)
 
 
@@ -98,7 +98,7 @@ def random_crop(height: int, width: int, fraction: float, augmentation: Augmenta
         step = int(rng.integers(len(TRAIN_SCALES)))
         other = min(max(step + int(rng.integers(-1, 2)), 0), len(TRAIN_SCALES) - 1)
         sides = (TRAIN_SCALES[step], TRAIN_SCALES[other])
-    crop_height, crop_width = (round(min(height, width) * side) for side in sides)
+    crop_height, crop_width = (max(1, round(min(height, width) * side)) for side in sides)
     free_height, free_width = height - crop_height, width - crop_width
     if augmentation.corner_crops:
         places = [(free_height // 2, free_width // 2), *product((0, free_height), (0, free_width))]

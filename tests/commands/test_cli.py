@@ -34,6 +34,22 @@ def rgbflow_command(capsys):
     return run
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no /dev/full to act as a full disk")
+def test_an_output_that_is_full_is_one_line():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*PROGRAM, "--version"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "rgbflow: --version: No space left on device\n")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no /dev/full to act as a full disk")
+def test_main_returns_though_its_output_is_full(monkeypatch, capsys):
+    file = os.open("/dev/full", os.O_WRONLY)
+    with open(file, "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert cli.main(["--version"]) == 1
+    assert "No space left on device" in capsys.readouterr().err
+
+
 def test_help_comes_in_under_half_a_second():
     seconds = []  # of computing, whatever else the machine does
     for _ in range(3):

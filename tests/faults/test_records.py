@@ -13,6 +13,7 @@ from rgbflow.bundle import RECORD, Bundle, load_bundle, model_card, save_bundle
 from rgbflow.data.splits import Split, load_split
 from rgbflow.errors import InputError
 from rgbflow.learn.config import TrainConfig, load_config
+from rgbflow.records import parse_json
 from rgbflow.stream import FlowSettings, Preparation, StreamSpec
 
 QUICKLY = settings(
@@ -145,7 +146,7 @@ def test_the_examples_are_sound(tmp_path):
 
 
 WRONG = [
-    ("streams.rgb.input_size", 32.5, "must be a whole number in 16…4,096"),
+    ("streams.rgb.input_size", 32.5, "must be a whole number in 16…1,024"),
     ("streams.rgb.input_size", 3_000_000_000, "streams.rgb.input_size (3000000000) must be"),
     ("streams.rgb.input_size", "32", "streams.rgb.input_size ('32') must be"),
     ("streams.rgb.input_size", True, "streams.rgb.input_size (True) must be"),
@@ -261,7 +262,7 @@ def assert_is_sane(bundle: Bundle):
     for spec in bundle.streams.values():
         assert isinstance(spec, StreamSpec)
         assert isinstance(spec.input_size, int)
-        assert 16 <= spec.input_size <= 4096
+        assert 16 <= spec.input_size <= 1024
         assert 0 < spec.crop_fraction <= 1
         assert all(math.isfinite(number) for number in (*spec.mean, *spec.std, spec.dropout))
     assert math.isfinite(bundle.preparation.flow.bound)
@@ -337,3 +338,9 @@ def test_a_pipe_a_folder_or_a_device_is_not_read_as_a_record(tmp_path, load):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", tmp_path, "/dev/zero"):
         assert "is not a regular file" in refusal(load, type(tmp_path)(path))
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 1}', '[{"b": {"c": 1, "d": 2, "c": 3}}]', '{"\\u0061": 1, "a": 2}'])
+def test_a_key_that_stands_twice_is_refused(text):
+    with pytest.raises(InputError, match=r"it gives '[ac]' twice: keep one"):
+        parse_json(text)

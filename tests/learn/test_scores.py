@@ -114,23 +114,34 @@ def test_files_that_do_not_fit_are_refused_in_one_line(tmp_path):
         "needs names": [tmp_path / "empty.npz"],
         "stream of the same name": [good, good],
         "must be finite": [saved(tmp_path / "nan.npz", {"rgb": rows * np.nan})],
-        "must be logits, scores or sums": [saved(tmp_path / "kind.npz", {"rgb": rows}, "votes")],
+        r"kind \('votes'\) must be one of logits, scores, sums": [saved(tmp_path / "kind.npz", {"rgb": rows}, "votes")],
         "pass --frames": [saved(tmp_path / "sums.npz", {"rgb": rows}, "sums")],
         "other clips": [good, saved(tmp_path / "few.npz", {"flow": rows}, order=slice(0, 30))],
         "other classes": [good, saved_with_classes(tmp_path / "classes.npz", rows)],
         "archive.npz can't be read": [tmp_path / "archive.npz"],
         "array.npz can't be read": [tmp_path / "array.npz"],
         "names a clip twice": [saved(tmp_path / "twice.npz", {"rgb": rows}, names=np.array(["a"] * 40))],
-        "labels .* must be 40 integers": [
+        r"labels\[0\] \('a'\) must be a whole number": [
             saved(tmp_path / "words.npz", {"rgb": rows}, labels=np.array(list("a" * 40)))
         ],
         "the same number of classes": [saved(tmp_path / "k.npz", {"rgb": rows, "flow": rows[:, :3]})],
         "3 classes, but the first file has 4": [
             good,
-            saved(tmp_path / "3.npz", {"flow": rows[:, :3]}, classes=np.array(())),
+            saved(tmp_path / "3.npz", {"flow": rows[:, :3]}, labels=LABELS % 3, classes=np.array(())),
         ],
         "rgb .* must be finite numbers": [saved(tmp_path / "text-rows.npz", {"rgb": rows.astype(str)})],
-        "one value each": [saved(tmp_path / "frames.npz", {"rgb": rows}, frames=np.ones(40))],
+        r"frames \(\[1.0, .* must be a number above 0": [
+            saved(tmp_path / "frames.npz", {"rgb": rows}, frames=np.ones(40))
+        ],
+        "labels .* must be 40 integers in 0…3": [saved(tmp_path / "high.npz", {"rgb": rows}, labels=LABELS + 4)],
+        r"labels\[0\] \(-1\) must be a whole number in 0": [
+            saved(tmp_path / "low.npz", {"rgb": rows}, labels=LABELS * 0 - 1)
+        ],
+        r"names\[0\] \(0.0\) must be text": [saved(tmp_path / "n.npz", {"rgb": rows}, names=np.arange(40.0))],
+        r"classes\[1\] \(''\) must be text": [
+            saved(tmp_path / "empty-class.npz", {"rgb": rows}, classes=np.array(["a", "", "c", "d"]))
+        ],
+        r"frames \(nan\) must be a number above 0": [saved(tmp_path / "nf.npz", {"rgb": rows}, frames=np.nan)],
     }
     for message, paths in cases.items():
         with pytest.raises(InputError, match=message) as caught:
@@ -140,6 +151,12 @@ def test_files_that_do_not_fit_are_refused_in_one_line(tmp_path):
         read_scores([good], kind="scores")[0].probabilities()
     with pytest.raises(InputError, match=r"frames \(0\) must be above 0"):
         read_scores([good], kind="sums", frames=0)
+
+
+def test_names_may_be_bytes_or_numbers(tmp_path):
+    for names, expected in ((np.array([b"a", "é".encode()]), ("a", "é")), (np.arange(2), ("0", "1"))):
+        np.savez(tmp_path / "s.npz", names=names, rgb=np.eye(2))
+        assert read_scores([tmp_path / "s.npz"])[0].names == expected
 
 
 def saved_with_classes(path, rows):

@@ -107,6 +107,10 @@ RECORDINGS = {
     "wrong.mkv": (*H264, "-bf", 0, *WRONG),
     "live.webm": ("-c:v", "libvpx", "-deadline", "realtime", "-live", 1),
     "flash.flv": H264,
+    "b_frames.mpg": ("-c:v", "mpeg2video", "-bf", 2),
+    "b_frames.m2ts": (*H264, "-bf", 3),
+    "noisy.ogv": ("-vf", "noise=alls=20:allf=t", "-c:v", "libtheora"),
+    "index_at_its_end.mp4": (*H264, "-bf", 2, "-qp", 0),  # more than a server sends before the index is looked for
 }
 
 

@@ -190,6 +190,16 @@ def test_a_network_whose_weights_are_loaded_next_draws_no_random_numbers(backbon
     assert torch.equal(bare.eval()(inputs), started.eval()(inputs))  # what is not in the weights is there too
 
 
+@pytest.mark.timeout(120)
+def test_a_truncated_normal_start_ends_whatever_lies_in_memory():
+    """torch draws again until all values are within the bounds: 9 would never be."""
+    before, weights = torch.get_rng_state(), torch.full((100,), 9.0)
+    with SkippedRandomStart():
+        torch.nn.init.trunc_normal_(weights, mean=0.5, std=0.02)
+    assert torch.equal(weights, torch.full((100,), 0.5))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 @pytest.mark.parametrize(
     ("algorithm", "backbone", "stack_length"),
     [("two-stream", "test_resnet", 1), ("c3d", "c3d_quarter", 16), ("lrcn", "test_resnet", 16)],
@@ -202,3 +212,17 @@ def test_features_are_what_the_classifier_reads(algorithm, backbone, stack_lengt
     features = network.features(snippets)
     assert features.shape == (2, 3, classifier.in_features)
     assert torch.allclose(classifier(features).mean(dim=1), network(snippets), atol=1e-5)
+
+
+def test_weights_may_be_those_of_a_bundle(exported):
+    """Of the same stream, all but the classifier."""
+    from rgbflow.networks.weights import initialise
+
+    for stream, network in exported.networks.items():
+        fresh = StreamNet(exported.bundle.streams[stream], 3)
+        assert initialise(fresh, exported.bundle.streams[stream], str(exported.folder)).endswith(
+            f"{stream}.safetensors"
+        )
+        expected = network.state_dict()
+        for name, value in fresh.state_dict().items():
+            assert name.startswith("backbone.fc.") or bool((value == expected[name]).all())

@@ -3,6 +3,7 @@
 import subprocess
 from pathlib import Path
 
+import av
 import imageio_ffmpeg
 import numpy as np
 import pytest
@@ -230,6 +231,36 @@ def test_a_webp_without_durations_is_shown_as_browsers_do_and_a_still_one_is_one
     assert seconds_of(tmp_path / "a.webp") == pytest.approx(np.arange(12) / 10)
     Image.new("RGB", (64, 48)).save(tmp_path / "still.webp")
     assert count_frames(tmp_path / "still.webp") == 1
+
+
+def test_joined_ogg_plays_whole_though_its_headers_come_again(tmp_path):
+    one = film(tmp_path / "one.ogv", "-vf", "noise=alls=20:allf=t", "-c:v", "libtheora").read_bytes()
+    (tmp_path / "two.ogv").write_bytes(one + one)
+    assert count_frames(tmp_path / "two.ogv") == 100
+    assert seconds_of(tmp_path / "two.ogv") == pytest.approx(np.arange(100) / 25, abs=1e-3)
+
+
+def test_an_empty_packet_lets_the_picture_before_it_stay(tmp_path):
+    """As Theora has it where nothing moves; the frames are those that the ffmpeg program gives."""
+    path = film(tmp_path / "still.ogv", "-c:v", "libtheora")
+    with av.open(str(path)) as container:
+        sizes = [packet.size for packet in container.demux(video=0) if packet.pts is not None]
+    assert sizes.count(0) > 5
+    raw = ffmpeg(tmp_path / "raw.rgb", "-i", path, "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24")
+    expected = np.fromfile(raw, np.uint8).reshape(-1, 48, 64, 3)
+    np.testing.assert_array_equal(pixels_of(path), expected)
+    assert len(expected) == len(sizes) - sizes.count(0)
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mov", "flv"])
+def test_a_second_recording_that_no_program_plays_is_named(tmp_path, ending):
+    one = film(tmp_path / f"one.{ending}", *H264)
+    two = tmp_path / f"two.{ending}"
+    for content, count in ((one.read_bytes(), 0), (one.read_bytes() * 2, 1)):
+        two.write_bytes(content)
+        told = [found.message for found in check_videos(two).findings if found.kind == "note"]
+        assert sum("of which only the first is played" in line for line in told) == count
+        assert count_frames(two) == 50
 
 
 def test_the_command_accepts_what_plays_whole(tmp_path, capsys):

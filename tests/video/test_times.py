@@ -132,6 +132,16 @@ def test_a_variable_rate_is_the_mean(kept, rate):
     assert rate_of(stamps) == pytest.approx(rate, rel=0.01)
 
 
+@pytest.mark.parametrize("every", [7, 10, 15])
+def test_wrong_times_count_as_the_frames_they_are_of(every):
+    stamps = [n / 25 + (100 + n if n % every == 3 else 0) for n in range(60)]
+    assert rate_of(stamps, 30.0) == pytest.approx(25.0)
+
+
+def test_times_that_stand_still_tell_no_rate():
+    assert rate_of([0.0, *[500.04] * 48, 500.05], 25.0) is None
+
+
 def test_a_headers_rate_is_exact_where_the_times_agree():
     milliseconds = [round(n * 1001 / 30) / 1000 for n in range(100)]
     assert rate_of(milliseconds, 30000 / 1001) == 30000 / 1001

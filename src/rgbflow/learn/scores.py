@@ -6,14 +6,16 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
 import numpy as np
+from msgspec import Meta
 
 from rgbflow import fusion
 from rgbflow.atomic import replacing
 from rgbflow.errors import InputError, first_line
 from rgbflow.limits import TEXT
+from rgbflow.records import ClassName, Count, convert
 
 Kind = Literal["logits", "scores", "sums"]
 SATURATED = 0.999  # above this for its first class, a softmax says nothing about the others
@@ -142,43 +144,74 @@ def _read(path: Path, kind: Kind | None, frames: float | None) -> ScoreFile:
     except (OSError, ValueError, EOFError, AttributeError, TypeError, KeyError, *_DAMAGED) as error:
         reason = first_line(error)
         raise InputError(f"score file {path} can't be read ({reason}): pass an .npz file without pickles") from error
-    streams = {
-        (path.stem if name == "scores" else name): values for name, values in content.items() if name not in _ABOUT
-    }
-    names = tuple(map(str, np.ravel(content.get("names", ()))))
-    if not streams or not names:
-        raise InputError(
-            f"score file {path} needs names (N) and an array (N, K), but has {', '.join(content) or 'nothing'}"
-        )
-    if len(set(names)) < len(names):
+    return _checked(path, content, kind, frames)
+
+
+@dataclass(frozen=True)
+class _About:
+    """What a score file says beside its scores."""
+
+    names: Annotated[tuple[ClassName, ...], Meta(min_length=1)]
+    classes: tuple[ClassName, ...] = ()
+    labels: tuple[Count, ...] | None = None
+    kind: Kind | None = None
+    frames: Annotated[float, Meta(gt=0)] | None = None
+
+
+def _checked(path: Path, content: dict[str, np.ndarray], kind: Kind | None, frames: float | None) -> ScoreFile:
+    """The content of a file, after a check of each array and of their shapes against each other."""
+    streams = {(path.stem if name == "scores" else name): content[name] for name in content if name not in _ABOUT}
+    if not streams or "names" not in content:
+        has = ", ".join(content) or "nothing"
+        raise InputError(f"score file {path} needs names (N) and an array (N, K), but has {has}")
+    try:
+        about = convert({name: _plain_values(name, content[name]) for name in _ABOUT if name in content}, _About)
+    except InputError as error:
+        raise InputError(f"score file {path}: {error}: write it again with `rgbflow evaluate --scores`") from None
+    if len(set(about.names)) < len(about.names):
         raise InputError(f"score file {path} names a clip twice: give each clip one row")
     for name, values in streams.items():
-        is_table = values.dtype.kind in "fiu" and values.ndim == 2 and len(values) == len(names)
+        is_table = values.dtype.kind in "fiu" and values.ndim == 2 and len(values) == len(about.names)
         if not is_table or not np.isfinite(values).all():
             raise InputError(
-                f"score file {path}: {name} {values.shape} must be finite numbers of shape ({len(names)}, K)"
+                f"score file {path}: {name} {values.shape} must be finite numbers of shape ({len(about.names)}, K)"
             )
         streams[name] = values.astype(np.float64)
-    classes = tuple(map(str, np.ravel(content.get("classes", ()))))
-    if len(widths := {values.shape[1] for values in streams.values()}) > 1 or (classes and {len(classes)} != widths):
+    _check_widths(path, streams, about)
+    chosen, over = _kind_of(path, about, next(iter(streams.values())), kind, frames)
+    labels = None if about.labels is None else np.array(about.labels, np.int64)
+    return ScoreFile(about.names, about.classes, labels, streams, chosen, over)
+
+
+def _plain_values(name: str, values: np.ndarray) -> object:
+    """An array as msgspec takes it; other programs' names may be numbers or bytes."""
+    if name in ("names", "classes") and values.dtype.kind in "iu":
+        values = values.astype(str)
+    return np.char.decode(values, "utf-8", "replace").tolist() if values.dtype.kind == "S" else values.tolist()
+
+
+def _check_widths(path: Path, streams: Mapping[str, np.ndarray], about: _About) -> None:
+    """Raise InputError unless all arrays are of the same clips and classes."""
+    widths = {values.shape[1] for values in streams.values()}
+    if widths == {0} or len(widths) > 1 or (about.classes and {len(about.classes)} != widths):
         raise InputError(f"score file {path}: its arrays and classes must have the same number of classes, K")
-    labels = content.get("labels")
-    if labels is not None and (labels.dtype.kind not in "iu" or labels.shape != (len(names),)):
-        raise InputError(f"score file {path}: labels {labels.shape} must be {len(names)} integers, indices of classes")
-    if np.ndim(content.get("frames", 1)) or np.ndim(content.get("kind", "")):
-        raise InputError(f"score file {path}: frames and kind must be one value each")
-    stated = kind or (str(content["kind"]) if "kind" in content else None)
-    guessed, counted = guess_kind(next(iter(streams.values())))
-    chosen = stated or guessed
-    known = next((one for one in get_args(Kind) if one == chosen), None)
-    if known is None:
-        raise InputError(f"score file {path}: kind {chosen!r} must be logits, scores or sums")
-    over = float(content.get("frames", counted if chosen == "sums" else 1)) if frames is None else frames
+    if about.labels is not None and (len(about.labels) != len(about.names) or max(about.labels) >= max(widths)):
+        rule = f"{len(about.names)} integers in 0…{max(widths) - 1}, indices of classes"
+        raise InputError(f"score file {path}: labels ({len(about.labels)}) must be {rule}")
+
+
+def _kind_of(
+    path: Path, about: _About, values: np.ndarray, kind: Kind | None, frames: float | None
+) -> tuple[Kind, float]:
+    """The kind of the scores and the number of frames: as given, else as the file says, else guessed."""
+    guessed, counted = guess_kind(values)
+    chosen = kind or about.kind or guessed
+    over = next((one for one in (frames, about.frames) if one is not None), counted if chosen == "sums" else 1)
     if not over > 0:
         raise InputError(f"score file {path}: frames ({over:g}) must be above 0")
     if chosen == "sums" and over == 1:
         raise InputError(f"score file {path} holds sums, but not over how many frames: pass --frames")
-    return ScoreFile(names, classes, None if labels is None else labels.astype(np.int64), streams, known, over)
+    return chosen, over
 
 
 def _num_classes(file: ScoreFile) -> int:

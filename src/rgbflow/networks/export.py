@@ -59,7 +59,7 @@ class StreamGraph(nn.Module):
     def __init__(self, network: StreamNet, spec: StreamSpec, preparation: Preparation, float_input: bool = False):
         super().__init__()
         self.family, self.backbone = network.family, network.backbone
-        self.side = round(preparation.side_of(spec.stream) * spec.crop_fraction)
+        self.side = max(1, round(preparation.side_of(spec.stream) * spec.crop_fraction))
         self.subtract_mean_flow = spec.subtract_mean_flow
         self.bound = preparation.flow.bound if float_input and spec.stream == "flow" else None
         self.register_buffer("indices", torch.arange(self.side))

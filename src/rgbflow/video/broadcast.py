@@ -1,16 +1,21 @@
 """The video behind a network address, packet by packet."""
 
+import errno
 import io
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.request import urlopen
 
 import av
 import numpy as np
 
 from rgbflow.video import webp
 from rgbflow.video.integrity import DamageError
-from rgbflow.video.reading import Frame, VideoError, timed, video_stream
+from rgbflow.video.reading import Frame, VideoError, decode, is_without_picture, timed, video_stream
 from rgbflow.video.rgb import RgbConverter, time_base_of
 from rgbflow.video.times import mended
 
@@ -44,7 +49,7 @@ class Broadcast:
         protocol, separator, rest = source.partition("://")
         source = protocol.lower() + separator + rest  # FFmpeg knows protocols in small letters alone
         options = {"rtsp_transport": "tcp"} if source.startswith("rtsp") else {}  # by UDP they come in pieces
-        self._shown, self._silence_seconds, self.is_closing = shown, silence_seconds, False
+        self._source, self._shown, self._silence_seconds, self.is_closing = source, shown, silence_seconds, False
         try:
             self._container = av.open(source, options=options, timeout=silence_seconds, metadata_errors="replace")
         except (av.FFmpegError, OSError) as error:
@@ -84,16 +89,35 @@ class Broadcast:
         Raises:
             VideoError: if there are no frames, or the recording breaks off.
         """
-        is_empty = True
+        is_empty, frames = True, self._frames_of_webp if self._container.format.name == WEBP else self._sent_frames
         with self._as_video_errors():
-            for frame in self._frames_of_webp() if self._container.format.name == WEBP else self._frames_of_recording():
-                is_empty = False
-                yield frame
+            try:
+                for frame in frames():
+                    is_empty = False
+                    yield frame
+            except VideoError as error:
+                can_help = is_empty and self._source.startswith("http")
+                if not can_help or getattr(error.__cause__, "errno", 0) != errno.EIO:
+                    raise
+                for frame in self._downloaded_frames():
+                    is_empty = False
+                    yield frame
         if is_empty and not self.is_closing:
             what = "sends no pictures, or pictures that can't be decoded: check the source, or download it as a file"
             raise VideoError(f"source {self._shown} {what}")
 
-    def _frames_of_recording(self) -> Iterator[Frame]:
+    def _downloaded_frames(self) -> Iterator[Frame]:
+        """The frames of a file with its index at its end (MP4), of a server that sends it only from its start."""
+        with TemporaryDirectory(prefix="rgbflow-") as folder:
+            path = Path(folder) / "video"
+            with urlopen(self._source, timeout=self._silence_seconds) as response, path.open("wb") as file:
+                shutil.copyfileobj(response, file)
+            try:
+                yield from decode(path)
+            except VideoError as error:
+                raise VideoError(str(error).replace(f"video ({path})", f"source {self._shown}")) from error
+
+    def _sent_frames(self) -> Iterator[Frame]:
         pictures = (picture for packet in self.packets() for picture in self._whole_pictures(packet))
         for picture, seconds in timed(pictures, self._container, self._stream):
             yield Frame(self._to_rgb(picture), seconds)
@@ -133,6 +157,8 @@ class Broadcast:
         self._stream.codec_context.flush_buffers()
 
     def _whole_pictures(self, packet: av.Packet) -> list[av.VideoFrame]:
+        if is_without_picture(packet, self._stream):
+            return []
         try:
             pictures = packet.decode()
         except av.InvalidDataError:
@@ -144,6 +170,8 @@ class Broadcast:
         try:
             yield
         except (av.FFmpegError, OSError) as error:
-            raise VideoError(f"source {self._shown} breaks off ({error.strerror}): check that it is on") from error
+            raise VideoError(
+                f"source {self._shown} breaks off ({error.strerror or error}): check that it is on"
+            ) from error
         except DamageError as error:
             raise VideoError(f"source {self._shown} breaks off ({error}): make the file again") from error

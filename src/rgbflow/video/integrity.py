@@ -3,6 +3,7 @@
 import math
 import os
 from collections import deque
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import av
@@ -76,6 +77,41 @@ def _has_all_chunks(path: str | os.PathLike) -> bool:
             place = end + (0 if is_opened else length % 2)
             has_index |= name == b"idx1"
     return has_index and end <= size
+
+
+def has_further_recordings(path: str | os.PathLike) -> bool:
+    """Whether an MP4, MOV or FLV file is followed by another one, which no program plays."""
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        start = file.read(9)
+        if start[4:8] == b"ftyp":
+            return sum(name == b"moov" for name in _boxes(file, size)) > 1
+        return start[:3] == b"FLV" and _has_second_flv(file, int.from_bytes(start[5:9], "big") + 4, size)
+
+
+def _boxes(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """The names of the outer boxes of an MP4."""
+    place = 0
+    while place + 8 <= size:
+        file.seek(place)
+        head = file.read(16)
+        length = int.from_bytes(head[:4], "big")
+        if length == 1:
+            length = int.from_bytes(head[8:], "big")
+        yield head[4:8]
+        if length < 8:  # 0: up to the end
+            return
+        place += length
+
+
+def _has_second_flv(file: BinaryIO, place: int, size: int) -> bool:
+    while place + 15 <= size:
+        file.seek(place)
+        tag = file.read(4)
+        if tag[:3] == b"FLV":
+            return True
+        place += 15 + int.from_bytes(tag[1:], "big")
+    return False
 
 
 def damaged_place(path: str | os.PathLike) -> int | None:

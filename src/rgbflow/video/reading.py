@@ -19,7 +19,15 @@ from av.stream import Disposition
 from rgbflow.errors import InputError
 from rgbflow.limits import FRAMES, PIXELS
 from rgbflow.video import webp
-from rgbflow.video.integrity import DamageError, damaged_place, head, header_size, is_joined, missing_bytes
+from rgbflow.video.integrity import (
+    DamageError,
+    damaged_place,
+    has_further_recordings,
+    head,
+    header_size,
+    is_joined,
+    missing_bytes,
+)
 from rgbflow.video.rgb import RgbConverter, orientation_of, time_base_of
 from rgbflow.video.times import JUMP_SECONDS, mended, rate_of
 
@@ -323,7 +331,7 @@ def _pictures(
     """
     damaged, is_checked = damaged_place(path), False
     for packet in container.demux(stream):
-        is_end = packet.size == 0
+        is_end = packet.size == 0 and packet.pts is None and packet.dts is None
         if packet.is_corrupt and not is_checked:
             if container.format.name != "mpegts" or not is_joined(path):
                 raise DamageError("a packet is cut short")
@@ -333,13 +341,31 @@ def _pictures(
             raise DamageError(f"from byte {damaged:,} on some of it is missing, too much or changed")
         if is_end and (missing := missing_bytes(path, stream)):
             raise DamageError(f"its end is missing, {missing:,} bytes or more")
+        if is_without_picture(packet, stream):
+            continue
         for picture in packet.decode():
             if picture.is_corrupt:
                 raise DamageError("the decoder reports a damaged picture")
             yield picture
+    if has_further_recordings(path):
+        report("is several recordings in one file, of which only the first is played")
     promised, size = header_size(head(path, 64)), os.path.getsize(path)
     if promised > size:
         report(f"its header promises {promised - size:,} bytes more than it has, but all its parts are there")
+
+
+def is_without_picture(packet: av.Packet, stream: av.VideoStream) -> bool:
+    """Whether a packet has no picture: an empty one, where the picture stays, or a header of Theora in a joined file.
+
+    A decoder takes an empty packet for the end.
+    """
+    if not packet.size:
+        return packet.pts is not None or packet.dts is not None
+    if stream.codec_context.codec.canonical_name != "theora":
+        return False
+    content = bytes(packet)
+    is_comment = content[:7] == b"\x81theora"
+    return is_comment or (content[:1] in (b"\x80", b"\x82") and content in (stream.codec_context.extradata or b""))
 
 
 def _header_rate(stream: av.VideoStream) -> Fraction:

@@ -15,6 +15,7 @@ AHEAD = 8  # frames whose times are read before that of a frame is believed
 HOLE = 1.5  # usual steps; what is longer may be a wrong time
 JUMP_SECONDS = 10.0  # from here on, a lone time that no later one confirms is wrong; as ffmpeg's -dts_delta_threshold
 RARE_HOLES, RARE_GAPS = 0.05, 0.2  # shares of the steps; where no more are long, or very long, the rest tells the rate
+FEWEST_DIFFERENT = 0.4  # share of the times; where fewer differ, they tell no rate (two fields may share a time)
 SAME_RATE = 0.005  # a header's rate that differs by less is right: it is exact, and times are rounded
 
 
@@ -165,7 +166,8 @@ def _most_growing(stamps: list[float], after: float) -> int:
 def rate_of(stamps: Sequence[float], header_rate: float | None = None, resolution: float = 0.0) -> float | None:
     """Frames per second from the times of the frames: one over their mean step, without gaps and wrong times.
 
-    Holes of a frame or two count only where they are more than one step in twenty: a codec may leave out a few.
+    Holes of a frame or two count only where they are more than one step in twenty: a codec may leave out a few. A time
+    far from all others is of a frame that fills such a hole.
 
     Args:
         stamps: seconds, in any order.
@@ -173,22 +175,31 @@ def rate_of(stamps: Sequence[float], header_rate: float | None = None, resolutio
         resolution: seconds that the times are rounded to.
 
     Returns:
-        The rate, or None if the times give none: fewer than two, or all the same.
+        The rate, or None if the times give none: fewer than two different ones, or most of them the same.
 
     >>> rate_of([0.0, 0.1, 0.2, 0.3, 600.0, 0.5])
     10.0
     """
     steps = np.diff(np.unique(np.asarray(stamps, float)))
     steps = steps[steps > 1e-9]
-    if not len(steps):
+    if not len(steps) or len(steps) + 1 < len(stamps) * FEWEST_DIFFERENT:
         return None
     steps = steps[steps > np.median(steps) / 10]  # two frames at almost the same time
-    steps = _without_rare(steps, 10, fewest=2, share=RARE_GAPS)
-    steps = _without_rare(steps, HOLE, fewest=1, share=RARE_HOLES)
-    mean = steps.mean()
+    lone, steps = _lone(steps), _without_rare(steps, 10, fewest=2, share=RARE_GAPS)
+    holes = int(np.round(steps / np.median(steps) - 1).sum())
+    if 0 < holes <= lone:
+        mean = float(steps.sum() / (len(steps) + holes))
+    else:
+        mean = float(_without_rare(steps, HOLE, fewest=1, share=RARE_HOLES).mean())
     if header_rate and abs(mean - 1 / header_rate) <= SAME_RATE * mean + resolution / len(steps):
         return header_rate
     return float(np.round(1 / mean, 9))
+
+
+def _lone(steps: np.ndarray) -> int:
+    """How many times are far from the one before and the one after; the first and the last need one of these."""
+    is_far = steps > 10 * np.median(steps)
+    return int((np.append(is_far, True) & np.append(True, is_far)).sum())
 
 
 def _without_rare(steps: np.ndarray, factor: float, fewest: int, share: float) -> np.ndarray:
