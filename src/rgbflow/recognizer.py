@@ -30,6 +30,7 @@ from rgbflow.video.reading import Frame, count_frames, decode, probe
 
 NumSnippets = Annotated[int, Meta(ge=1, le=10_000, description="25 are usual")]
 Seconds = Annotated[float, Meta(gt=0, le=86_400, description="2 are usual")]
+StepSeconds = Annotated[float, Meta(ge=0.01, le=86_400, description="0.5 is usual")]  # each step is a window to label
 FileName = Annotated[str, Meta(min_length=1, max_length=4096, description="give a bundle's folder or hub id")]
 _ADDRESS = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path has one slash left; a drive has one letter
 
@@ -223,7 +224,7 @@ class Recognizer:
             InputError: if the video can't be read, or no window has enough frames for the stack.
         """
         check_argument("window_seconds", window_seconds, Seconds)
-        check_argument("step_seconds", step_seconds, Seconds)
+        check_argument("step_seconds", step_seconds, StepSeconds)
         if step_seconds > window_seconds:
             raise InputError(f"step_seconds ({step_seconds}) must be at most window_seconds ({window_seconds})")
         is_video = any(spec.frame_rate for spec in self.bundle.streams.values())

@@ -58,7 +58,8 @@ def test_numbers_of_snippets_and_crops_are_checked(recognizer, function, name, v
 @pytest.mark.parametrize(
     ("name", "value"),
     [("window_seconds", math.inf), ("window_seconds", math.nan), ("window_seconds", "2"), ("window_seconds", 0),
-     ("step_seconds", 0), ("step_seconds", -1.0), ("step_seconds", 5.0), ("num_snippets", 0), ("crops", 5)],
+     ("step_seconds", 0), ("step_seconds", -1.0), ("step_seconds", 1e-9), ("step_seconds", 5.0),
+     ("num_snippets", 0), ("crops", 5)],
 )  # fmt: skip
 def test_arguments_of_a_timeline_are_checked(recognizer, name, value):
     assert f"{name} ({value!r})" in told(recognizer.timeline, "clip.mp4", **{name: value})

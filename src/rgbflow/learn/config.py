@@ -56,8 +56,8 @@ class TrainConfig:
     videomae_large; for the other video networks but i3d their own name."""
     weights: FileName = "imagenet"
     """Starting weights: none, imagenet (i3d too), motion (flow of tf_efficientnet_lite0 begins with what motions of
-    synthetic people teach, all else with imagenet), kinetics (the other video networks), or a .safetensors or .pth
-    file."""
+    synthetic people teach, all else with imagenet), kinetics (the other video networks), a .safetensors or .pth file,
+    or a bundle, such as one of `rgbflow teach`: its network of the same stream."""
     input_size: InputSize = 224
     """The network's input is input_size × input_size pixels."""
     crop_fraction: CropFraction = 0.875
