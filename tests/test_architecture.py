@@ -22,7 +22,7 @@ FLOORS = (
     ("data", "networks", "overlay", "timeline"),
     ("cam", "live"),
     ("recognizer",),
-    ("__init__", "why"),  # __init__: what `import rgbflow` offers
+    ("__init__", "newest", "why"),  # __init__: what `import rgbflow` offers
     ("learn",),
     ("demo", "paper", "serve"),
     ("commands",),

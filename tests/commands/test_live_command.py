@@ -2,16 +2,20 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from rgbflow import cli
+from rgbflow.atomic import replace_folder
 from rgbflow.bundle import Bundle, load_bundle, save_bundle, save_stream
+from rgbflow.commands import live as commands
 from rgbflow.fusion import Fusion
 from rgbflow.live import camera as cameras
 from rgbflow.live.camera import Arrival, in_real_time
@@ -94,6 +98,36 @@ def test_a_camera_that_goes_away_is_waited_for_and_taken_up_again(bundle, capsys
     assert told[-5:-1] == [gone, back] * 2
     assert told[-1].startswith("rgbflow: 18 frames received")
     assert openings == ["3"] * 3
+
+
+def test_a_bundle_that_is_replaced_is_gone_on_with_and_the_camera_is_kept(bundle, tmp_path, capsys, monkeypatch):
+    own, openings, told = shutil.copytree(bundle, tmp_path / "own"), [], []
+    rng = np.random.default_rng(0)
+    monkeypatch.setattr(commands, "_note", told.append)
+
+    def camera(source):
+        openings.append(source)
+        replace_by = shutil.copytree(bundle, tmp_path / "new")
+        save_bundle(replace_by, replace(load_bundle(bundle), classes=("run", "jump")))
+        number = last = 0
+        while not last or number < last:
+            yield Arrival(rng.integers(0, 255, (48, 64, 3), dtype=np.uint8), number / 25)
+            number += 1
+            if number == 20:
+                replace_folder(replace_by, own)
+            if not last and any("going on with the new bundle: run, jump" in line for line in told):
+                last = number + 20
+
+    monkeypatch.setattr(cameras, "capture", lambda source: in_real_time(camera(source)))
+    log = tmp_path / "live.jsonl"
+    assert cli.main(["live", str(own), "--source", "3", "--jsonl", str(log), "--device", "cpu"]) == 0
+    capsys.readouterr()
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    labels = [line["top"][0]["label"] for line in lines if line["type"] == "update"]
+    first = min(place for place, label in enumerate(labels) if label in ("run", "jump"))
+    assert set(labels[:first]) <= {"sit", "wave"}
+    assert set(labels[first:]) <= {"run", "jump"}
+    assert openings == ["3"]
 
 
 def test_a_file_that_breaks_leaves_no_action_without_an_end(bundle, tmp_path, capsys, monkeypatch):

@@ -38,6 +38,16 @@ class SlowEngine:
         return {name: StreamAnswer(np.zeros((len(one), 2), np.float32), None, 0.0) for name, one in snippets.items()}
 
 
+class SureEngine:
+    """Is sure of the first class."""
+
+    def __init__(self, classes=2):
+        self._logits = np.eye(classes, dtype=np.float32)[:1] * 9
+
+    def answers(self, snippets):
+        return {name: StreamAnswer(self._logits.repeat(len(one), 0), None, 0.0) for name, one in snippets.items()}
+
+
 def frames(count, gate=None):
     rng = np.random.default_rng(0)
     for index in range(count):
@@ -55,6 +65,17 @@ class Pace:
 
     def frames(self, count):
         return frames(count, self._gate)
+
+    def follow(self, see):
+        """The `see` of a recogniser that goes on with these frames."""
+
+        def seen(*frame):
+            try:
+                return see(*frame)
+            finally:
+                self._gate.release()
+
+        return seen
 
     def _seen(self, *frame):
         try:
@@ -208,3 +229,42 @@ def test_pixels_that_are_no_frame_end_it_with_the_error():
 
     with pytest.raises(InputError, match="pixels of shape"):
         list(watch(recognizer().live(), Feed(source)))
+
+
+def test_a_newer_recogniser_goes_on_with_the_frames_of_the_one_before():
+    """No frame is waited for anew, the current action ends, and the next update has the new classes."""
+    live, others = recognizer().live(engine=SureEngine()), []
+    pace = Pace(live)
+    names = Bundle(("c", "d", "e"), Preparation(32, FlowSettings(bound=8)), {"flow": SPEC}, {})
+
+    def newer():
+        if others or live._last is None or live._events.action is None:
+            return None
+        others.append(Recognizer(names, TorchEngine({"flow": SPEC}, {}, "cpu")).live(engine=SureEngine(3)))
+        others[0].see = pace.follow(others[0].see)
+        return others[0]
+
+    with Feed(lambda: pace.frames(60), reopens=False) as feed:
+        updates = list(watch(live, feed, newer=newer))
+    classes = [update.prediction.classes for update in updates]
+    assert set(classes) == {("a", "b"), ("c", "d", "e")}
+    first = classes.index(("c", "d", "e"))
+    assert classes[first:] == [("c", "d", "e")] * (len(classes) - first)
+    (ended,) = (event for event in updates[first - 1].events if event.kind == "end")
+    assert ended.label == "a"
+    assert updates[first].pts_seconds - updates[first - 2].pts_seconds < 2.5 / 25
+    assert updates[-1].action == "c"
+
+
+def test_a_newer_recogniser_that_reads_other_frames_begins_anew():
+    one, other = (
+        recognizer().live(),
+        Recognizer(
+            Bundle(("a", "b"), Preparation(48, FlowSettings(bound=8)), {"flow": SPEC}, {}),
+            TorchEngine({"flow": SPEC}, {}, "cpu"),
+        ).live(),
+    )
+    for arrival in frames(8):
+        one.see(arrival.pixels, arrival.pts_seconds)
+    other.take_over(one)
+    assert other._ring.num_frames == 0

@@ -212,3 +212,17 @@ def test_features_are_what_the_classifier_reads(algorithm, backbone, stack_lengt
     features = network.features(snippets)
     assert features.shape == (2, 3, classifier.in_features)
     assert torch.allclose(classifier(features).mean(dim=1), network(snippets), atol=1e-5)
+
+
+def test_weights_may_be_those_of_a_bundle(exported):
+    """Of the same stream, all but the classifier."""
+    from rgbflow.networks.weights import initialise
+
+    for stream, network in exported.networks.items():
+        fresh = StreamNet(exported.bundle.streams[stream], 3)
+        assert initialise(fresh, exported.bundle.streams[stream], str(exported.folder)).endswith(
+            f"{stream}.safetensors"
+        )
+        expected = network.state_dict()
+        for name, value in fresh.state_dict().items():
+            assert name.startswith("backbone.fc.") or bool((value == expected[name]).all())

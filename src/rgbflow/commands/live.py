@@ -28,8 +28,8 @@ def live(
 ) -> int:
     """Recognise what a camera sees, live.
 
-    Ctrl-C ends the command. On a terminal it shows the likeliest classes and the time of each stage; elsewhere it
-    prints a line when an action starts and when it ends.
+    Ctrl-C ends the command. A bundle that `teach --watch` makes anew meanwhile is used at once. On a terminal it shows
+    the likeliest classes and the time of each stage; elsewhere it prints a line when an action starts and when it ends.
 
     Args:
         bundle: folder from `rgbflow train`, a Hugging Face Hub id, owner/name, or kinetics:s3d and its like.
@@ -56,7 +56,9 @@ def live(
     from rgbflow.live.feed import Feed
     from rgbflow.live.osc import open_osc
     from rgbflow.live.outlets import JsonLines, Outlet
+    from rgbflow.live.session import LiveRecognizer
     from rgbflow.live.watch import watch
+    from rgbflow.newest import NewestBundle
     from rgbflow.recognizer import Recognizer
 
     if osc_map and not osc:
@@ -66,10 +68,26 @@ def live(
         outlets += [JsonLines(jsonl)] if jsonl else []
         for outlet in outlets:
             stack.callback(outlet.close)
-        recognizer = Recognizer.load(bundle, device, engine, _note, precision)
-        known = len(recognizer.bundle.classes), recognizer.bundle.fusion.threshold
-        rules = EventRules.suited_to(*known, start_score, end_score, min_seconds)
-        session = recognizer.live(window, updates_per_second, rules)
+
+        def load() -> Recognizer:
+            return Recognizer.load(bundle, device, engine, _note, precision)
+
+        def begin(recognizer: Recognizer) -> LiveRecognizer:
+            known = len(recognizer.bundle.classes), recognizer.bundle.fusion.threshold
+            rules = EventRules.suited_to(*known, start_score, end_score, min_seconds)
+            return recognizer.live(window, updates_per_second, rules)
+
+        def newer() -> LiveRecognizer | None:
+            nonlocal session
+            if (found := newest.take()) is None:
+                return None
+            session = begin(found)
+            _note(f"going on with the new bundle: {', '.join(found.bundle.classes)}")
+            return session
+
+        newest = NewestBundle(Path(bundle), load, _note)  # before the bundle is loaded: it may change meanwhile
+        recognizer = load()
+        session = begin(recognizer)
         if not recognizer.bundle.knows_frame_rate:
             rate = recognizer.bundle.frame_rate
             _note(f"{bundle} does not record its training frame rate: {rate:g} frames per second are assumed")
@@ -80,8 +98,9 @@ def live(
             stack.enter_context(Dashboard(feed, without_password(source), console)) if console.is_terminal else Lines()
         )
         outlets.append(view)
+        stack.enter_context(newest)
         try:
-            for update in watch(session, feed, _note):
+            for update in watch(session, feed, _note, newer):
                 for outlet in outlets:
                     outlet.send(update)
         except KeyboardInterrupt:

@@ -55,8 +55,8 @@ class TrainConfig:
     """Name of an image classifier of timm; for c3d: c3d, c3d_half or c3d_quarter; for videomae: videomae_base or
     videomae_large; for the other video networks but i3d their own name."""
     weights: FileName = "imagenet"
-    """Starting weights: none, imagenet (i3d too), kinetics (the other video networks), or a .safetensors or .pth
-    file."""
+    """Starting weights: none, imagenet (i3d too), kinetics (the other video networks), a .safetensors or .pth file, or
+    a bundle, such as one of `rgbflow teach`: its network of the same stream."""
     input_size: InputSize = 224
     """The network's input is input_size × input_size pixels."""
     crop_fraction: CropFraction = 0.875

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from rgbflow.fusion import Fusion, probabilities
 from rgbflow.learn.calibrate import fit_temperature
 from rgbflow.learn.probe import Head
+from rgbflow.learn.takes import WINDOW_SECONDS
 from rgbflow.stream import Stream
 
 STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # of the penalty, in units of a row's mean square
@@ -24,6 +25,7 @@ SMALLEST_SPREAD = 0.1  # of a feature, as a share of the mean spread
 NEVER = -10.0  # bias of a class without a row, where answers lie about between 0 and 1
 MOST_FOLDS = 10
 FALSE_NAMES = 0.2  # promised share of clips of other actions that are given a name
+FALSE_STARTS = 6.0  # an hour, at most, of actions in recordings of none that the heads have not seen
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +63,7 @@ class Fit:
         fusion: with the "unknown" threshold.
         held_out: (N, K) fused probabilities of the tested rows, by heads that did not see their fold; a row of an
             action that these heads did not know either is not a number.
+        left_out: per stream the logits (N, K) of all rows, by the same heads as `held_out`.
         strange: (M,) the score of the name that the tested rows of each action got from heads that did not know the
             action; 0 where they said "no action".
     """
@@ -68,32 +71,38 @@ class Fit:
     heads: dict[Stream, Head]
     fusion: Fusion
     held_out: np.ndarray
+    left_out: dict[Stream, np.ndarray]
     strange: np.ndarray
 
 
 def fit_examples(examples: Examples, false_names: float = FALSE_NAMES) -> Fit:
     """Fit a head for each stream and the threshold below which no action is named.
 
+    Where there are recordings of no action, the threshold also keeps false starts in the left-out ones at FALSE_STARTS.
+
     Args:
         examples: of at least two classes.
         false_names: at most this share of clips of other actions shall get a name; kept by leaving each action out in
             turn (conformal prediction, see `calibrate.with_threshold`).
     """
-    heads, held_out, strange = {}, {}, {}
+    heads, left_out, strange = {}, {}, {}
     tested = examples.is_tested
     for stream, rows in examples.features.items():
         answers = _left_out(rows, examples)
         strength, scale = _choose(answers[:, tested], examples.labels[tested])
         weight, bias = fit_linear(rows, examples.labels, examples.num_classes, (strength,))
         heads[stream] = Head((scale * weight[0]).astype(np.float32), (scale * bias[0]).astype(np.float32), strength)
-        held_out[stream] = probabilities(scale * answers[STRENGTHS.index(strength), tested])
+        left_out[stream] = scale * answers[STRENGTHS.index(strength)]
         strange[stream] = probabilities(scale * _class_left_out(rows, examples, strength))
+    held_out = {stream: probabilities(logits[tested]) for stream, logits in left_out.items()}
     known = np.isfinite(next(iter(held_out.values()))).all(axis=1)
     fused = np.full((len(known), examples.num_classes), np.nan)
     fusion = fit_product({stream: scores[known] for stream, scores in held_out.items()}, examples.labels[tested][known])
     fused[known] = fusion.fuse({stream: scores[known] for stream, scores in held_out.items()})
     names = name_scores(fusion.fuse(strange), examples.no_action)
-    return Fit(heads, with_limit(fusion, names, false_names), fused, names)
+    fusion = with_limit(fusion, names, false_names)
+    idle = known & (examples.labels[tested] == examples.no_action)
+    return Fit(heads, with_quiet(fusion, fused[idle], examples.no_action), fused, left_out, names)
 
 
 def fit_product(scores: Mapping[Stream, np.ndarray], labels: np.ndarray) -> Fusion:
@@ -200,3 +209,26 @@ def with_limit(fusion: Fusion, strange: np.ndarray, false_names: float) -> Fusio
     highest = np.sort(strange)[::-1]
     promised = false_names if place >= 1 else None
     return replace(fusion, threshold=float(highest[max(place, 1) - 1]), false_alarm_rate=promised)
+
+
+def false_starts(fused: np.ndarray, no_action: int | None, threshold: float) -> int:
+    """How many actions start in (W, K) probabilities of windows that follow each other and show none."""
+    named = np.where(name_scores(fused, no_action) > threshold, fused.argmax(axis=1), -1)
+    return int(np.count_nonzero((named >= 0) & (named != np.append(-1, named[:-1]))))
+
+
+def with_quiet(fusion: Fusion, fused: np.ndarray, no_action: int | None) -> Fusion:
+    """The fusion with a threshold so high that actions start at most FALSE_STARTS times an hour.
+
+    Args:
+        fusion: its threshold only rises.
+        fused: (W, K) probabilities of left-out windows of WINDOW_SECONDS that show no action; none, if there are none.
+        no_action: the index of that class.
+    """
+    allowed = int(FALSE_STARTS * len(fused) * WINDOW_SECONDS / 3600)
+    lowest = fusion.threshold or 0.0
+    scores = name_scores(fused, no_action)
+    for threshold in [lowest, *np.sort(scores[scores > lowest])]:
+        if false_starts(fused, no_action, threshold) <= allowed:
+            break
+    return fusion if threshold == lowest else replace(fusion, threshold=float(threshold))

@@ -10,7 +10,7 @@ import numpy as np
 
 from rgbflow.bundle import Bundle
 from rgbflow.errors import InputError
-from rgbflow.learn.few_takes import MOST_FOLDS, Examples, Fit, name_scores
+from rgbflow.learn.few_takes import MOST_FOLDS, Examples, Fit, false_starts, name_scores
 from rgbflow.learn.spec import names_a_side
 from rgbflow.learn.takes import LOOKS, NONE_NAMES, WINDOW_SECONDS, Take, TakeFeatures
 from rgbflow.origin import describe_origin
@@ -19,6 +19,30 @@ PROTOCOL = "takes"  # of the split that a taught bundle names: it holds no part 
 FEW_TAKES = 3  # of an action; with fewer, no figure says much
 STILL = 0.005  # pixels per frame step, the mean over the picture; below it nothing moves in a take
 SAME_RATE = 1.25  # rates of takes may differ by this factor
+
+
+@dataclass(frozen=True)
+class OldClasses:
+    """How the classes that were there before fare beside the new ones, on clips that nothing was fitted on.
+
+    Attributes:
+        clips: how many.
+        before: percent that the base tells apart, whatever it is sure of.
+        after: percent that the taught recogniser does.
+        taken: percent that a new class now has.
+    """
+
+    clips: int
+    before: float
+    after: float
+    taken: float
+
+    def line(self) -> str:
+        """For people."""
+        return (
+            f"classes that were there before, on {self.clips} clips: {self.before:.1f} % told apart before and "
+            f"{self.after:.1f} % now; {self.taken:.1f} % are taken for a new action"
+        )
 
 
 @dataclass(frozen=True)
@@ -34,6 +58,8 @@ class TeachReport:
         false_starts_per_hour: of actions, in the recordings of no action, each left out in turn; None without any.
         idle_seconds: how long these recordings are.
         seconds: of the fit.
+        kept: how many classes of the base were kept.
+        old: how these fare on clips of theirs; None where it was not measured.
         notes: what the figures do not say, and which takes could not be used; a line each.
     """
 
@@ -45,6 +71,8 @@ class TeachReport:
     idle_seconds: float
     seconds: float
     notes: tuple[str, ...]
+    kept: int = 0
+    old: OldClasses | None = None
 
     def as_dict(self) -> dict:
         """A form for JSON."""
@@ -53,6 +81,8 @@ class TeachReport:
     def lines(self) -> list[str]:
         """The report for people."""
         lines = ["taught: " + ", ".join(f"{name} ({count} takes)" for name, count in self.takes.items())]
+        if self.kept:
+            lines[0] += f", beside {self.kept} classes of the bundle"
         if self.accuracy is not None and self.found is not None:
             lines.append(
                 f"each take left out in turn: {self.accuracy:.0f} % are told apart, {self.found:.0f} % are also sure "
@@ -63,6 +93,8 @@ class TeachReport:
         if self.false_starts_per_hour is not None:
             starts = f"{self.false_starts_per_hour:.1f} false starts an hour"
             lines.append(f"recordings of no action ({self.idle_seconds:.0f} s), each left out in turn: {starts}")
+        if self.old is not None:
+            lines.append(self.old.line())
         return lines + [f"note: {note}" for note in self.notes]
 
 
@@ -97,9 +129,9 @@ class Lesson:
         """Whether there are recordings of no action."""
         return any(take.is_none for take in self.takes)
 
-    def check(self) -> None:
-        """Raise InputError if there is not enough to teach."""
-        if len(self.actions) + self.has_recordings < 2:
+    def check(self, has_old: bool = False) -> None:
+        """Raise InputError if there is not enough to teach; beside old classes, one action is."""
+        if len(self.actions) + (self.has_recordings or has_old) < 2:
             found = ", ".join(self.actions) or "no action"
             raise InputError(
                 f"the takes show {found}: give takes of at least two actions, or of one and a folder {NONE_NAMES[0]!r} "
@@ -198,12 +230,6 @@ def make_report(lesson: Lesson, examples: Examples, fit: Fit, seconds: float) ->
         seconds=round(seconds, 3),
         notes=(*lesson.notes, *notes_on(lesson)),
     )
-
-
-def false_starts(fused: np.ndarray, no_action: int | None, threshold: float) -> int:
-    """How many actions start in (W, K) probabilities of windows that follow each other and show none."""
-    named = np.where(name_scores(fused, no_action) > threshold, fused.argmax(axis=1), -1)
-    return int(np.count_nonzero((named >= 0) & (named != np.append(-1, named[:-1]))))
 
 
 def notes_on(lesson: Lesson) -> list[str]:

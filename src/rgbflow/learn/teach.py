@@ -5,14 +5,30 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from rgbflow.atomic import replace_folder
 from rgbflow.bundle import RECORD, load_bundle, save_stream
+from rgbflow.data.jpegs import AnyStore
 from rgbflow.data.layouts import check_utf8
+from rgbflow.data.lists import Part
+from rgbflow.data.splits import Split
 from rgbflow.errors import InputError
+from rgbflow.learn.added import (
+    OldClips,
+    added_bundle,
+    beside,
+    has_classes_to_keep,
+    measure_old,
+    read_old,
+    report_beside,
+    with_old,
+)
 from rgbflow.learn.few_takes import fit_examples
 from rgbflow.learn.lesson import PROTOCOL, Lesson, TeachReport, make_report
 from rgbflow.learn.probe import with_head
@@ -33,6 +49,9 @@ from rgbflow.progress import SILENT, Progress, counted
 from rgbflow.recognizer import Recognizer
 from rgbflow.video.reading import Frame
 
+SECONDS_BETWEEN_LOOKS = 0.5
+State = tuple[tuple[Take, int, int], ...]
+
 
 class Teacher:
     """Teaches a recogniser your own actions, from takes that it keeps in a folder. Any thread may call it.
@@ -46,6 +65,8 @@ class Teacher:
             holds recordings of none of the actions. None is a temporary folder that goes with the teacher.
         idle: a folder of further recordings of none of the actions, of any length.
         device: for the networks, where base is a name.
+        keep: the store and the split that the base was trained on, to keep its classes beside the new ones: the new
+            ones learn from its val part what they are not, and its test part says what the old ones lose.
 
     Raises:
         InputError: if the base can't be loaded or taught, or a folder can't be read.
@@ -57,6 +78,7 @@ class Teacher:
         takes: str | Path | None = None,
         idle: str | Path | None = None,
         device: str = "auto",
+        keep: tuple[AnyStore, Split] | None = None,
     ):
         self.base = base if isinstance(base, Recognizer) else load_base(base, device)
         if not isinstance(self.base.engine, TorchEngine):
@@ -71,12 +93,23 @@ class Teacher:
         self._features = FeatureCache(self.folder, self.base)
         self._changing, self._fitting = threading.RLock(), threading.Lock()
         self._report: TeachReport | None = None
+        self._keep = keep
+        self._old: tuple[OldClips, OldClips] | None = None
 
     @property
     def takes(self) -> tuple[Take, ...]:
         """What lies in the folder now, sorted by action and name; recordings of no action too."""
         with self._changing:
             return tuple(read_takes(self.folder))
+
+    def state(self) -> State:
+        """What lies in the folder now, with the size and the time of each file, and who is in it."""
+        found = []
+        for take in (*self.takes, *self._idle):
+            with suppress(OSError):  # gone since the folder was read
+                status = take.path.stat()
+                found.append((take, status.st_size, status.st_mtime_ns))
+        return tuple(found)
 
     @property
     def report(self) -> TeachReport | None:
@@ -174,21 +207,35 @@ class Teacher:
             raise InputError(f"take {path} can't be moved ({error.strerror}): it may be gone already") from error
 
     def _fit(self, progress: Progress) -> Recognizer:
+        if self._keep is not None and self._old is None:
+            parts: tuple[Part, Part] = ("val", "test")
+            val, test = (read_old(self.base, *self._keep, part, progress) for part in parts)
+            self._old = val, test
         lesson = self._lesson(progress)
         began = time.perf_counter()
-        lesson.check()
+        lesson.check(self._old is not None)
         examples = lesson.examples()
-        fit = fit_examples(examples)
-        networks = {
-            stream: with_head(network, fit.heads[stream]) for stream, network in self.base.engine.networks.items()
-        }
-        recognizer = Recognizer(lesson.bundle(self.base.bundle, fit), self._engine.with_networks(networks))
-        self._report = make_report(lesson, examples, fit, time.perf_counter() - began)
-        return recognizer
+        if self._old is None:
+            fit = fit_examples(examples)
+            heads, bundle = fit.heads, lesson.bundle(self.base.bundle, fit)
+            self._report = make_report(lesson, examples, fit, time.perf_counter() - began)
+        else:
+            val, test = self._old
+            examples = with_old(examples, val)
+            fit = fit_examples(examples)
+            bundle = added_bundle(self.base.bundle, lesson, fit)
+            heads = beside(self._engine.networks, examples, fit, len(val.labels))
+            report = make_report(lesson, examples, fit, time.perf_counter() - began)
+            report = report_beside(report, bundle, heads, examples, fit)
+            self._report = replace(report, old=measure_old(self.base, bundle, heads, test))
+        networks = {stream: with_head(network, heads[stream]) for stream, network in self._engine.networks.items()}
+        return Recognizer(bundle, self._engine.with_networks(networks))
 
     def _lesson(self, progress: Progress) -> Lesson:
         """The takes that can be used, each file once, and a note on every other one."""
         takes, features, notes = [], [], []
+        if self._keep is None and has_classes_to_keep(self.base.bundle):
+            notes.append(f"the bundle's {len(self.base.bundle.classes)} classes are left out: --keep keeps them")
         first: dict[str, Take] = {}
         found = [*self.takes, *self._idle]
         for take in counted(found, len(found), progress):
@@ -207,6 +254,45 @@ class Teacher:
         return Lesson(tuple(takes), tuple(features), self._features.of_drawn(), tuple(notes))
 
 
+def follow_takes(
+    teacher: Teacher,
+    out: Path,
+    told: Callable[[TeachReport], None],
+    report: Callable[[str], None],
+    is_over: Callable[[], bool] = lambda: False,
+    progress: Progress = SILENT,
+) -> None:
+    """Teach again and again: whenever a take comes, changes or goes, once no file has changed for a moment.
+
+    Args:
+        teacher: whose folder is looked at.
+        out: gets the bundle, see `Teacher.save`; where a fit fails, the former one stays there.
+        told: gets the report of each fit.
+        report: gets a line when a fit fails.
+        is_over: asked between two looks; true ends it.
+        progress: of each fit.
+    """
+    taught: State | None = None
+    before: State | None = None
+    trouble = ""
+    while not is_over():
+        try:
+            found = teacher.state()
+            if found != before:  # a file may still be written
+                before = found
+            elif found != taught:
+                taught = found
+                teacher.save(teacher.fit(progress), out)
+                if teacher.report is not None:
+                    told(teacher.report)
+            trouble = ""
+        except InputError as error:
+            if str(error) != trouble:
+                trouble = str(error)
+                report(f"the takes are not taught, and a former bundle stays: {error}")
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
 def load_base(name: str | Path, device: str = "auto") -> Recognizer:
     """The recogniser of a name as `Teacher` takes it, run by torch."""
     return imagenet_start(device) if str(name) == IMAGENET else Recognizer.load(name, device, "torch")
@@ -215,7 +301,8 @@ def load_base(name: str | Path, device: str = "auto") -> Recognizer:
 def save_taught(recognizer: Recognizer, out: Path) -> None:
     """Write a taught recogniser as a bundle, in the place of a former one.
 
-    A folder of another name is filled first and then takes the place; a run that is killed leaves that folder behind.
+    A folder of another name is filled first and then takes the place (`atomic.replace_folder`); a run that is killed
+    leaves that folder behind, and the next one removes it.
 
     Raises:
         InputError: if `out` holds something that no teacher made, or can't be written.
@@ -223,17 +310,13 @@ def save_taught(recognizer: Recognizer, out: Path) -> None:
     if out.exists() and not _is_taught(out):
         raise InputError(f"{out} holds something that `rgbflow teach` did not make: choose another --out")
     bundle = recognizer.bundle
-    new, former = (out.with_name(f".{out.name}.{word}") for word in ("new", "former"))
+    new = out.with_name(f".{out.name}.new")
     try:
-        for leftover in (new, former):
-            shutil.rmtree(leftover, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
         for stream, network in recognizer.engine.networks.items():
             save_stream(new, bundle, stream, network.state_dict())
         shutil.rmtree(new / "training")
-        if out.exists():
-            out.replace(former)
-        new.replace(out)
-        shutil.rmtree(former, ignore_errors=True)
+        replace_folder(new, out)
     except OSError as error:
         raise InputError(f"{out} can't be written ({error.strerror}): free space or choose another folder") from error
 

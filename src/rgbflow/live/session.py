@@ -344,8 +344,26 @@ class LiveRecognizer:
         gone = time.perf_counter() - seen > self._ring.ticks.longest_gap_seconds
         if self._last is None or self._events.action is None or not gone:
             return None
+        return self.end_action()
+
+    def end_action(self) -> Update | None:
+        """End the current action: an update that repeats the last scores; None without a current action."""
+        if self._last is None or self._events.action is None:
+            return None
         events = self._end_action()
         return Update(self._last[0], None, tuple(events), events[0].latency_seconds)
+
+    def take_over(self, former: "LiveRecognizer") -> None:
+        """Go on with the frames and flow of another recogniser of the same camera, which gets no more frames.
+
+        Where its networks read other frames or other flow than these, they are waited for anew.
+        """
+        one, other = self.bundle, former.bundle
+        if (one.preparation, one.frame_rate, self._spans) != (other.preparation, other.frame_rate, former._spans):
+            return
+        with former._lock:
+            self._lock, self._ring = former._lock, former._ring
+            self._newest, self._seen, self._has_news = former._newest, former._seen, self._ring.num_frames > 0
 
     def finish(self) -> tuple[Event, ...]:
         """Finish, because the video is over; returns the end of the current action, if there is one."""

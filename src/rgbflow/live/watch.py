@@ -7,7 +7,12 @@ from rgbflow.live.feed import Feed
 from rgbflow.live.session import LiveRecognizer, Update
 
 
-def watch(live: LiveRecognizer, feed: Feed, report: Callable[[str], None] = lambda line: None) -> Iterator[Update]:
+def watch(
+    live: LiveRecognizer,
+    feed: Feed,
+    report: Callable[[str], None] = lambda line: None,
+    newer: Callable[[], LiveRecognizer | None] = lambda: None,
+) -> Iterator[Update]:
     """Yield updates as fast as the networks answer, each for the newest frame, until the feed ends.
 
     While the networks are busy, frames are still taken and their flow computed, so that no motion is missed; the feed
@@ -18,6 +23,7 @@ def watch(live: LiveRecognizer, feed: Feed, report: Callable[[str], None] = lamb
         live: the recogniser.
         feed: the feed of its camera.
         report: called with one line when no update comes although frames do.
+        newer: gives a recogniser to go on with, or None; asked between updates. The current action ends then.
 
     Raises:
         InputError: for the reasons of `Feed.take` and `LiveRecognizer.see`.
@@ -27,6 +33,11 @@ def watch(live: LiveRecognizer, feed: Feed, report: Callable[[str], None] = lamb
     is_reported = False
     try:
         while not frames.is_over:
+            if (other := newer()) is not None:
+                other.take_over(live)
+                former, frames.live, live = live, other, other
+                if (update := former.end_action()) is not None:
+                    yield update
             # With a limit, since a thread that waits without one can't be interrupted on every system.
             if came := frames.has_news.wait(0.1):  # else what comes just now would be cleared unseen
                 frames.has_news.clear()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from rgbflow.bundle import RECORD
 from rgbflow.errors import InputError, first_line
 from rgbflow.networks.families import FAMILIES, family_of
 from rgbflow.networks.family import Weights
@@ -42,8 +43,8 @@ def initialise(network: StreamNet, spec: StreamSpec, weights: str) -> str:
     Args:
         network: changed in place.
         spec: its stream.
-        weights: "none" (random), the name of published weights of the stream's family, such as "imagenet", or the path
-            of a .safetensors or .pth file with a state dict.
+        weights: "none" (random), the name of published weights of the stream's family, such as "imagenet", the path of
+            a .safetensors or .pth file with a state dict, or a bundle's folder, for the weights of its same stream.
 
     Returns:
         One line that says where the weights came from.
@@ -57,7 +58,10 @@ def initialise(network: StreamNet, spec: StreamSpec, weights: str) -> str:
     if weights in family.published:
         state, origin = family.published[weights](spec.backbone)
     else:
-        state, origin = family.present_names(_read_weights(weights, spec.algorithm)), weights
+        path = Path(weights)
+        if (path / RECORD).is_file():
+            path = path / f"{spec.stream}.safetensors"
+        state, origin = family.present_names(_read_weights(str(path), spec.algorithm)), str(path)
     _load_weights(family.loaded_part(network.backbone), state, origin)
     return f"weights from {origin}"
 
@@ -95,7 +99,7 @@ def _read_weights(file: str, algorithm: str) -> Weights:
             raise InputError(f"weights file {path} is no regular file: give a .safetensors or .pth file")
         if any(file in family.published for family in FAMILIES.values()):
             raise InputError(f"--weights {file} is not for {algorithm}: pass {names}, or a file")
-        raise InputError(f"weights file {path} does not exist: pass {names}, or a .safetensors or .pth file")
+        raise InputError(f"weights file {path} does not exist: pass {names}, a .safetensors or .pth file, or a bundle")
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
