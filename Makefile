@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ON_ALL_CORES := --numprocesses auto --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test test-long test-video busy weizmann paper-small strong recipe teach ablation flow-methods stored-flow fusion unknown live-soak serve-load serve-hostile serve-replicas browser inference layers int8 video gpu torture lock clean
+.PHONY: demo test test-long test-video busy weizmann paper-small strong recipe teach ablation flow-methods stored-flow fusion unknown live-soak serve-load serve-hostile serve-replicas browser inference layers int8 video inflation plot gpu torture lock clean
 
 demo: $(VENV)/installed
 	$(BIN)/rgbflow demo --out demo
@@ -98,6 +98,14 @@ layers: $(VENV)/installed
 
 video: $(VENV)/installed
 	$(BIN)/python benchmarks/video.py $(DATA)/ucf101-sample
+
+# Inflated networks against single frames; about half an hour of one core
+inflation: $(VENV)/installed
+	$(BIN)/python benchmarks/inflation.py $(DATA)
+
+# One picture of accuracy and time, from the figures in docs/results
+plot: $(VENV)/installed
+	$(BIN)/python benchmarks/plot.py
 
 int8: $(VENV)/installed
 	$(BIN)/python benchmarks/int8.py

@@ -33,6 +33,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from rgbflow.origin import describe_origin
 from rgbflow.serve.protocol import HEADER
+from rgbflow.serve.running import HEAD_SECONDS
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "hostile.md"
 AT_ONCE = 8
@@ -248,7 +249,8 @@ message ([protocol.md](../protocol.md)), or the status of an HTTP answer.
 {rows}
 
 Faults (a status of 500 or above, an end without a code, a traceback): {faults(found) + tracebacks}. "{WAITS}" are
-requests that claim more than comes: the client gave up after {ANSWER_SECONDS:.0f} seconds.
+requests that claim more than comes: the client gave up after {ANSWER_SECONDS:.0f} seconds. "{GONE}" are
+requests whose head never ends: the service closes them after {HEAD_SECONDS:.0f} seconds.
 
 | the service | memory, MiB | open files | threads | sessions |
 |---|---|---|---|---|

@@ -84,6 +84,14 @@ def test_a_message_that_can_not_be_read_closes_the_socket_with_a_code(running, m
     assert client.close_code() == code
 
 
+def test_bytes_that_are_no_text_close_the_socket_and_fill_no_log(running, caplog):
+    client = running.connect()
+    client.receive("hello")
+    client.socket.send(b'{"type": "\xff\xfe"}', text=True)
+    assert client.close_code() == 1007
+    assert caplog.text == ""
+
+
 def test_a_message_above_all_limits_is_cut_off(running):
     client = running.connect()
     with suppress(ConnectionClosed):

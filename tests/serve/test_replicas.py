@@ -27,6 +27,7 @@ def replicas(monkeypatch) -> Iterator[ModuleType]:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)  # Ray starts eight processes
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="the processes of the replicas are found in /proc")
 def test_the_clients_of_a_killed_replica_are_on_another_within_seconds(replicas, base, moving_square, tmp_path):
     from rgbflow.video.writing import write_video

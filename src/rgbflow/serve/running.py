@@ -1,6 +1,7 @@
 """The web server of the service: its address, its time limits, its end."""
 
 import asyncio
+import logging
 import socket
 from contextlib import ExitStack
 
@@ -82,4 +83,10 @@ def make_server(app: FastAPI, log_level: str = "warning") -> uvicorn.Server:
         server_header=False,
         timeout_graceful_shutdown=3,
     )
+    logging.getLogger("uvicorn.error").addFilter(_is_worth_a_line)
     return uvicorn.Server(config)
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    """Whether the log gets a line: not of bytes that are no text, which uvicorn reports with a traceback for each."""
+    return not str(record.msg).startswith("Invalid UTF-8")

@@ -72,7 +72,7 @@ export class LiveView {
     for (const item of document.querySelectorAll("#legend li")) item.hidden = !["fused", ...bundle.streams].includes(item.textContent);
     if (!classes.length) this.scores.box.append(noActions());
     this.#session.set({ num_scores: this.scores.wanted });
-    this.#label = null;
+    this.#label = this.#action = null;
     this.#caption();
   }
 
@@ -122,7 +122,7 @@ export class LiveView {
     this.timeline.clear();
     this.timing.clear();
     this.puppet.act(null);
-    this.#label = null;
+    this.#label = this.#action = null;
     this.#caption();
   }
 
@@ -130,7 +130,7 @@ export class LiveView {
     this.#latest = null; // what came just before is not drawn after
     this.scores.clear();
     this.timeline.close(now() + this.#clock);
-    this.#label = null;
+    this.#label = this.#action = null;
     this.puppet.act(null);
     this.#caption();
   }
@@ -178,7 +178,7 @@ export class LiveView {
     this.#clock = time - now();
     this.#action = update.action;
     this.#label = label;
-    this.#score = update.score;
+    this.#score = scores.find((row) => row.label === update.action)?.fused ?? update.score;
     this.scores.show(scores, label);
     this.timeline.push(time, scores[0]);
     this.timing.drops = update.dropped + this.#session.skipped;
@@ -192,9 +192,10 @@ export class LiveView {
   #caption() {
     const label = byId("label");
     const sub = byId("label-sub");
-    const text = this.#label ? plain(this.#label) : this.source.kind ? "…" : "Nothing yet";
+    const shown = this.#action ?? this.#label; // an action in progress keeps its name while its score dips
+    const text = shown ? plain(shown) : this.source.kind ? "…" : "Nothing yet";
     if (label.textContent !== text) label.textContent = text;
-    label.classList.toggle("faint", !this.#label || this.#label === "unknown");
+    label.classList.toggle("faint", !shown || shown === "unknown");
     if (this.#label) sub.textContent = this.#certainty();
     else if (this.source.kind && this.#session.state !== "open") sub.textContent = "Waiting for the server.";
     else if (!this.source.kind) sub.textContent = "Start the camera, or drop a video on the picture.";
