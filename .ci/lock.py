@@ -48,7 +48,8 @@ def install() -> int:
         return 0
     command = [*PIP, "install", "--quiet", "--no-deps", "--require-hashes", "--requirement", str(LOCKED)]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
-    sys.stderr.write(done.stderr)
+    if done.returncode:
+        sys.stderr.write(done.stderr)
     if done.returncode and NOT_THERE in done.stderr:
         print("the index lacks a locked version: the newest packages are used; `make lock` renews the list")
         return 0

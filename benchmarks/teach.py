@@ -285,8 +285,9 @@ def page(result: dict) -> str:
         "single cells may lie above the promise. On clips where the picture says little (UT-Interaction's other place) "
         "rgb draws the fusion below flow alone. The drawn clips, the head and the fusion were chosen on these same "
         "sets, so new sets may do worse. The joined clips are minutes, not the half hour that a steady figure needs, "
-        "and people act in them all the time: a room in which nobody acts starts less. Bundles trained on other "
-        "actions and motion weights are not here: neither existed when this was measured.",
+        "people act in them all the time, and both halves show the same places and persons, as recordings of a user's "
+        "own room do. Bundles trained on other actions and motion weights are not here: neither existed when this was "
+        "measured.",
         "",
     ]
     origin = result["origin"]
