@@ -15,6 +15,7 @@ from rgbflow.errors import InputError
 from rgbflow.fusion import probabilities
 from rgbflow.learn.calibrate import ScoredClips, calibrate_fusion, fit_calibration
 from rgbflow.learn.config import TrainConfig
+from rgbflow.learn.presets import LITE
 from rgbflow.learn.probe import (
     SNIPPETS,
     Head,
@@ -26,8 +27,8 @@ from rgbflow.learn.probe import (
     put_head,
     settle_first_batch_norm,
 )
-from rgbflow.learn.spec import make_spec
-from rgbflow.learn.stream_training import StreamTraining
+from rgbflow.learn.spec import form_of_input, make_spec
+from rgbflow.learn.stream_training import StreamTraining, probe_rate_of
 from rgbflow.learn.train import train_stream
 from rgbflow.networks.stream_net import StreamNet, batch_norms
 from rgbflow.recognizer import Recognizer
@@ -301,6 +302,18 @@ def test_a_run_that_goes_on_keeps_the_head_it_began_with(world, tmp_path, start)
     assert (resumed.probe_top1, resumed.val_top1, resumed.curve) == (whole.probe_top1, whole.val_top1, whole.curve)
     one, other = (load_file(tmp_path / name / "rgb.safetensors") for name in ("whole", "stopped"))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_flow_is_changed_gently_only_where_its_weights_know_flow(world, tmp_path):
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "recognizer.json").touch()
+    rates = {}
+    for weights in ("motion", "imagenet", str(tmp_path / "bundle"), "flow.pth"):
+        config = dataclasses.replace(LITE, weights=weights, probe_rate=0.2, flow_probe_rate=0.3)
+        rates[weights] = [probe_rate_of(config, form_of_input(stream, config)) for stream in ("rgb", "flow")]
+    other = dataclasses.replace(LITE, stack_length=5)  # for such a stack there are only weights of images
+    assert list(rates.values()) == [[0.2, 0.3], [0.2, 0.0], [0.2, 0.3], [0.2, 0.0]]
+    assert probe_rate_of(other, form_of_input("flow", other)) == 0
 
 
 @pytest.mark.parametrize(

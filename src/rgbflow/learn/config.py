@@ -110,10 +110,13 @@ class TrainConfig:
     part, the bundle keeps the frozen network. Not used with weights none, nor by c3d and lrcn."""
     probe_rate: RateShare = 0.1
     """Training of rgb starts from the probe's classifier with this share of the learning rate; a larger rate would
-    destroy the features that it starts with. 0 starts from a random classifier, as flow always does."""
+    destroy the features that it starts with. 0 starts from a random classifier."""
+    flow_probe_rate: RateShare = 0.1
+    """The same of flow whose starting weights were trained on flow: motion, or a bundle. Flow that starts from weights
+    of images has a random classifier and the whole learning rate."""
     freeze_batch_norms: bool = False
-    """Freeze all batch norms but the first at the starting weights. An rgb stream that starts from a probe always
-    freezes all of them."""
+    """Freeze all batch norms but the first at the starting weights. A stream that starts from its probe's classifier
+    always freezes all of them."""
     average_epochs: NumberOrNone = 0
     """Number of last epochs in which the weights are averaged over the steps; the best of these epochs is kept, and
     earlier ones do not count. 0 averages nothing."""
@@ -148,7 +151,7 @@ class TrainConfig:
 
 # Fields that a stream does not use: to change them changes nothing of that stream.
 NOT_USED: dict[Stream, tuple[str, ...]] = {
-    "rgb": ("stack_length", "subtract_mean_flow"),
+    "rgb": ("stack_length", "subtract_mean_flow", "flow_probe_rate"),
     "flow": ("colour_jitter", "probe_rate"),
 }
 RESULT_NEUTRAL = ("workers", "save_minutes", "device", "fusion", "licence")  # fields that do not change the result

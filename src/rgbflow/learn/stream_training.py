@@ -19,6 +19,15 @@ from rgbflow.learn.depthwise import DepthwiseInFloat32
 from rgbflow.learn.optimizers import learning_rate_factor, make_optimizer
 from rgbflow.learn.probe import is_fitted, validation_rank
 from rgbflow.networks.stream_net import StreamNet, batch_norms
+from rgbflow.networks.weights import are_of_flow
+from rgbflow.stream import StreamSpec
+
+
+def probe_rate_of(config: TrainConfig, spec: StreamSpec) -> float:
+    """The share of the learning rate for a start from the probe's classifier; 0 for flow from weights of images."""
+    if spec.stream == "rgb":
+        return config.probe_rate
+    return config.flow_probe_rate if are_of_flow(config.weights, spec) else 0.0
 
 
 class StreamTraining(L.LightningModule):
@@ -30,6 +39,7 @@ class StreamTraining(L.LightningModule):
         parts: "train" and "val" data; also "test" for a curve of it, which decides nothing.
 
     Attributes:
+        probe_rate: the share of the learning rate with which it starts from a fitted classifier; 0 if it does not.
         is_gentle: whether it starts from a fitted classifier, so that the features should change little at first.
         last_phase: the epoch, counted from 0, from which weights are averaged; earlier where patience has run out.
     """
@@ -38,9 +48,10 @@ class StreamTraining(L.LightningModule):
         super().__init__()
         self.network, self.config, self.parts = network, config, parts
         self.last_phase = config.epochs - config.average_epochs
-        # Its features are good for frames already: the rate and the statistics of small batches would shake them.
-        starts_from_it = config.probe_rate > 0 and parts["train"].spec.stream == "rgb"
-        self.is_gentle = starts_from_it and is_fitted(network, config)
+        # Where the features are good for this input already, a high rate and the statistics of small batches would
+        # shake them.
+        self.probe_rate = probe_rate_of(config, parts["train"].spec)
+        self.is_gentle = self.probe_rate > 0 and is_fitted(network, config)
         norms = batch_norms(network)
         self.frozen = norms if self.is_gentle else norms[1:] if config.freeze_batch_norms else []
         for layer in self.frozen:
@@ -154,7 +165,7 @@ class StreamTraining(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         config = self.config
-        rate = config.learning_rate * (config.probe_rate if self.is_gentle else 1)
+        rate = config.learning_rate * (self.probe_rate if self.is_gentle else 1)
         optimizer = make_optimizer(self.parameters(), replace(config, learning_rate=rate))
         # Not the trainer's own estimate: for it, Lightning would take the loader before it has read the checkpoint.
         steps_per_epoch = len(self.train_dataloader())

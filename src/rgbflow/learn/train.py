@@ -203,8 +203,8 @@ def _make_module(
 def _probe(module: StreamTraining, split: Split, path: Path, resumes: bool, progress: Progress) -> Probe | None:
     """Fit a classifier on the network's frozen features; None if the settings or the network don't allow it.
 
-    An rgb stream's training starts from it. Flow needs other features, so there it is only the figure to beat. Each of
-    several processes fits the same classifier. A resumed run reads the one it began with from `path`.
+    A gentle training starts from it. Flow from weights of images needs other features, and there it is only the figure
+    to beat. Each of several processes fits the same classifier. A resumed run reads the one it began with from `path`.
     """
     network, config, data = module.network, module.config, module.parts["train"]
     if not is_fitted(network, config):

@@ -69,8 +69,10 @@ def initialise(network: StreamNet, spec: StreamSpec, weights: str) -> str:
 
 
 def are_of_flow(weights: str, spec: StreamSpec) -> bool:
-    """Whether these starting weights were trained on flow, so that they expect its values as they are."""
-    return weights == MOTION and has_motion_weights(spec)
+    """Whether starting weights of a flow stream were trained on flow: they expect its values, and tell u from v."""
+    if spec.stream != "flow":
+        return False
+    return has_motion_weights(spec) if weights == MOTION else (Path(weights) / RECORD).is_file()
 
 
 def load_published(network: StreamNet, spec: StreamSpec, weights: str, head: str) -> None:
