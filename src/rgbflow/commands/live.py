@@ -77,6 +77,10 @@ def live(
             rules = EventRules.suited_to(*known, start_score, end_score, min_seconds)
             return recognizer.live(window, updates_per_second, rules)
 
+        newest = NewestBundle(Path(bundle), load, _note)  # before the bundle is loaded: it may change meanwhile
+        recognizer = load()
+        session = begin(recognizer)
+
         def newer() -> LiveRecognizer | None:
             nonlocal session
             if (found := newest.take()) is None:
@@ -85,9 +89,6 @@ def live(
             _note(f"going on with the new bundle: {', '.join(found.bundle.classes)}")
             return session
 
-        newest = NewestBundle(Path(bundle), load, _note)  # before the bundle is loaded: it may change meanwhile
-        recognizer = load()
-        session = begin(recognizer)
         if not recognizer.bundle.knows_frame_rate:
             rate = recognizer.bundle.frame_rate
             _note(f"{bundle} does not record its training frame rate: {rate:g} frames per second are assumed")

@@ -141,6 +141,7 @@ def is_of_action(examples: Examples) -> np.ndarray:
 
 def leads(values: np.ndarray, examples: Examples) -> np.ndarray:
     """Of (..., K) numbers, those of the actions above that of no action: (..., A)."""
+    assert examples.no_action is not None
     return values[..., examples.actions] - values[..., [examples.no_action]]
 
 

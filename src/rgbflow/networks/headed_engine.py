@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from rgbflow.networks.engine import Engine, StreamAnswer
 from rgbflow.networks.stream_net import StreamNet
@@ -38,5 +38,5 @@ class HeadedEngine:
         )
 
 
-def _values(tensor: nn.Parameter) -> np.ndarray:
+def _values(tensor: Tensor) -> np.ndarray:
     return tensor.detach().float().cpu().numpy()

@@ -70,12 +70,12 @@ class SettingsMessage(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     type: Literal["settings"]
-    start_score: Score | None = Field(None, description="an action starts when its score reaches this")
-    end_score: Score | None = Field(None, description="it ends when its score falls below this")
-    min_seconds: Annotated[float, Field(ge=0, le=60)] | None = Field(None, description="the shortest action reported")
-    window_seconds: Annotated[float, Field(gt=0, le=60)] | None = Field(None, description="the scores are of so long")
-    num_scores: Annotated[int, Field(ge=1, le=1000)] | None = Field(None, description="classes of an update")
-    flow_picture: bool | None = Field(None, description="send the flow as a picture in colour")
+    start_score: Score | None = Field(default=None, description="an action starts when its score reaches this")
+    end_score: Score | None = Field(default=None, description="it ends when its score falls below this")
+    min_seconds: Annotated[float, Field(ge=0, le=60)] | None = Field(default=None, description="the shortest action reported")
+    window_seconds: Annotated[float, Field(gt=0, le=60)] | None = Field(default=None, description="the scores are of so long")
+    num_scores: Annotated[int, Field(ge=1, le=1000)] | None = Field(default=None, description="classes of an update")
+    flow_picture: bool | None = Field(default=None, description="send the flow as a picture in colour")
 
 
 class Settings(BaseModel):
@@ -99,7 +99,7 @@ class BundleInfo(BaseModel):
     streams: list[Stream]
     frame_rate: float | None = Field(description="frames per second that the networks know; null while there are none")
     engine: str | None = Field(description="what runs the networks")
-    engine_note: str | None = Field(None, description="why it is not the engine that the service started with")
+    engine_note: str | None = Field(default=None, description="why it is not the engine that the service started with")
 
 
 class FusionInfo(BaseModel):
@@ -114,7 +114,7 @@ class About(BaseModel):
     """The classes, and the networks behind them."""
 
     classes: list[str] = Field(description="empty while nothing is taught")
-    no_action: str | None = Field(None, description="the class of what is none of the actions; it is never a label")
+    no_action: str | None = Field(default=None, description="the class of what is none of the actions; it is never a label")
     bundle: BundleInfo
     fusion: FusionInfo | None = Field(description="null while nothing is taught")
 

@@ -59,8 +59,7 @@ def application(given: Replicas) -> serve.Application:
         return replica(given)
 
     options = {"num_cpus": given.cores, "num_gpus": given.gpus}
-    deployment = serve.deployment(
-        serve.ingress(build)(),
+    deploy = serve.deployment(
         name="rgbflow",
         num_replicas=given.replicas,
         ray_actor_options=options,
@@ -68,7 +67,7 @@ def application(given: Replicas) -> serve.Application:
         health_check_period_s=HEALTH_SECONDS,
         graceful_shutdown_timeout_s=ENDING_SECONDS,
     )
-    return deployment.bind()
+    return deploy(serve.ingress(build)()).bind()
 
 
 def replica(given: Replicas) -> FastAPI:
