@@ -80,10 +80,10 @@ def plain(name: str) -> str:
 
 
 def legible(path: str | Path) -> str:
-    """A name or path in which every byte that is not UTF-8 is an escape; Python keeps such bytes as lone surrogates.
+    r"""A name or path in which every byte that is not UTF-8 is an escape; Python keeps such bytes as lone surrogates.
 
     >>> legible("clip\udcff.avi")
-    'clip\\\\xff.avi'
+    'clip\\xff.avi'
     """
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
