@@ -109,11 +109,8 @@ class TrainConfig:
     """First fit a classifier on the features of the frozen starting weights. If no epoch is better on the validation
     part, the bundle keeps the frozen network. Not used with weights none, nor by c3d and lrcn."""
     probe_rate: RateShare = 0.1
-    """Training of rgb starts from the probe's classifier with this share of the learning rate; a larger rate would
-    destroy the features that it starts with. 0 starts from a random classifier."""
-    flow_probe_rate: RateShare = 0.1
-    """The same of flow whose starting weights were trained on flow: motion, or a bundle. Flow that starts from weights
-    of images has a random classifier and the whole learning rate."""
+    """Training starts from the probe's classifier with this share of the learning rate; a larger rate would destroy the
+    features that it starts with. 0 starts from a random classifier, as flow from weights of images always does."""
     freeze_batch_norms: bool = False
     """Freeze all batch norms but the first at the starting weights. A stream that starts from its probe's classifier
     always freezes all of them."""
@@ -151,8 +148,8 @@ class TrainConfig:
 
 # Fields that a stream does not use: to change them changes nothing of that stream.
 NOT_USED: dict[Stream, tuple[str, ...]] = {
-    "rgb": ("stack_length", "subtract_mean_flow", "flow_probe_rate"),
-    "flow": ("colour_jitter", "probe_rate"),
+    "rgb": ("stack_length", "subtract_mean_flow"),
+    "flow": ("colour_jitter",),
 }
 RESULT_NEUTRAL = ("workers", "save_minutes", "device", "fusion", "licence")  # fields that do not change the result
 

@@ -31,8 +31,8 @@ STRONG = TrainConfig(
     patience=30,
 )
 
-# For machines without a GPU. Lite0's weights are installed with rgbflow. Flow starts from its probe and changes gently.
-# Rgb does not: where frozen features are a poor start (people and places that all classes share), gentle training stays
+# For machines without a GPU. Lite0's weights are installed with rgbflow. Batch norms learn, and no stream starts from
+# its probe: where frozen features are a poor start (people and places that all classes share), gentle training stays
 # there; where they are a good one, the bundle keeps them frozen. docs/results/recipe.md has what was tried.
 LITE = replace(
     STRONG,

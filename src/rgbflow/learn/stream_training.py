@@ -25,9 +25,7 @@ from rgbflow.stream import StreamSpec
 
 def probe_rate_of(config: TrainConfig, spec: StreamSpec) -> float:
     """The share of the learning rate for a start from the probe's classifier; 0 for flow from weights of images."""
-    if spec.stream == "rgb":
-        return config.probe_rate
-    return config.flow_probe_rate if are_of_flow(config.weights, spec) else 0.0
+    return config.probe_rate if spec.stream == "rgb" or are_of_flow(config.weights, spec) else 0.0
 
 
 class StreamTraining(L.LightningModule):

@@ -72,8 +72,12 @@ class SettingsMessage(BaseModel):
     type: Literal["settings"]
     start_score: Score | None = Field(default=None, description="an action starts when its score reaches this")
     end_score: Score | None = Field(default=None, description="it ends when its score falls below this")
-    min_seconds: Annotated[float, Field(ge=0, le=60)] | None = Field(default=None, description="the shortest action reported")
-    window_seconds: Annotated[float, Field(gt=0, le=60)] | None = Field(default=None, description="the scores are of so long")
+    min_seconds: Annotated[float, Field(ge=0, le=60)] | None = Field(
+        default=None, description="the shortest action reported"
+    )
+    window_seconds: Annotated[float, Field(gt=0, le=60)] | None = Field(
+        default=None, description="the scores are of so long"
+    )
     num_scores: Annotated[int, Field(ge=1, le=1000)] | None = Field(default=None, description="classes of an update")
     flow_picture: bool | None = Field(default=None, description="send the flow as a picture in colour")
 
@@ -114,7 +118,9 @@ class About(BaseModel):
     """The classes, and the networks behind them."""
 
     classes: list[str] = Field(description="empty while nothing is taught")
-    no_action: str | None = Field(default=None, description="the class of what is none of the actions; it is never a label")
+    no_action: str | None = Field(
+        default=None, description="the class of what is none of the actions; it is never a label"
+    )
     bundle: BundleInfo
     fusion: FusionInfo | None = Field(description="null while nothing is taught")
 
