@@ -31,10 +31,13 @@ from rgbflow.learn.tasks import Evaluating, Training
 from rgbflow.origin import describe_origin
 
 FIGURES = Path(__file__).parents[1] / "docs" / "results" / "inflation.json"
+SECONDS = "test.seconds"
 FRAMES, SNIPPETS = 8, 5  # of a snippet; snippets of a clip at the test
 FRAME_RATE = 7.5  # per second: a snippet lasts as long as one of 16 frames at 15 a second, for half the work
 # One stream, one thread, no fitted classifier: the two trainings are compared, not what guards them.
-COMMON = replace(LITE, probe=False, average_epochs=1, patience=0, workers=0, precision="fp32", device="cpu")
+COMMON = replace(
+    LITE, weights="imagenet", probe=False, average_epochs=1, patience=0, workers=0, precision="fp32", device="cpu"
+)
 ARMS: dict[str, dict[str, object]] = {
     "single frames": {"num_segments": FRAMES},
     "inflated": {"algorithm": "i3d", "frames": FRAMES, "frame_rate": FRAME_RATE, "num_segments": 1},
@@ -70,17 +73,14 @@ def measure(store: Path, split: Path, folder: Path, name: str, arm: str) -> dict
     """Train and test what isn't yet; for each test clip, whether it is named rightly."""
     training = Training(f"{name}, {arm}", store, split, "rgb", folder, config_of(name, arm))
     evaluating = Evaluating(training.name, store, split, folder, TESTED[arm])
-    for task, file in ((training, "training.seconds"), (evaluating, "test.seconds")):
-        if not task.is_done():
-            began = time.process_time()
-            task.run("cpu")
-            (folder / file).write_text(str(time.process_time() - began))
+    if not training.is_done():
+        training.run("cpu")
+    if not evaluating.is_done():
+        began = time.process_time()
+        evaluating.run("cpu")
+        (folder / SECONDS).write_text(str(time.process_time() - began))
     (file,) = read_scores([evaluating.scores])
     return clip_hits(file.names, file.probabilities()["rgb"], file.labels)
-
-
-def seconds(folder: Path, file: str) -> float:
-    return float((folder / file).read_text())
 
 
 def compare(data: Path, runs: Path, name: str) -> dict:
@@ -94,8 +94,7 @@ def compare(data: Path, runs: Path, name: str) -> dict:
         figures["networks"][arm] = {
             "top1": percent(own),
             "interval": wilson_interval(round(sum(own.values())), len(own)),
-            "training_seconds": seconds(folder, "training.seconds"),
-            "test_clip_ms": 1000 * seconds(folder, "test.seconds") / len(own),
+            "test_clip_ms": 1000 * float((folder / SECONDS).read_text()) / len(own),
         }
     lead = {clip: hits["inflated"][clip] - hits["single frames"][clip] for clip in split_names(split)}
     groups = {clip.name: clip.group for clip in split.test}

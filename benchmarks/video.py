@@ -242,7 +242,7 @@ def inflation_section(found: dict) -> str:
             low, high = figures["interval"]
             rows.append(
                 f"| {name} | {network} | {figures['top1']:.1f} ({low:.1f} – {high:.1f}) "
-                f"| {figures['training_seconds'] / 60:.1f} | {figures['test_clip_ms']:.0f} |"
+                f"| {figures['test_clip_ms']:.0f} |"
             )
         low, high = own["lead_interval"]
         budget = f"{own['epochs']} epochs, {own['input_size']}×{own['input_size']} pixels"
@@ -258,10 +258,10 @@ and inflated (`--algorithm i3d`), on snippets of {form["frames"]} frames at {for
 many frames in a step and at the test ({seen} of a clip), but only the second knows their order. Both train rgb alone,
 with the settings of the preset `lite` but for its size, its epochs and its fitted classifier: one fold, one seed.
 Top-1 is in percent with Wilson's 95 % interval; the interval of the lead takes a person or a source video as one
-observation. Times are processor time of one thread.
+observation. Milliseconds are processor time of one thread.
 
-| set | network | top-1 % | training, min | a test clip, ms |
-|---|---|---|---|---|
+| set | network | top-1 % | a test clip, ms |
+|---|---|---|---|
 {chr(10).join(rows)}
 
 Inflation brings: {"; ".join(leads)}.
