@@ -351,7 +351,7 @@ def test_writing_twice_gives_the_same_bytes_and_leaves_one_file(tmp_path):
 def test_a_name_that_is_no_text_does_not_cost_the_report(tmp_path):
     report = make_report(clips=30)
     path = write_report(tmp_path / "report.html", replace(report, names=[f"clip_{n}\udcff.mp4" for n in range(30)]))
-    assert r"\udcff.mp4" in path.read_text(encoding="utf-8")
+    assert r"\xff.mp4" in path.read_text(encoding="utf-8")
 
 
 def test_a_place_that_cannot_be_written_gives_one_line(tmp_path):

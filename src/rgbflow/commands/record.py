@@ -104,7 +104,7 @@ def _asker(takes: int) -> Callable[[Path, int], Answer]:
     def ask(path: Path, number: int) -> Answer:
         say(f"take {number} of {takes}: {path}")
         while is_terminal:
-            print("Enter: go on, a: again, d: delete, q: end ", end="", file=sys.stderr, flush=True)
+            say("Enter: go on, a: again, d: delete, q: end", file=sys.stderr)
             key = sys.stdin.readline()
             if not key:  # the terminal has gone
                 return "end"
