@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -80,8 +81,14 @@ class Cluster:
 
     def get(self, path: str) -> str:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"http://127.0.0.1:{self.port}{path}", timeout=PATIENCE) as answer:
-            return answer.read().decode()
+        while True:
+            try:
+                with opener.open(f"http://127.0.0.1:{self.port}{path}", timeout=PATIENCE) as answer:
+                    return answer.read().decode()
+            except urllib.error.HTTPError as error:
+                if error.code != 429:  # on a fast machine the questions come more often than the service allows
+                    raise
+                time.sleep(1)
 
     def is_ready(self) -> bool:
         assert self.process.poll() is None, "Ray has ended"

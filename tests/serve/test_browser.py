@@ -271,7 +271,7 @@ def test_the_keyboard_reaches_everything_and_the_theme_is_kept(at_work, browse):
     page.get_by_role("button", name="Theme").click()
     page.get_by_role("button", name="Theme: light").click()
     page.reload()
-    assert page.get_by_role("button", name="Theme: dark").is_visible()
+    page.get_by_role("button", name="Theme: dark").wait_for()
     assert page.evaluate("() => getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 26)"
     page.get_by_role("button", name="Settings").click()
     assert violations(page) == []
