@@ -59,7 +59,10 @@ def _chunks(url: str, folder: Path) -> Iterator[bytes]:
             raise ConnectionError(f"the connection ended {missing} bytes early")
     except (HTTPException, OSError) as error:
         cause = error.reason if isinstance(error, URLError) and isinstance(error.reason, OSError) else error
-        reason = f"the server answered {error.code}" if isinstance(error, HTTPError) else first_line(cause)
+        reason = first_line(cause)
+        if isinstance(error, HTTPError):
+            error.close()  # it is the answer, too, and holds the connection
+            reason = f"the server answered {error.code}"
         raise InputError(
             f"{url.rpartition('/')[2]} could not be fetched ({reason}): try again, or bring {url} to this machine and "
             f"put it into {folder}"
