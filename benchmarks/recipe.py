@@ -40,7 +40,7 @@ SCORERS = (*STREAMS, "fused")
 CANDIDATES: dict[str, dict[str, object]] = {
     "lite": {},
     "flow-from-imagenet": {"weights": "imagenet"},
-    "before": {"probe": False, "input_size": 160},
+    "before": {"probe": False, "input_size": 160, "weights": "imagenet"},
     "no-probe-frozen-norms": {"probe": False, "freeze_batch_norms": True, "learning_rate": 0.003},
     "from-probe": {"probe_rate": 0.1},
     "from-probe-slowly": {"probe_rate": 0.03},
