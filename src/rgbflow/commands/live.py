@@ -1,14 +1,20 @@
 """The command that recognises what a camera sees."""
 
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from rgbflow.commands.flags import Flag, Positional
 from rgbflow.errors import InputError
 from rgbflow.shown import say
 from rgbflow.stream import EngineName, EnginePrecision
+
+if TYPE_CHECKING:
+    from rgbflow.live.session import LiveRecognizer
+    from rgbflow.newest import NewestBundle
+    from rgbflow.recognizer import Recognizer
 
 
 def live(
@@ -79,16 +85,7 @@ def live(
 
         newest = NewestBundle(Path(bundle), load, _note)  # before the bundle is loaded: it may change meanwhile
         recognizer = load()
-        session = begin(recognizer)
-
-        def newer() -> LiveRecognizer | None:
-            nonlocal session
-            if (found := newest.take()) is None:
-                return None
-            session = begin(found)
-            _note(f"going on with the new bundle: {', '.join(found.bundle.classes)}")
-            return session
-
+        sessions = _Sessions(newest, begin, begin(recognizer))
         if not recognizer.bundle.knows_frame_rate:
             rate = recognizer.bundle.frame_rate
             _note(f"{bundle} does not record its training frame rate: {rate:g} frames per second are assumed")
@@ -101,18 +98,41 @@ def live(
         outlets.append(view)
         stack.enter_context(newest)
         try:
-            for update in watch(session, feed, _note, newer):
+            for update in watch(sessions.current, feed, _note, sessions.newer):
                 for outlet in outlets:
                     outlet.send(update)
         except KeyboardInterrupt:
             pass  # the usual end
         finally:  # a camera that failed leaves no action without an end
-            ended = session.finish()
+            ended = sessions.current.finish()
             for outlet in outlets:
                 outlet.send_events(ended)
     skipped = f", {feed.skipped} because decoding is slower than the source" if feed.skipped else ""
     _note(f"{feed.received} frames received, {feed.dropped} of them dropped{skipped}; engine {recognizer.engine.name}")
     return 0
+
+
+class _Sessions:
+    """The session that recognises now: after a bundle was made anew, another.
+
+    Args:
+        newest: looks for a new bundle.
+        begin: makes a session of a recogniser.
+        current: the first session.
+    """
+
+    def __init__(
+        self, newest: "NewestBundle", begin: Callable[["Recognizer"], "LiveRecognizer"], current: "LiveRecognizer"
+    ):
+        self._newest, self._begin, self.current = newest, begin, current
+
+    def newer(self) -> "LiveRecognizer | None":
+        """The session of a bundle that has come since the last call; None if none has."""
+        if (found := self._newest.take()) is None:
+            return None
+        self.current = self._begin(found)
+        _note(f"going on with the new bundle: {', '.join(found.bundle.classes)}")
+        return self.current
 
 
 def _note(line: str) -> None:
