@@ -1,10 +1,13 @@
 """Videos whose motion is known; no video is kept in git."""
 
+import importlib
 import os
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import cv2
@@ -307,3 +310,14 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     bundle = load_bundle(folder)
     networks = {stream: network.eval() for stream, network in load_networks(folder, bundle).items()}
     return Exported(folder, bundle, networks)
+
+
+@pytest.fixture
+def benchmark_module(monkeypatch) -> Iterator[Callable[[str], ModuleType]]:
+    """Imports a benchmark by its name; what it imports from its own folder is forgotten afterwards."""
+    folder, before = Path(__file__).parents[1] / "benchmarks", set(sys.modules)
+    monkeypatch.syspath_prepend(folder)
+    yield importlib.import_module
+    for name in set(sys.modules) - before:
+        if Path(getattr(sys.modules[name], "__file__", None) or "/").parent == folder:
+            del sys.modules[name]

@@ -4,9 +4,7 @@ import json
 import math
 import os
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -16,20 +14,10 @@ import torch
 
 from rgbflow.data.splits import make_split, read_lists
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-
 
 @pytest.fixture
-def gpu(monkeypatch) -> Iterator[ModuleType]:
-    """The benchmark as a module; what it imports from its own folder is forgotten afterwards."""
-    before = set(sys.modules)
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    import gpu
-
-    yield gpu
-    for name in set(sys.modules) - before:
-        if Path(getattr(sys.modules[name], "__file__", None) or "/").parent == BENCHMARKS:
-            del sys.modules[name]
+def gpu(benchmark_module) -> ModuleType:
+    return benchmark_module("gpu")
 
 
 @pytest.fixture

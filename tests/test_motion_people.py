@@ -1,24 +1,15 @@
 """benchmarks/motion_people.py: synthetic flow is the displacement that it says."""
 
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-
 
 @pytest.fixture
-def people(monkeypatch) -> Iterator[ModuleType]:
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    import motion_people
-
-    yield motion_people
-    del sys.modules["motion_people"]
+def people(benchmark_module) -> ModuleType:
+    return benchmark_module("motion_people")
 
 
 def test_a_limb_that_turns_about_an_end_moves_by_angle_times_distance(people):

@@ -2,12 +2,9 @@
 
 import random
 import struct
-import sys
 import threading
 import zlib
-from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from types import ModuleType
 
 import cv2
@@ -21,7 +18,6 @@ from rgbflow.serve.pictures import decode_picture
 from rgbflow.serve.protocol import Picture, ProtocolError
 from rgbflow.video.writing import write_video
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 THREADS_OF_POOLS = 24  # that a service starts as they are needed, and keeps
 
 
@@ -127,16 +123,8 @@ def test_a_thousand_mutated_pictures_are_refused_or_decoded_but_never_crash(movi
 
 
 @pytest.fixture
-def hostile(monkeypatch) -> Iterator[ModuleType]:
-    """The benchmark as a module; what it imports from its own folder is forgotten afterwards."""
-    before = set(sys.modules)
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    import hostile
-
-    yield hostile
-    for name in set(sys.modules) - before:
-        if Path(getattr(sys.modules[name], "__file__", None) or "/").parent == BENCHMARKS:
-            del sys.modules[name]
+def hostile(benchmark_module) -> ModuleType:
+    return benchmark_module("hostile")
 
 
 @pytest.mark.parametrize("count", [24, pytest.param(100, marks=pytest.mark.long)])

@@ -1,29 +1,18 @@
 """The service on Ray Serve: sessions are spread over replicas, and clients of a killed one are soon on another."""
 
 import socket
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 CLIENTS = 4
 
 
 @pytest.fixture
-def replicas(monkeypatch) -> Iterator[ModuleType]:
-    """The benchmark as a module; what it imports from its own folder is forgotten afterwards."""
+def replicas(benchmark_module) -> ModuleType:
     pytest.importorskip("ray.serve", reason="Ray Serve is not installed: pip install 'rgbflow[cluster,serve]'")
-    before = set(sys.modules)
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    import replicas
-
-    yield replicas
-    for name in set(sys.modules) - before:
-        if Path(getattr(sys.modules[name], "__file__", None) or "/").parent == BENCHMARKS:
-            del sys.modules[name]
+    return benchmark_module("replicas")
 
 
 @pytest.mark.long
