@@ -105,6 +105,7 @@ RECORDINGS = {
     "raw.mjpeg": ("-c:v", "mjpeg"),
     "late.ts": (*H264, "-output_ts_offset", 40),
     "wrong.mkv": (*H264, "-bf", 0, *WRONG),
+    "ten_wrong.mkv": (*H264, "-bf", 0, *(word.replace("eq(N,20)", "between(N,20,29)") for word in WRONG)),
     "live.webm": ("-c:v", "libvpx", "-deadline", "realtime", "-live", 1),
     "flash.flv": H264,
     "b_frames.mpg": ("-c:v", "mpeg2video", "-bf", 2),

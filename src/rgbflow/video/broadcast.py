@@ -15,7 +15,7 @@ import numpy as np
 
 from rgbflow.video import webp
 from rgbflow.video.integrity import DamageError
-from rgbflow.video.reading import Frame, VideoError, decode, is_without_picture, timed, video_stream
+from rgbflow.video.reading import Frame, PacketsAhead, VideoError, decode, is_without_picture, timed, video_stream
 from rgbflow.video.rgb import RgbConverter, time_base_of
 from rgbflow.video.times import mended
 
@@ -118,8 +118,9 @@ class Broadcast:
                 raise VideoError(str(error).replace(f"video ({path})", f"source {self._shown}")) from error
 
     def _sent_frames(self) -> Iterator[Frame]:
-        pictures = (picture for packet in self.packets() for picture in self._whole_pictures(packet))
-        for picture, seconds in timed(pictures, self._container, self._stream):
+        packets = PacketsAhead(self.packets())
+        pictures = (picture for packet in packets for picture in self._whole_pictures(packet))
+        for picture, seconds in timed(pictures, packets, self._container, self._stream):
             yield Frame(self._to_rgb(picture), seconds)
 
     def _frames_of_webp(self) -> Iterator[Frame]:
