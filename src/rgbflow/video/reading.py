@@ -47,6 +47,10 @@ class VideoError(InputError):
     """A video cannot be read or written; the message is one line with the remedy."""
 
 
+class CutOffError(VideoError):
+    """A recording behind an address lacks its end there too: to ask for it again would give the same."""
+
+
 @dataclass(frozen=True, eq=False)
 class Frame:
     """One picture of a video.
