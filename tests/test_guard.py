@@ -69,6 +69,8 @@ def test_the_worker_prepares_as_the_bundle_says(tmp_path, moving_square, other):
     guarded = decode_guarded(path, preparation)
     frames = [to_working_size(frame.pixels, preparation) for frame in decode(path, preparation.frame_rate)]
     np.testing.assert_array_equal(guarded.frames, np.stack(frames))
+    again = [to_working_size(frame, preparation) for frame in guarded.frames]  # as whoever reads the clip does
+    np.testing.assert_array_equal(np.stack(again), np.stack(frames))
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ def _write_frames(task: dict[str, Any]) -> dict[str, Any]:
             if len(pts_seconds) == task["max_frames"]:
                 more = f"more than {task['max_frames']:,} frames"
                 raise InputError(f"video ({task['path']}) has {more}: give a shorter one")
-            pixels = to_working_size(frame.pixels, preparation)
+            pixels = np.ascontiguousarray(to_working_size(frame.pixels, preparation))
             output.write(pixels.data)
             pts_seconds.append(frame.pts_seconds)
             shape = pixels.shape[:2]
@@ -194,6 +194,8 @@ def main() -> None:
     task = json.load(sys.stdin)
     reply = os.dup(2)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # whatever else writes there is no reply
+    if Preparation.from_dict(task["preparation"]).resize != "area":
+        import torch  # noqa: F401  # frames are resized with it, and it needs more address space than the allowance
     _limit(task)
     with open(reply, "w", encoding="ascii") as file:
         json.dump(_work(task), file)
