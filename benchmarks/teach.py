@@ -36,7 +36,7 @@ from rgbflow.stream import STREAMS
 from rgbflow.video.reading import decode
 
 TAKES, DRAWS, WAYS = (1, 2, 3, 5, 8), 20, 5
-RECORDED_TAKES = 5  # the row that is also taught with recordings of no action, whose fits take longest
+RECORDED_TAKES = 5  # the row with what takes long: fits with recordings, and the search for a quiet threshold
 TAUGHT = ("weizmann", "ut-interaction", "jhmdb-11")
 PLAYED = (*TAUGHT, "ucf101-sample")
 LOOKS_PER_SECOND = 4
@@ -260,9 +260,10 @@ def measure(data: Set, takes: int, drawn: TakeFeatures, idle: list[Played]) -> d
         if idle:
             running = [one.running(fit) for one in idle]
             row["starts"] = starts_an_hour(running, no_action, threshold)
-            row["found quiet"] = share_found(fused, truth, no_action, quiet_threshold(running, no_action, threshold))
-        if takes == RECORDED_TAKES and idle:
-            row |= with_recordings(lesson, shown, truth, idle)
+            if takes == RECORDED_TAKES:
+                quiet = quiet_threshold(running, no_action, threshold)
+                row["found quiet"] = share_found(fused, truth, no_action, quiet)
+                row |= with_recordings(lesson, shown, truth, idle)
         rows.append(row)
     names = dict.fromkeys(name for row in rows for name in row)
     found = {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
