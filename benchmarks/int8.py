@@ -82,7 +82,7 @@ def page(tables: list[str], arguments: argparse.Namespace) -> str:
     return f"""# 8-bit integers
 
 The folds of [strong.md](strong.md), exported to OpenVINO without and with `--int8` (NNCF, calibrated on the training
-part): top-1 of whole test videos, {arguments.snippets} snippets of each stream, fused as calibrated. The interval of the
+part): top-1 of whole test videos, {arguments.snippets} snippets of each stream, calibrated fusion. The interval of the
 loss is over the clips. "Other label" is the share of clips whose label changes, for better or worse. The last column is
 the largest difference of a score.
 
