@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
 
@@ -282,6 +283,15 @@ def test_an_update_shows_its_answer():
     assert repr(updates[-1]) == "Update('right red' 1.00 at 2.96 s, action 'right red')"
     (start,) = [update for update in updates if update.events]
     assert repr(start).endswith("action 'right red', start of 'right red')")
+
+
+@pytest.mark.parametrize(("start_score", "label"), [(None, "unknown"), (0.9, "right red")])
+def test_a_lower_start_score_takes_the_place_of_the_threshold(start_score, label):
+    rules = start_score and EventRules(start_score, 0.2)
+    live = gauges(fusion=replace(FUSION, threshold=1.0)).live(rules=rules)  # no score is above 1
+    updates = watched(live, film(25, acts=ACTS[:1]))
+    assert updates[-1].label == label
+    assert updates[-1].action == (None if start_score is None else label)
 
 
 def test_after_an_error_of_the_engine_it_goes_on():

@@ -223,32 +223,61 @@ def test_without_a_bundle_the_page_says_so(untaught, browse):
     assert violations(page) == []
 
 
-def greet(classes: list[str], updates: list[dict]) -> Callable:
-    """A server in the page's stead: it knows these classes and sends these updates."""
-    bundle = {"name": "many", "source": "given", "streams": ["rgb", "flow"], "frame_rate": 25.0, "engine": "torch"}
-    hello = {"type": "hello", "version": 1, "classes": classes, "bundle": bundle, "fusion": None}
+def greet(classes: list[str], updates: list[dict], sockets: list, name: str = "many") -> Callable:
+    """A server in the page's stead: it knows these classes and sends these updates; its sockets go to a list."""
+    bundle = {"name": name, "source": "given", "streams": ["rgb", "flow"], "frame_rate": 25.0, "engine": "torch"}
+    fusion = {"method": "average", "threshold": 0.42}
+    hello = {"type": "hello", "version": 1, "classes": classes, "bundle": bundle, "fusion": fusion}
+    hello |= {"no_action": "none", "settings": {"start_score": 0.42}}
 
     def answer(socket):
         for message in (hello, *updates):
             socket.send(json.dumps(message))
+        sockets.append(socket)
 
     return lambda page: page.route_web_socket("**/live", answer)
+
+
+def update_of(seconds: float, label: str, score: float, scores: list[dict], action: str | None = None) -> dict:
+    """A message with the current answer."""
+    update = {"type": "update", "version": 1, "number": 1, "time": seconds, "label": label, "score": score}
+    rest = {"evidence_start_seconds": 0, "latency_seconds": 0.01, "seconds": {}, "dropped": 0}
+    return update | rest | {"action": action, "scores": scores}
+
+
+def test_who_gets_no_name_is_told_why_and_what_helps(at_work, browse):
+    sockets = []
+
+    def send(seconds, best, score, label="unknown"):
+        row = {"label": best, "fused": score, "rgb": score, "flow": score}
+        sockets[-1].send(json.dumps(update_of(seconds, label, score, [row])))
+
+    before = greet(["jump", "none", "wave"], [], sockets, name="taught")
+    page = browse(at_work, before=before, viewport={"width": 390, "height": 844})
+    page.get_by_text("Taught here").wait_for()
+    sub, help_ = page.locator("#label-sub"), page.locator("#label-help")
+    send(1, "wave", 0.31)
+    sub.get_by_text("most like wave · 31\u2009% sure, 42\u2009% is the least for an action").wait_for()
+    assert help_.is_hidden()
+    send(6, "wave", 0.31)
+    help_.get_by_role("link", name="Record more takes").wait_for()
+    assert violations(page) == []
+    help_.get_by_role("button", name="Accept less sure answers").click()
+    chosen = page.get_by_label("An action starts when it is this sure")
+    assert "as the bundle suggests (42\u2009%)" in chosen.text_content()
+    page.keyboard.press("Escape")
+    send(7, "none", 0.8)
+    sub.get_by_text("none of the actions · 80\u2009% sure").wait_for()
+    assert help_.is_hidden()
+    send(8, "wave", 0.5, label="wave")
+    sub.get_by_text("not long enough to call it an action").wait_for()
 
 
 def test_a_hundred_classes_with_long_names_fit_on_a_phone(at_work, browse):
     classes = [f"an_action_with_a_very_long_name_indeed_that_goes_on_{i}" for i in range(99)] + ["x" * 90]
     scores = [{"label": name, "fused": (100 - i) / 5050, "rgb": None, "flow": 0.5} for i, name in enumerate(classes)]
-    update = {
-        "type": "update",
-        "version": 1,
-        "number": 1,
-        "time": 1.0,
-        "label": "x" * 90,
-        "score": 0.9,
-        "action": "x" * 90,
-    }
-    update |= {"evidence_start_seconds": 0, "scores": scores, "latency_seconds": 0.01, "seconds": {}, "dropped": 0}
-    page = browse(at_work, before=greet(classes, [update]), viewport={"width": 390, "height": 844})
+    updates = [update_of(1.0, "x" * 90, 0.9, scores, action="x" * 90)]
+    page = browse(at_work, before=greet(classes, updates, []), viewport={"width": 390, "height": 844})
     label_of(page, "x" * 90)
     page.get_by_role("button", name="Show all 100").click()
     assert page.locator("#scores tbody tr").count() == 100

@@ -46,7 +46,7 @@ def live(
         window: length in seconds of the window that scores are computed over; if not given 2, or the length of a
             snippet if that is longer.
         start_score: an action starts when its score reaches this value; by default the bundle's "unknown" threshold,
-            or, without one, twice the score of an even guess and at most 0.5.
+            or, without one, twice the score of an even guess and at most 0.5. A lower value lowers the threshold too.
         end_score: an action ends when its score falls below this value; 0.6 of --start-score if not given.
         min_seconds: actions shorter than this, and shorter breaks within an action, are not reported.
         updates_per_second: the most updates per second; one update per frame if not given.

@@ -15,8 +15,8 @@ class EventRules:
     """When an action starts and when it ends.
 
     Attributes:
-        start_score: an action starts when the score of its class reaches this value, is the highest, and is above the
-            bundle's "unknown" threshold.
+        start_score: an action starts when the score of its class reaches this value and is the highest. Where this
+            value is below the bundle's "unknown" threshold, it takes the threshold's place in live recognition.
         end_score: an action ends when its score falls below this lower value; a score between the two changes nothing.
         min_seconds: both conditions must last this long: shorter actions and shorter breaks are not reported.
     """

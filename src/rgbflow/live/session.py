@@ -325,7 +325,7 @@ class LiveRecognizer:
             raise
         start = min(window.start_seconds for window in self._windows.values())
         consensus = {stream: window.consensus() for stream, window in self._windows.items()}
-        prediction = conclude(self.bundle, consensus, start, state.pts_seconds, state.seconds)
+        prediction = self._as_sure(conclude(self.bundle, consensus, start, state.pts_seconds, state.seconds))
         events = self._events.push(prediction.scores, start, state.pts_seconds, prediction.is_known)
         latency = time.perf_counter() - state.arrived
         self._last = prediction, state.arrived
@@ -333,6 +333,13 @@ class LiveRecognizer:
             self._starts_without_update -= state.starts  # frames went on coming: what began meanwhile still counts
         events = [replace(event, latency_seconds=latency) for event in events]
         return Update(prediction, self._events.action, (*ended, *events), latency)
+
+    def _as_sure(self, prediction: Prediction) -> Prediction:
+        """A score that is high enough to start an action is also high enough for a name."""
+        threshold, start_score = prediction.threshold, self.rules.start_score
+        if threshold is None or start_score >= threshold:
+            return prediction
+        return replace(prediction, threshold=start_score)
 
     def end_after_silence(self) -> Update | None:
         """End the current action if no frame has come for longer than a gap: an update that repeats the last scores.

@@ -12,6 +12,7 @@ const ANIMATION_MS = 45;
 const SCROLL_MS = 200;
 const LATE_SECONDS = 0.05; // that a label may wait outside the server before fewer frames are sent
 const SLOWEST = 8; // frames a second
+const UNSURE_SECONDS = 4; // without a name, until the page says what helps
 
 export class LiveView {
   #session;
@@ -21,7 +22,12 @@ export class LiveView {
   #flow = null; // the newest picture of flow that is not drawn yet
   #label = null;
   #action = null;
+  #best = null; // the likeliest class
   #score = 0;
+  #needed = 0; // the score that starts an action
+  #isTaught = false; // in this page
+  #unsureSince = null; // time of the frame since which nothing gets a name
+  #needsHelp = false;
   #animated = 0; // ms, when the avatar was drawn last
   #scrolled = 0; // ms, when the time line was
   #clock = 0; // the newest frame's time minus ours
@@ -40,6 +46,7 @@ export class LiveView {
     this.scores.addEventListener("more", () => session.set({ num_scores: this.scores.wanted }));
     session.addEventListener("hello", (e) => this.#greet(e.detail));
     session.addEventListener("bundle", (e) => this.#greet(e.detail));
+    session.addEventListener("settings", (e) => (this.#needed = e.detail.settings.start_score));
     session.addEventListener("update", (e) => this.#update(e.detail));
     session.addEventListener("event", (e) => this.#event(e.detail));
     session.addEventListener("flow", (e) => this.#showFlow(e.detail));
@@ -66,8 +73,10 @@ export class LiveView {
     byId("flow-box").hidden = !this.#preferences.flow_picture;
   }
 
-  #greet({ classes, bundle, no_action }) {
+  #greet({ classes, bundle, no_action, settings }) {
     this.classes = classes;
+    this.#needed = settings.start_score;
+    this.#isTaught = isTaught(bundle);
     this.scores.setClasses(classes, bundle.streams, no_action);
     for (const item of document.querySelectorAll("#legend li")) item.hidden = !["fused", ...bundle.streams].includes(item.textContent);
     if (!classes.length) this.scores.box.append(noActions());
@@ -178,7 +187,11 @@ export class LiveView {
     this.#clock = time - now();
     this.#action = update.action;
     this.#label = label;
+    this.#best = scores[0].label;
     this.#score = scores.find((row) => row.label === update.action)?.fused ?? update.score;
+    const isUnsure = label === "unknown" && !update.action && this.#best !== this.scores.noAction;
+    this.#unsureSince = isUnsure ? (this.#unsureSince ?? time) : null;
+    this.#needsHelp = isUnsure && time - this.#unsureSince > UNSURE_SECONDS;
     this.scores.show(scores, label);
     this.timeline.push(time, scores[0]);
     this.timing.drops = update.dropped + this.#session.skipped;
@@ -192,6 +205,7 @@ export class LiveView {
   #caption() {
     const label = byId("label");
     const sub = byId("label-sub");
+    const help = byId("label-help");
     const shown = this.#action ?? this.#label; // an action in progress keeps its name while its score dips
     const text = shown ? plain(shown) : this.source.kind ? "…" : "Nothing yet";
     if (label.textContent !== text) label.textContent = text;
@@ -201,12 +215,18 @@ export class LiveView {
     else if (!this.source.kind) sub.textContent = "Start the camera, or drop a video on the picture.";
     else if (this.classes && !this.classes.length) sub.textContent = "There is no action to recognise yet: teach the first one.";
     else sub.textContent = "The first stack of motion is filling.";
+    const isHelped = Boolean(this.#label) && this.#needsHelp;
+    if (isHelped && help.hidden) help.replaceChildren(...whatHelps(this.#isTaught));
+    help.hidden = !isHelped;
   }
 
   #certainty() {
     const sure = `${percent(this.#score)} sure`;
     if (this.#action) return `going on · ${sure}`;
-    return this.#label === "unknown" ? `${sure}, not enough to call it an action` : `${sure}, not long enough to call it an action`;
+    if (this.#best === this.scores.noAction) return `none of the actions · ${sure}`;
+    const least = `${percent(this.#needed)} is the least for an action`;
+    if (this.#label === "unknown") return `most like ${plain(this.#best)} · ${sure}, ${least}`;
+    return this.#score < this.#needed ? `${sure}, ${least}` : `${sure}, not long enough to call it an action`;
   }
 }
 
@@ -244,6 +264,16 @@ function drawWheel(canvas) {
     context.arc(radius, radius, size / 2, 0, 2 * Math.PI);
     context.fill();
   }
+}
+
+/** Whether the networks were taught in a page. */
+export const isTaught = ({ name }) => name === "taught";
+
+/** What a visitor can do who gets no name. */
+function whatHelps(isTaught) {
+  const lower = make("button", { type: "button", className: "quiet", onclick: () => byId("open-settings").click() }, "Accept less sure answers");
+  if (!isTaught) return [lower];
+  return [make("a", { href: "#teach" }, "Record more takes"), ", of several people if you can, or ", lower, "."];
 }
 
 function noActions() {

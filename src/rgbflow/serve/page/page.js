@@ -1,7 +1,7 @@
 /** The page: its views, its link to the server, its theme. */
 
 import { byId, make } from "./dom.js";
-import { LiveView } from "./live.js";
+import { LiveView, isTaught } from "./live.js";
 import { connect } from "./rgbflow.js";
 import { TeachView } from "./teach.js";
 import { VideoView } from "./video.js";
@@ -10,9 +10,9 @@ import { loadPreferences, openSettings, wishes } from "./settings.js";
 const VIEWS = [...document.querySelectorAll(".top nav a")].map((link) => link.hash.slice(1));
 const THEMES = [["", "as the system"], ["light", "light"], ["dark", "dark"]];
 const TOKEN = "rgbflow.token";
-const TAUGHT = "taught"; // what the service calls a bundle that was taught in a page
 
 const preferences = loadPreferences();
+let suggested = null; // the score that starts an action, as the bundle has it
 const puppetData = await (await fetch("puppet.json")).json();
 const session = connect({
   token: sessionStorage.getItem(TOKEN) ?? "",
@@ -61,9 +61,10 @@ session.addEventListener("notice", ({ detail }) => tell(detail.message));
 session.addEventListener("error", ({ detail }) => tell(detail.message));
 
 function describe({ bundle, fusion, classes, no_action }) {
+  suggested = fusion?.threshold ?? null;
   const from = { given: "", demo: " (the demo's)", imagenet: "" }[bundle.source];
   const name = bundle.name.split("/").slice(-2).join("/");
-  const what = !classes.length ? "Nothing is taught yet" : name === TAUGHT ? "Taught here" : `Bundle ${name}${from}`;
+  const what = !classes.length ? "Nothing is taught yet" : isTaught(bundle) ? "Taught here" : `Bundle ${name}${from}`;
   const parts = [what, classes.length && `${classes.filter((name) => name !== no_action).length} actions`, bundle.streams.join(" and "), fusion && `fused by ${fusion.method}`, bundle.engine, bundle.engine_note];
   byId("about").textContent = parts.filter(Boolean).join(" · ");
 }
@@ -101,7 +102,7 @@ byId("token").addEventListener("close", () => {
 /* Settings and theme */
 
 byId("open-settings").onclick = () =>
-  openSettings(preferences, (key) => {
+  openSettings(preferences, suggested, (key) => {
     if (key in wishes(preferences)) session.set({ [key]: preferences[key] });
     if (key === "width" || key === "rate") session[key] = preferences[key];
     if (key === "camera" && live.source.kind === "camera") live.openCamera();

@@ -24,8 +24,11 @@ export function wishes({ flow_picture, window_seconds, start_score, min_seconds 
   return { flow_picture, window_seconds, start_score, min_seconds };
 }
 
-/** The dialog. `changed(key)` is called after each change of `preferences`. */
-export async function openSettings(preferences, changed) {
+/**
+ * The dialog. suggested: the score that starts an action unless another is chosen; null where it is not known.
+ * `changed(key)` is called after each change of `preferences`.
+ */
+export async function openSettings(preferences, suggested, changed) {
   const dialog = byId("settings");
   const set = (key, value) => {
     preferences[key] = value;
@@ -43,7 +46,8 @@ export async function openSettings(preferences, changed) {
     ),
     group("Recognition",
       choice("Scores are of the last", preferences.window_seconds, usual("as usual", [1, 1.5, 2, 3, 4], (value) => `${value} seconds`), (value) => set("window_seconds", number(value))),
-      choice("An action starts when it is this sure", preferences.start_score, usual("as the bundle suggests", [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9], percent), (value) => set("start_score", number(value))),
+      choice("An action starts when it is this sure", preferences.start_score, usual(`as the bundle suggests${suggested === null ? "" : ` (${percent(suggested)})`}`, [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9], percent), (value) => set("start_score", number(value))),
+      make("p", { className: "soft" }, "Lower: more is named, and more of it wrongly."),
       choice("and lasts at least", preferences.min_seconds, usual("as usual", [0.2, 0.5, 1, 2], (value) => `${value} seconds`), (value) => set("min_seconds", number(value))),
     ),
     group("What is sent",

@@ -9,7 +9,7 @@ const LENGTHS = [1.5, 2, 3, 4, 6];
 const COUNTS = [1, 3, 5, 10];
 const KINDS = ["video/webm;codecs=vp8", "video/webm", "video/mp4"]; // the first that the browser can record
 
-const FEW_NAMED = 60; // percent: below it more takes are advised
+const FEW_NAMED = 60; // percent: below it the visitor is told what helps
 const NONE = "none"; // the name of recordings that show none of the actions
 
 /* Figures of the report: key, unit, what it is, how it was measured. */
@@ -332,7 +332,7 @@ function reportOf({ actions, report, is_current }, recordNone) {
     is_current
       ? make("p", {}, `Fitted in ${report.seconds.toFixed(1)} s. `, make("a", { href: "#live" }, "See it live"))
       : make("p", {}, "The takes have changed since: train again."),
-    ...(report.found !== null && report.found < FEW_NAMED ? [make("p", { className: "soft" }, "Most takes were not sure enough to be named. More takes of each action help.")] : []),
+    ...(report.found !== null && report.found < FEW_NAMED ? [make("p", { className: "soft" }, "Live, much of this will stay “unknown”: answers are not sure enough for a name. More takes of each action help, of several people if you can; or accept less sure answers in the settings.")] : []),
     ...hint,
   ];
 }
