@@ -3,7 +3,7 @@
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import cv2
 import numpy as np
@@ -137,7 +137,8 @@ def check_frame(pixels: object, pts_seconds: object) -> None:
 
 def check_seconds(name: str, value: object) -> None:
     """Raise InputError for what is no number of seconds."""
-    if not isinstance(value, int | float | np.integer | np.floating) or not abs(value) <= LATEST_SECONDS:
+    is_number = isinstance(value, int | float | np.integer | np.floating)
+    if not is_number or not abs(cast(float, value)) <= LATEST_SECONDS:
         raise InputError(f"{name} ({value!r:.60}) must be a number of seconds, at most {LATEST_SECONDS:g}")
 
 
