@@ -159,12 +159,12 @@ function drawBlock(context, label, colour, left, right, height, ratio) {
   context.restore();
 }
 
-/** As much of a text as there is room for, with … for the rest. */
+/** As much of a text as there is room for, with … for the rest; nothing where that is too little to be read. */
 function fitting(context, text, room) {
   if (context.measureText(text).width <= room) return text;
   let length = text.length;
   while (length > 1 && context.measureText(`${text.slice(0, length)}…`).width > room) length -= 1;
-  return `${text.slice(0, length).trimEnd()}…`;
+  return length < 4 ? "" : `${text.slice(0, length).trimEnd()}…`;
 }
 
 function isDark(colour) {
