@@ -45,10 +45,10 @@ def page(found: dict, commands: list[str]) -> str:
     return f"""# What each part of the strong recipe is worth
 
 Weizmann (Gorelick et al. 2007), {found["clips"]} test clips in three folds of three persons each, one seed a fold;
-EfficientNet-Lite0, {found["num_snippets"]} snippets, averaged scores. Each row is a new training without one part.
-Top-1 is a percentage of whole videos with its Wilson interval. The worth is the loss without the part, on the same
-clips; its interval takes a fold as one observation, so it includes the luck of training. A part that only flow has is
-removed from flow alone.
+EfficientNet-Lite0, {found["num_snippets"]} snippets, fused as in the preset. Each row is a new training without one
+part. Top-1 is a percentage of whole videos with its Wilson interval. The worth is the loss without the part, on the
+same clips; its interval takes a fold as one observation, so it includes the luck of training. A part that only flow has
+is removed from flow alone.
 
 | without | stream | top-1 % | 95 % interval | runs | worth, points |
 |---|---|---|---|---|---|

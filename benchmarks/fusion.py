@@ -20,7 +20,7 @@ from rgbflow.bundle import load_bundle
 from rgbflow.data.jpegs import AnyStore, open_store
 from rgbflow.data.splits import HeldOut, Split, load_split
 from rgbflow.fusion import METHODS, Fusion, log_scores
-from rgbflow.learn.calibrate import Calibration, ScoredClips, fit_calibration
+from rgbflow.learn.calibrate import Calibration, ScoredClips, fit_calibration, score_val
 from rgbflow.learn.comparison import Compared, compare
 from rgbflow.learn.evaluate import label_clips, stream_scores
 from rgbflow.learn.metrics import calibration_error, calibration_error_by_chance
@@ -62,12 +62,20 @@ def read_fold(folder: Path, store: AnyStore, num_snippets: int) -> FittedFold:
 
 
 def scored_part(folder: Path, store: AnyStore, split: Split, part: HeldOut, num_snippets: int) -> ScoredClips:
-    """The streams' scores of a part's clips: read from the scores kept in the bundle if they are of its weights."""
+    """The streams' scores of a part's clips: read from the scores kept in the bundle if they are of its weights.
+
+    Those of val are by classifiers that have not learned from it.
+    """
     kept, clips = folder / f"{part}-scores-{num_snippets}.npz", split.clips(part)
     labels = np.array([split.classes.index(clip.label) for clip in clips])
     if not is_of(kept, folder):
         print(f"{folder}: {len(clips)} clips of {part}")
-        scores = stream_scores(label_clips(Recognizer.load(folder), store, split, clips, num_snippets))
+        recognizer = Recognizer.load(folder)
+        scores = (
+            score_val(recognizer, store, split, num_snippets).scores
+            if part == "val"
+            else stream_scores(label_clips(recognizer, store, split, clips, num_snippets))
+        )
         ScoreFile(tuple(clip.name for clip in clips), split.classes, labels, scores, "scores").save(kept)
     (file,) = read_scores([kept])
     return ScoredClips(file.probabilities(), labels, np.array([clip.group for clip in clips]))

@@ -14,7 +14,7 @@ import numpy as np
 from pages import finished_folds, is_of, rgbflow, write_page
 from strong import PROTOCOLS, Protocol
 
-from rgbflow import fusion
+from rgbflow.bundle import load_bundle
 from rgbflow.learn.metrics import group_interval, wilson_interval
 from rgbflow.learn.runs import clip_hits, percent
 from rgbflow.learn.scores import read_scores
@@ -38,7 +38,7 @@ def scores_of(bundle: Path, store: Path, kind: str, snippets: int) -> dict[str, 
         )
     (file,) = read_scores([scores])
     streams = file.probabilities()
-    streams["fused"] = fusion.average(streams)
+    streams["fused"] = load_bundle(bundle).fusion.fuse(streams)
     return {
         scorer: {"scores": values, "hits": clip_hits(file.names, values, file.labels)}
         for scorer, values in streams.items()
@@ -82,7 +82,7 @@ def page(tables: list[str], arguments: argparse.Namespace) -> str:
     return f"""# 8-bit integers
 
 The folds of [strong.md](strong.md), exported to OpenVINO without and with `--int8` (NNCF, calibrated on the training
-part): top-1 of whole test videos, {arguments.snippets} snippets of each stream, averaged scores. The interval of the
+part): top-1 of whole test videos, {arguments.snippets} snippets of each stream, calibrated fusion. The interval of the
 loss is over the clips. "Other label" is the share of clips whose label changes, for better or worse. The last column is
 the largest difference of a score.
 

@@ -1,22 +1,21 @@
-"""The preset `lite` on real clips, persons or places held out: writes docs/results/strong.md.
+"""README's plain commands on real clips, persons or places held out: writes docs/results/strong.md.
 
     python benchmarks/strong.py DATA [--runs runs/strong] [--jobs 2]
 
 DATA holds weizmann/ and ut-interaction/, class folders with a groups.tsv. Weizmann: each of its nine persons is held
 out once. UT-Interaction: each of its two places is held out once, and each of its twenty sequences once, four at a
-time. A stopped run goes on; the page can be written when some folds are missing, and then says so. Epochs are chosen
-on val; what was known when settings were chosen stands in the page.
+time. Each fold is prepared, trained, calibrated and evaluated without a flag. A stopped run goes on; the page can be
+written when some folds are missing, and then says so.
 """
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pages import rgbflow, settings_of, write_page
 
-from rgbflow import fusion
 from rgbflow.bundle import load_bundle
 from rgbflow.commands.terminal import track
 from rgbflow.data.layouts import read_class_folders
@@ -31,10 +30,7 @@ from rgbflow.origin import describe_origin
 from rgbflow.stream import NUM_SNIPPETS, STREAMS
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "strong.md"
-# Weizmann's own height; in UT-Interaction's wide clips the persons stand at the sides. On val parts the flow had
-# a loss of 0.80 with Farneback, 0.85 with DIS medium and 0.99 with DIS fast (curves.csv of flow_methods.py).
-PREPARE = "--short-side 144 --square --flow farneback"
-CONFIG = replace(LITE, input_size=128, workers=0)
+CONFIG = replace(LITE, workers=0)  # which does not change the result
 SCORERS = (*STREAMS, "fused")
 
 
@@ -47,15 +43,19 @@ class Fold:
     split: Path
     bundle: Path
     seed: int
-    settings: dict[str, float]
 
     def tasks(self) -> list[Task]:
-        config = replace(CONFIG, **self.settings, seed=self.seed)
+        config = replace(CONFIG, seed=self.seed)
         trainings = [Training(f"{self.name} {s}", self.store, self.split, s, self.bundle, config) for s in STREAMS]
         return [*trainings, self.evaluating()]
 
     def evaluating(self) -> Evaluating:
         return Evaluating(self.name, self.store, self.split, self.bundle, NUM_SNIPPETS)
+
+    def calibrate(self) -> None:
+        """Fit the fusion on val, unless that was done."""
+        if not load_bundle(self.bundle).calibration:
+            rgbflow(f"calibrate {self.bundle} {self.store} --split {self.split}")
 
     def is_done(self) -> bool:
         """Whether it is trained and tested, with these settings."""
@@ -65,7 +65,7 @@ class Fold:
         """For each scorer, which test clips it names rightly."""
         (file,) = read_scores([self.evaluating().scores])
         scores = file.probabilities()
-        scores["fused"] = fusion.average(scores)
+        scores["fused"] = load_bundle(self.bundle).fusion.fuse(scores)
         return {scorer: clip_hits(file.names, scores[scorer], file.labels) for scorer in SCORERS}
 
 
@@ -79,8 +79,6 @@ class Protocol:
         title: on the page.
         group: what is never in two parts.
         held_out: of all groups, for each fold its name and the groups that it tests.
-        settings: its own. The fewer clips, the more epochs: about 400 steps each (half as many left 15 to 35 % of the
-            train part unlearned, curves.csv). Colours vary where a test is in another place.
     """
 
     name: str
@@ -88,20 +86,19 @@ class Protocol:
     title: str
     group: str
     held_out: Callable[[list[str]], dict[str, list[str]]]
-    settings: dict[str, float]
 
     def folds(self, data: Path, runs: Path) -> list[Fold]:
         """Prepare the videos and cut the splits."""
         videos, store = data / self.folder, runs / self.folder / "store"
         if not (store / MANIFEST).is_file():
-            rgbflow(f"prepare {videos} --out {store} {PREPARE}")
+            rgbflow(f"prepare {videos} --out {store}")
         folds = []
         groups = sorted({clip.group for clip in read_class_folders(videos)})
         for index, (name, held_out) in enumerate(self.held_out(groups).items()):
             split = runs / self.name / f"{name}.json"
             if not split.is_file():
                 rgbflow(f"split {store} --holdout {' '.join(held_out)} --out {split}")
-            folds.append(Fold(f"{self.name} {name}", store, split, runs / self.name / name, index, self.settings))
+            folds.append(Fold(f"{self.name} {name}", store, split, runs / self.name / name, index))
         return folds
 
 
@@ -120,16 +117,13 @@ def fours(groups: list[str]) -> dict[str, list[str]]:
 
 
 PROTOCOLS = (
-    Protocol(
-        "weizmann", "weizmann", "Weizmann (Gorelick et al. 2007), one person held out", "person", each, {"epochs": 50}
-    ),
+    Protocol("weizmann", "weizmann", "Weizmann (Gorelick et al. 2007), one person held out", "person", each),
     Protocol(
         "ut-interaction",
         "ut-interaction",
         "UT-Interaction (Ryoo and Aggarwal 2009), one place held out",
         "sequence",
         places,
-        {"epochs": 80, "colour_jitter": 0.6},
     ),
     Protocol(
         "ut-sequences",
@@ -137,7 +131,6 @@ PROTOCOLS = (
         "UT-Interaction, four of its twenty sequences held out, two of each place",
         "sequence",
         fours,
-        {"epochs": 50},
     ),
 )
 
@@ -167,14 +160,13 @@ def section(protocol: Protocol, folds: list[Fold]) -> tuple[str, dict]:
     split = load_split(done[0].split)
     missing = f" **{len(folds) - len(done)} of {len(folds)} folds are missing.**" if len(done) < len(folds) else ""
     names = ", ".join(fold.name.split()[-1] for fold in done)
-    own = ", ".join(f"`{name}` {value}" for name, value in protocol.settings.items())
     hours = sum(made["seconds"] for fold in done for made in load_bundle(fold.bundle).origin.values()) / 3600
     text = f"""## {protocol.title}
 
 {len(groups)} test clips of {len(split.classes)} classes in {len(done)} folds, each tested once.{missing} The first
 fold uses {len(split.train)} clips for training, {len(split.val)} to choose the epoch and {len(split.test)} for the
-test; no {protocol.group} is in two parts. An even guess gets {100 / len(split.classes):.1f} %. Settings of this
-protocol: {own}. Training took {hours:.1f} hours in all.
+test; no {protocol.group} is in two parts. An even guess gets {100 / len(split.classes):.1f} %. Training took
+{hours:.1f} hours in all.
 
 | stream | top-1 % | 95 % interval | folds ({names}) | fusion ahead by |
 |---|---|---|---|---|
@@ -183,33 +175,23 @@ protocol: {own}. Training took {hours:.1f} hours in all.
     return text, figures
 
 
-def settings() -> Iterator[str]:
-    """What the trainings have otherwise than the preset."""
-    for name, value in asdict(CONFIG).items():
-        if value != getattr(LITE, name) and name not in ("workers", "epochs"):
-            yield f"`{name}` {value} (preset: {getattr(LITE, name)})"
-
-
 def page(sections: list[str], commits: set[str]) -> str:
     """The results page."""
     origin = describe_origin()
-    recipe = settings_of(CONFIG)
-    del recipe["epochs"]  # each data set's own
     return f"""# The strong recipe without a GPU
 
-The preset `lite` ([training.md](../training.md)): EfficientNet-Lite0 from ImageNet weights and every part of the recipe
-that makes two-stream networks accurate. Changes from the preset: {"; ".join(settings()) or "nothing"}. Figures are
-percentages of whole videos ({NUM_SNIPPETS} snippets of each stream, the centre crop, averaged scores). Intervals are
-Wilson's over the clips; the interval of the lead takes a person or sequence as one observation. Every fold has its own
-seed.
+`prepare`, `train`, `calibrate` and `evaluate` without a flag, that is, the preset `lite`
+([training.md](../training.md)). Figures are percentages of whole videos ({NUM_SNIPPETS} snippets of each stream, the
+centre crop); the fusion is the one that `calibrate` chose on the val part. Intervals are Wilson's over the clips; the
+interval of the lead takes a person or sequence as one observation. Every fold has its own seed.
 
 {chr(10).join(sections)}
 ## How it was made
 
-Settings: `{json.dumps(recipe)}`.
+Settings: `{json.dumps(settings_of(CONFIG))}`.
 
 Trained at commit {", ".join(sorted(commits))}, written at {origin["commit"]}; {origin["machine"]}; {origin["date"]}.
-`make strong` prepares the videos (`{PREPARE}`), makes the splits, trains, tests and writes this page; a stopped run
+`make strong` prepares the videos, makes the splits, trains, calibrates, tests and writes this page; a stopped run
 resumes.
 """
 
@@ -222,6 +204,8 @@ def main(data: Path, runs: Path, jobs: int, only: str, write_only: bool) -> None
         tasks = [task for fold in own for task in fold.tasks()]
         if not write_only and only in ("", protocol.name):
             run_tasks([task for task in tasks if isinstance(task, Training)], devices, track)
+            for fold in own:
+                fold.calibrate()
             run_tasks([task for task in tasks if isinstance(task, Evaluating)], devices, track)
     made = {protocol.name: section(protocol, own) for protocol, own in folds.items()}
     bundles = [load_bundle(fold.bundle) for own in folds.values() for fold in own if fold.is_done()]

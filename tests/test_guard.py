@@ -1,10 +1,12 @@
 """A video that crashes, hangs or fills its decoder ends only the process that decodes it."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from rgbflow.clip import to_working_size
 from rgbflow.errors import InputError
 from rgbflow.guard import Allowance, decode_guarded
 from rgbflow.recognizer import Recognizer
@@ -55,6 +57,33 @@ def test_the_frames_are_those_of_the_file(square_video):
     frames = list(decode(path))
     assert np.array_equal(clip.frames, [frame.pixels for frame in frames])
     assert clip.pts_seconds.tolist() == [frame.pts_seconds for frame in frames]
+
+
+@pytest.mark.parametrize(
+    "other", [{"resize": "bilinear"}, {"resize": "antialias"}, {"width": 100}, {"square": True}, {"frame_rate": 50.0}]
+)
+def test_the_worker_prepares_as_the_bundle_says(tmp_path, moving_square, other):
+    """Published video networks are prepared otherwise than trained ones."""
+    path, preparation = tmp_path / "clip.mp4", replace(SMALL, **other)
+    write_video(path, moving_square(2, 0, 6, (162, 123)), 25)
+    guarded = decode_guarded(path, preparation)
+    frames = [to_working_size(frame.pixels, preparation) for frame in decode(path, preparation.frame_rate)]
+    np.testing.assert_array_equal(guarded.frames, np.stack(frames))
+    again = [to_working_size(frame, preparation) for frame in guarded.frames]  # as whoever reads the clip does
+    np.testing.assert_array_equal(np.stack(again), np.stack(frames))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [((None, SMALL), "path (NoneType) must be"), ((b"a.mp4", SMALL), "path (bytes) must be"),
+     (("a.mp4", None), "preparation (NoneType) must be"), (("a.mp4", SMALL, 5), "allowance (int) must be"),
+     (("x" * 300_000, SMALL), "cannot be read (File name too long)"), (("a\0b", SMALL), "does not exist")],
+    ids=range(6),
+)  # fmt: skip
+def test_arguments_are_checked(given, words):
+    with pytest.raises(InputError) as caught:
+        decode_guarded(*given)
+    assert words in str(caught.value)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (150, 100)])

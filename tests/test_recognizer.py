@@ -245,6 +245,18 @@ def test_a_gap_in_the_recording_gives_no_windows_and_no_segments():
     assert segments[1].start_seconds >= 19
 
 
+def test_gaps_of_days_are_neither_walked_through_nor_labelled():
+    """A file's times may have gaps of 30 hours; a few bytes of it cost no more for them."""
+    frames = [Frame(np.zeros((32, 32, 3), np.uint8), 100_000.0 * (n // 5) + n % 5 / 25) for n in range(500)]
+    clip = FrameClip(Preparation(short_side=32))
+    windows = [(one.start_seconds, one.end_seconds) for one in sliding_windows(frames, clip, 2.0, 0.001)]
+    assert max(end - start for start, end in windows) < 1
+    spans = [prediction_of([1.0, 0, 0], start, end) for start, end in windows]
+    segments = merge_windows(spans, 0.001)
+    assert len(segments) == 100
+    assert all(segment.end_seconds - segment.start_seconds < 1 for segment in segments)
+
+
 def test_a_window_too_short_for_the_stack_is_refused_with_the_remedy(world, tmp_path, moving_square):
     write_video(tmp_path / "slow.mp4", moving_square(1, 0, frames=12, size=(64, 64)), 2)
     with pytest.raises(InputError, match=r"needs 4 frames, but slow.mp4 from .* has 2: use a longer video or window"):

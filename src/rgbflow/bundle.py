@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -324,8 +325,8 @@ def fetch_bundle(name: str) -> Path:
     folder = Path(name)
     owner, _, repository = name.partition("/")
     is_hub_id = owner and repository and "/" not in repository and owner not in (".", "..", "~")
-    if folder.exists() or Path(owner).exists() or not is_hub_id:
-        if not folder.is_dir():
+    if os.path.exists(folder) or os.path.exists(owner) or not is_hub_id:  # a Path's own raises for names too long
+        if not os.path.isdir(folder):
             raise InputError(f"bundle {name} is not a folder: pass the folder given to `rgbflow train --out`")
         return folder
     from huggingface_hub import snapshot_download

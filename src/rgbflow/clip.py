@@ -15,6 +15,8 @@ from rgbflow.stream import Preparation, Resize, Stream
 from rgbflow.video import jpeg
 
 SMALLEST_SIDE = 32  # pixels; below it OpenCV's DIS crashes on long frames
+LATEST_SECONDS = 1e12  # beyond it, a float tells no frame from the next
+LONGEST_SIDE = 32_766  # pixels; OpenCV maps no longer ones
 
 
 class Extent(Protocol):
@@ -83,6 +85,7 @@ class Preparer:
     """
 
     def __init__(self, preparation: Preparation):
+        _check_preparation(preparation)
         if preparation.short_side < SMALLEST_SIDE:
             side = preparation.short_side
             raise InputError(f"short_side ({side}) must be at least {SMALLEST_SIDE} pixels: 256 suits 224×224 networks")
@@ -128,8 +131,19 @@ def check_frame(pixels: object, pts_seconds: object) -> None:
         raise InputError(f"pixels ({type(pixels).__name__}) must be an array (H, W, 3), uint8 RGB")
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
         raise InputError(f"pixels of shape {pixels.shape}, {pixels.dtype}, must be (H, W, 3) uint8 RGB")
-    if not isinstance(pts_seconds, int | float | np.number) or not np.isfinite(pts_seconds):
-        raise InputError(f"pts_seconds ({pts_seconds!r}) must be a finite number of seconds")
+    PIXELS.check(pixels.shape[0] * pixels.shape[1], "a frame")
+    check_seconds("pts_seconds", pts_seconds)
+
+
+def check_seconds(name: str, value: object) -> None:
+    """Raise InputError for what is no number of seconds."""
+    if not isinstance(value, int | float | np.integer | np.floating) or not abs(value) <= LATEST_SECONDS:
+        raise InputError(f"{name} ({value!r:.60}) must be a number of seconds, at most {LATEST_SECONDS:g}")
+
+
+def _check_preparation(preparation: object) -> None:
+    if not isinstance(preparation, Preparation):
+        raise InputError(f"preparation ({type(preparation).__name__}) must be a Preparation, such as that of a bundle")
 
 
 class FrameClip:
@@ -156,6 +170,7 @@ class FrameClip:
         self.num_frames = 0
         self.start_seconds = 0.0
         self.end_seconds = 0.0
+        self.preparation = preparation
         self._preparer = Preparer(preparation)
         self._quality = preparation.jpeg_quality
         self._wanted = {"rgb": frames, "flow": flow}
@@ -213,15 +228,30 @@ class ArrayClip:
 
     Attributes:
         frames: (T, H, W, 3) uint8 RGB, at the working size or any other.
-        pts_seconds: (T,) float64, when each is shown.
-        preparation: working size and flow settings.
+        pts_seconds: (T,) float64, when each is shown, each later than the one before.
+        preparation: working size and flow settings, those of the bundle that is to label it.
         name: name of the clip in messages.
+
+    Raises:
+        InputError: if they are anything else.
     """
 
     frames: np.ndarray
     pts_seconds: np.ndarray
     preparation: Preparation
     name: str = "the clip"
+
+    def __post_init__(self):
+        _check_preparation(self.preparation)
+        frames, times = self.frames, _as_times(self.pts_seconds)
+        if not isinstance(frames, np.ndarray):
+            raise InputError(f"frames ({type(frames).__name__}) must be an array (T, H, W, 3), uint8 RGB")
+        if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or not frames.size:
+            raise InputError(f"frames of shape {frames.shape}, {frames.dtype}, must be (T, H, W, 3) uint8 RGB")
+        PIXELS.check(frames.shape[1] * frames.shape[2], "a frame")
+        if times.shape != (len(frames),) or not (abs(times) <= LATEST_SECONDS).all() or not (np.diff(times) > 0).all():
+            raise InputError(f"pts_seconds of shape {times.shape} must be {len(frames)} seconds that rise, one a frame")
+        object.__setattr__(self, "pts_seconds", times)
 
     @property
     def num_frames(self) -> int:
@@ -258,6 +288,13 @@ class ArrayClip:
             last = index + 1
             if (flow := preparer.step(self.frames[last])[1]) is not None:  # as it always is after a first frame
                 yield index, stored_flow(flow, self.preparation.jpeg_quality)
+
+
+def _as_times(values: object) -> np.ndarray:
+    try:
+        return np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"pts_seconds ({type(values).__name__}) must be an array of numbers, one a frame") from None
 
 
 @dataclass(frozen=True)
@@ -320,6 +357,9 @@ def to_working_size(pixels: np.ndarray, preparation: Preparation) -> np.ndarray:
         size = (preparation.width or side, side)
     if size != (width, height):
         PIXELS.check(size[0] * size[1], f"a frame of {width}×{height} at the short side {side}")
+        if max(size) > LONGEST_SIDE:
+            long = f"is {max(size):,} pixels long, and at most {LONGEST_SIDE:,} can be"
+            raise InputError(f"a frame of {width}×{height} at the short side {side} {long}: cut it")
         pixels = _resize(pixels, size, scale < 1, preparation.resize)
     if preparation.resize == "bilinear":
         top, left = (int(length % 4 == 3 and length > side) for length in pixels.shape[:2])

@@ -17,7 +17,7 @@ def choose_device(device: str = "auto") -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         chosen = torch.device(device)
-        torch.empty(0, device=chosen)
+        torch.zeros(1, device=chosen).item()  # "meta" would take tensors, but compute nothing
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise InputError(f"device {device!r} can't be used here ({first_line(error)}): pass auto or cpu") from error
     return chosen

@@ -71,7 +71,8 @@ def decode_guarded(
     Raises:
         InputError: if the video can't be used (see `decode`), needs more than the allowance, or kills the worker.
     """
-    allowance, name = allowance or Allowance(), name or str(path)
+    _check_arguments(path, preparation, allowance)
+    allowance, name = allowance or Allowance(), str(name or path)
     with tempfile.TemporaryFile() as frames, tempfile.TemporaryFile() as reply:
         code = _run(_task(path, preparation, allowance, name), allowance, frames, reply, name)
         if code:
@@ -86,9 +87,17 @@ def decode_guarded(
             raise InputError(f"video ({name}) made the process that decoded it fail: convert it to H.264") from error
 
 
+def _check_arguments(path: object, preparation: object, allowance: object) -> None:
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"path ({type(path).__name__}) must be a file's name")
+    if not isinstance(preparation, Preparation):
+        raise InputError(f"preparation ({type(preparation).__name__}) must be a Preparation, such as a bundle's")
+    if not isinstance(allowance, Allowance | None):
+        raise InputError(f"allowance ({type(allowance).__name__}) must be an Allowance, or None for the usual limits")
+
+
 def _task(path: str | os.PathLike, preparation: Preparation, allowance: Allowance, name: str) -> str:
-    settings = {"short_side": preparation.short_side, "square": preparation.square}
-    task = {"path": os.fsdecode(path), "name": name, "frame_rate": preparation.frame_rate, "settings": settings}
+    task = {"path": os.fsdecode(path), "name": name, "preparation": preparation.as_dict()}
     return json.dumps(task | asdict(allowance))
 
 
@@ -101,12 +110,11 @@ def _run(task: str, allowance: Allowance, frames: IO[bytes], reply: IO[bytes], n
         "OMP_NUM_THREADS": "1",  # threads take address space, and wait for no core here
         "OPENBLAS_NUM_THREADS": "1",
     }
-    command = [sys.executable, "-m", "rgbflow.guard", task]
     try:
         return subprocess.run(
-            command,
+            [sys.executable, "-m", "rgbflow.guard"],
             env=environment,
-            stdin=subprocess.DEVNULL,
+            input=task.encode(),
             stdout=frames,
             stderr=reply,
             timeout=allowance.seconds,
@@ -150,13 +158,13 @@ def _work(task: dict[str, Any]) -> dict[str, Any]:
 
 def _write_frames(task: dict[str, Any]) -> dict[str, Any]:
     pts_seconds: list[float] = []
-    preparation, shape = Preparation(**task["settings"]), (0, 0)
+    preparation, shape = Preparation.from_dict(task["preparation"]), (0, 0)
     with open(1, "wb", closefd=False) as output:
-        for frame in decode(task["path"], task["frame_rate"]):
+        for frame in decode(task["path"], preparation.frame_rate):
             if len(pts_seconds) == task["max_frames"]:
                 more = f"more than {task['max_frames']:,} frames"
                 raise InputError(f"video ({task['path']}) has {more}: give a shorter one")
-            pixels = to_working_size(frame.pixels, preparation)
+            pixels = np.ascontiguousarray(to_working_size(frame.pixels, preparation))
             output.write(pixels.data)
             pts_seconds.append(frame.pts_seconds)
             shape = pixels.shape[:2]
@@ -182,10 +190,12 @@ def _limit(task: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """The worker's main function; its task is the command's argument."""
-    task = json.loads(sys.argv[1])
+    """The worker's main function; its task is its standard input."""
+    task = json.load(sys.stdin)
     reply = os.dup(2)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # whatever else writes there is no reply
+    if Preparation.from_dict(task["preparation"]).resize != "area":
+        import torch  # noqa: F401  # frames are resized with it, and it needs more address space than the allowance
     _limit(task)
     with open(reply, "w", encoding="ascii") as file:
         json.dump(_work(task), file)

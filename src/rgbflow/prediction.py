@@ -2,15 +2,19 @@
 
 import time
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from msgspec import Meta
 
 from rgbflow.bundle import Bundle
 from rgbflow.decision import Decision, decide
 from rgbflow.errors import InputError
 from rgbflow.fusion import probabilities
+from rgbflow.records import check_argument
 from rgbflow.stream import Stream
 
+NumClasses = Annotated[int, Meta(ge=0, le=2**53, description="5 are usual")]
 UNKNOWN = "unknown"  # the label of what is none of the classes
 
 
@@ -68,11 +72,21 @@ class Prediction:
         return self.top(1)[0].score
 
     def top(self, count: int = 5) -> list[Answer]:
-        """The likeliest classes after fusion, best first."""
+        """The likeliest classes after fusion, best first.
+
+        Raises:
+            InputError: if count is no number of classes.
+        """
         return self._top(self.scores, count)
 
     def stream_top(self, stream: Stream, count: int = 5) -> list[Answer]:
-        """The likeliest classes for one stream alone, best first."""
+        """The likeliest classes for one stream alone, best first.
+
+        Raises:
+            InputError: if there is no such stream, or count is no number of classes.
+        """
+        if stream not in self.stream_scores:
+            raise InputError(f"stream ({stream!r}) must be one of {', '.join(self.stream_scores)}")
         return self._top(self.stream_scores[stream], count)
 
     @property
@@ -96,6 +110,7 @@ class Prediction:
         }
 
     def _top(self, scores: np.ndarray, count: int) -> list[Answer]:
+        check_argument("count", count, NumClasses)
         best = np.argsort(-scores, kind="stable")[:count]
         return [Answer(self.classes[index], float(scores[index])) for index in best]
 

@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -168,7 +168,10 @@ class Recognizer:
         Raises:
             InputError: if the window is too short for a stack, or updates_per_second is not above 0.
         """
-        rules = rules or EventRules.suited_to(len(self.bundle.classes), self.bundle.fusion.threshold)
+        if rules is None:
+            rules = EventRules.suited_to(len(self.bundle.classes), self.bundle.fusion.threshold)
+        if engine is not None and not callable(getattr(engine, "answers", None)):
+            raise InputError(f"engine ({type(engine).__name__}) must run networks, as a batching.SharedEngine does")
         window_seconds = usual_window_seconds(self.bundle) if window_seconds is None else window_seconds
         return LiveRecognizer(self.bundle, engine or self.engine, window_seconds, updates_per_second, rules)
 
@@ -253,10 +256,23 @@ class Recognizer:
     def _open(self, video: str | Path | Clip, num_snippets: int) -> tuple[Clip, dict[str, float]]:
         """The clip, and the seconds that each stage of reading it took, if it is a file."""
         if all(hasattr(video, name) for name in ("read", "num_frames", "name", "start_seconds")):
-            return cast(Clip, video), {}
+            clip = cast(Clip, video)
+            self._check_preparation(clip)
+            return clip, {}
         path, began = _as_file(video, "a file's name or a clip, such as clip.ArrayClip"), time.perf_counter()
         clip = self.sample(path, num_snippets)
         return clip, {"decode": time.perf_counter() - began - clip.flow_seconds, "flow": clip.flow_seconds}
+
+    def _check_preparation(self, clip: Clip) -> None:
+        """Raise InputError for a clip that says how it was prepared, and that the networks need it otherwise."""
+        made, needed = getattr(clip, "preparation", self.bundle.preparation), self.bundle.preparation
+        if made != needed:
+            values, wanted = asdict(made), asdict(needed)
+            name = next(name for name in values if values[name] != wanted[name])
+            raise InputError(
+                f"{clip.name} was prepared with {name} {values[name]}, but the bundle needs {wanted[name]}: "
+                "prepare it with the bundle's preparation"
+            )
 
     def sample(self, video: Path, num_snippets: int) -> FrameClip:
         """Only the frames and flow fields of a file that its snippets need: two passes, little memory."""

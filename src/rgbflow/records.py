@@ -58,15 +58,17 @@ def field_value(record: Any, name: str, value: object) -> Any:
 
 
 def check_argument(name: str, value: object, kind: Any) -> None:
-    """Check an argument of a public function.
+    """Check an argument of a public function; numpy's numbers count as Python's.
 
     Raises:
         InputError: as `check_fields`.
     """
+    is_of_numpy = hasattr(value, "dtype") and getattr(value, "ndim", None) == 0
+    plain = value.item() if is_of_numpy else value  # type: ignore[attr-defined]
     try:
-        msgspec.convert(value, kind)
+        msgspec.convert(plain, kind)
     except (msgspec.ValidationError, RecursionError):
-        raise InputError(f"{_problem(value, kind, name)}: {_usual(kind) or 'give another'}") from None
+        raise InputError(f"{_problem(plain, kind, name)}: {_usual(kind) or 'give another'}") from None
 
 
 def convert(raw: object, kind: type[Record], key: str = "") -> Record:

@@ -1,9 +1,9 @@
 """A long video: windows that slide over it, and the labelled segments that the windows add up to."""
 
+import math
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 
@@ -56,9 +56,12 @@ def sliding_windows(
         while times and frame.pts_seconds - times[0] >= start + window_seconds:
             first = bisect_left(times, times[0] + start - 1e-9)
             if first < len(times) and given < len(times):
-                yield ClipWindow(clip, first, len(times) - first, times[first], frame.pts_seconds)
+                is_gap = frame.pts_seconds - times[-1] > window_seconds  # the last frame is not shown all that time
+                end = clip.end_seconds if is_gap else frame.pts_seconds
+                yield ClipWindow(clip, first, len(times) - first, times[first], end)
                 given = len(times)
-            start += step_seconds
+            steps = 1 if given < len(times) else (frame.pts_seconds - times[0] - window_seconds - start) // step_seconds
+            start += max(1, steps) * step_seconds
             # The last window may begin up to a step before the next.
             clip.forget(bisect_left(times, times[0] + start - step_seconds))
         clip.push(frame.pixels, frame.pts_seconds)
@@ -75,11 +78,9 @@ def merge_windows(windows: list[Prediction], step_seconds: float) -> list[Segmen
     """
     if not windows:
         return []
-    begin, end = windows[0].start_seconds, windows[-1].end_seconds
-    edges = np.append(np.arange(begin, end - 1e-6, step_seconds), end)
     segments: list[Segment] = []
     first = last = 0  # the windows from first to before last hold the middle of the step
-    for start, stop in pairwise(edges.tolist()):
+    for start, stop in _steps(windows, step_seconds):
         middle = (start + stop) / 2
         while last < len(windows) and windows[last].start_seconds <= middle:
             last += 1
@@ -89,6 +90,18 @@ def merge_windows(windows: list[Prediction], step_seconds: float) -> list[Segmen
             step = replace(windows[0], scores=np.mean([window.scores for window in windows[first:last]], axis=0))
             segments.append(Segment(start, stop, step.label, step.score, step.is_known))
     return _join_equal_neighbours(segments)
+
+
+def _steps(windows: list[Prediction], step_seconds: float) -> Iterator[tuple[float, float]]:
+    """The steps that windows lie on, from the first window's start to the last one's end; long gaps are left out."""
+    begin, end = windows[0].start_seconds, windows[-1].end_seconds
+    count, given = math.ceil((end - 1e-6 - begin) / step_seconds), 0
+    length = (begin + step_seconds) - begin  # as it is added
+    for window in windows:
+        near = [int((seconds - begin) / step_seconds) for seconds in (window.start_seconds, window.end_seconds)]
+        for step in range(max(given, near[0] - 1), min(count, near[1] + 2)):
+            yield begin + step * length, begin + (step + 1) * length if step + 1 < count else end
+            given = step + 1
 
 
 def _join_equal_neighbours(steps: list[Segment]) -> list[Segment]:

@@ -15,6 +15,7 @@ from filelock import FileLock
 from rgbflow.cli import main
 from rgbflow.data import store as store_module
 from rgbflow.data.inspection import check_store
+from rgbflow.data.journal import UNFINISHED
 from rgbflow.data.layouts import read_class_folders
 from rgbflow.data.manifest import HASH, MANIFEST, OK, Row
 from rgbflow.data.store import Store, prepare_store, stored_file
@@ -311,3 +312,14 @@ def test_two_commands_at_once_leave_one_whole_store(videos, tmp_path):
     for code, text in zip(codes, said, strict=True):
         assert code == 0 or "is being prepared by another process" in text
     assert problems(tmp_path / "store") == []
+
+
+def test_a_pipe_in_a_store_is_not_waited_for(videos, store):
+    """What an unpacked archive of a stranger may hold."""
+    (store / MANIFEST).unlink()
+    os.mkfifo(store / MANIFEST)
+    prepare(videos, store)
+    assert problems(store) == []
+    os.mkfifo(store / UNFINISHED)
+    with pytest.raises(InputError, match="is not a regular file: delete it"):
+        prepare(videos, store)

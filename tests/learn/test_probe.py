@@ -236,11 +236,13 @@ def test_where_training_can_only_hurt_the_bundle_keeps_the_frozen_network(world,
     assert not torch.equal(kept["backbone.fc.weight"], began["fc.weight"])
 
 
-def test_a_kept_frozen_network_has_learned_from_val_and_calibration_has_not(world, tmp_path, start):
-    folder, store, split = tmp_path / "hurt", Store(world.store), load_split(world.split)
-    run(world, folder, [], weights=start, learning_rate=10.0, gradient_clip=0.5)
+@pytest.mark.parametrize("is_kept_frozen", [True, False])
+def test_the_classifier_has_learned_from_val_and_calibration_has_not(world, tmp_path, start, is_kept_frozen):
+    folder, store, split = tmp_path / "bundle", Store(world.store), load_split(world.split)
+    settings = {"learning_rate": 10.0, "gradient_clip": 0.5} if is_kept_frozen else {"epochs": 6}
+    assert (run(world, folder, [], weights=start, **settings).best_epoch == 0) == is_kept_frozen
     recognizer = Recognizer.load(folder, engine="torch", precision="fp32")
-    strength = recognizer.bundle.origin["rgb"]["probe_strength"]
+    strength = recognizer.bundle.origin["rgb"]["head_strength"]
 
     def fitted(clips):
         features = np.stack([recognizer.features(store.clip(clip.name), SNIPPETS)["rgb"].mean(0) for clip in clips])

@@ -9,15 +9,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from rgbflow import InputError, Recognizer
 from rgbflow.atomic import _exchange
 from rgbflow.bundle import RECORD, load_bundle
 from rgbflow.fusion import Fusion
-from rgbflow.learn.few_takes import STRENGTHS, _left_out, false_starts, fit_linear, with_limit, with_quiet
+from rgbflow.learn.few_takes import STRENGTHS, _left_out, false_starts, fit_linear, fit_product, with_limit, with_quiet
 from rgbflow.learn.takes import FEATURES, Take, read_takes
 from rgbflow.learn.teach import Teacher, follow_takes, load_base
 from rgbflow.networks.export import export_bundle
+from rgbflow.networks.stream_net import StreamNet
+from rgbflow.networks.weights import initialise
 from rgbflow.progress import SILENT
 from rgbflow.video.reading import Frame, decode
 from rgbflow.video.writing import write_video
@@ -427,3 +430,22 @@ def test_a_reader_finds_a_whole_bundle_at_every_moment(base, takes, tmp_path):
             teacher.save(taught, out)
         assert process.poll() is None
         process.kill()
+
+
+def test_imagenet_tells_motions_apart_and_knows_images():
+    start = load_base("imagenet")
+    for stream, network in start.engine.networks.items():
+        spec = start.bundle.streams[stream]
+        fresh = StreamNet(spec, 1)
+        initialise(fresh, spec, "imagenet")
+        known = network.state_dict()
+        pairs = [(value, known[name]) for name, value in fresh.state_dict().items() if "classifier" not in name]
+        assert all(torch.equal(one, other) for one, other in pairs) == (stream == "rgb")
+    assert start.bundle.streams["flow"].subtract_mean_flow
+
+
+def test_motion_outvotes_an_equally_sure_picture():
+    sure, other = np.array([[0.8, 0.1, 0.1]]), np.array([[0.1, 0.8, 0.1]])
+    fused = fit_product({"rgb": sure, "flow": other}, np.array([1])).fuse({"rgb": sure, "flow": other})
+    assert fused.argmax() == 1
+    assert fit_product({"rgb": sure}, np.array([0])).fuse({"rgb": sure}).argmax() == 0

@@ -15,10 +15,11 @@ from PIL import Image
 
 from rgbflow.live import camera
 from rgbflow.live.camera import capture, in_real_time, is_address, is_device
+from rgbflow.live.feed import Feed
 from rgbflow.live.ticks import LONGEST_GAP_SECONDS
 from rgbflow.video import jpeg
 from rgbflow.video.broadcast import Broadcast
-from rgbflow.video.reading import Frame, VideoError, decode
+from rgbflow.video.reading import CutOffError, Frame, VideoError, decode
 
 
 class Clock:
@@ -105,6 +106,7 @@ RECORDINGS = {
     "raw.mjpeg": ("-c:v", "mjpeg"),
     "late.ts": (*H264, "-output_ts_offset", 40),
     "wrong.mkv": (*H264, "-bf", 0, *WRONG),
+    "ten_wrong.mkv": (*H264, "-bf", 0, *(word.replace("eq(N,20)", "between(N,20,29)") for word in WRONG)),
     "live.webm": ("-c:v", "libvpx", "-deadline", "realtime", "-live", 1),
     "flash.flv": H264,
     "b_frames.mpg": ("-c:v", "mpeg2video", "-bf", 2),
@@ -125,6 +127,36 @@ def test_a_recording_behind_an_address_has_the_frames_and_times_of_the_file(tmp_
     assert np.diff([one.pts_seconds for one in read])[8:] == pytest.approx(0.04, abs=0.0011)  # in milliseconds
     for one, other in zip(received, read, strict=True):
         np.testing.assert_array_equal(one.pixels, other.pixels)
+
+
+CUT = {
+    "index_first.mp4": (*H264, "-bf", 2, "-movflags", "+faststart"),
+    "fragments.mp4": (*H264, "-movflags", "frag_keyframe+empty_moov"),
+    "cut.mkv": H264,
+    "cut.webm": ("-c:v", "libvpx", "-deadline", "realtime"),
+    "cut.avi": ("-c:v", "mpeg4"),
+    "cut.ts": H264,
+    "cut.mpg": ("-c:v", "mpeg2video"),
+    "cut.264": H264,
+}
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_a_recording_that_is_cut_off_behind_an_address_ends_with_a_word(clock, tmp_path, web, name):
+    """As a file does; and the feed does not ask for it again and again."""
+    larger = (*FILM[:-1], FILM[-1].replace("64x48", "160x120"))  # a cut is inside of a picture, not between two
+    path = ffmpeg(tmp_path / name, *larger, *CUT[name])
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 3 // 5])
+    with pytest.raises(VideoError):
+        list(decode(path))
+    frames = []
+    with pytest.raises(CutOffError, match=r"breaks off \((its end is missing, [\d,]+ bytes|its last picture is cut)"):
+        frames.extend(capture(f"{web}/{name}"))
+    assert 0 < len(frames) < 100
+    with Feed(lambda: capture(f"{web}/{name}"), reopens=True, retry_seconds=0) as feed, pytest.raises(CutOffError):
+        list(iter(feed.take, None))
+    assert (feed.received, feed.lost) == (len(frames), 0)
 
 
 @pytest.mark.parametrize("offset", [0, 40, 1000])

@@ -114,6 +114,7 @@ WRONG = {
     "300 s late": "if(eq(N,20),PTS+300/TB,PTS)",
     "three frames late": "if(eq(N,20),PTS+0.12/TB,PTS)",
     "two in a row": "if(between(N,20,21),PTS+300/TB,PTS)",
+    "ten in a row": "if(between(N,15,24),PTS+300/TB,PTS)",
     "the last": "if(eq(N,49),PTS+300/TB,PTS)",
     "a million seconds": "if(eq(N,20),PTS+1000000/TB,PTS)",
     "some": "if(eq(mod(N,12),5),PTS+4/TB,PTS)",

@@ -62,6 +62,51 @@ def test_some_wrong_times_in_a_row(wrong, off):
     assert seconds_of(stamps.tolist()) == pytest.approx(np.arange(50) * 0.04)
 
 
+def known_ahead(stamps, step=0.04, **options):
+    """The mended times where those to come are known, as the times of packets are before they are decoded."""
+    taken, told = [], []
+
+    def stamped():
+        for stamp in stamps:
+            taken.append(stamp)
+            yield stamp, stamp
+
+    def coming():
+        return iter(stamps[len(taken) :])
+
+    seconds = [seconds for _, seconds in mended(stamped(), step, report=told.append, coming=coming, **options)]
+    return seconds, told
+
+
+@pytest.mark.parametrize("wrong", [5, 8, 9, 30])
+@pytest.mark.parametrize("off", [300.0, -300.0, 1e6, 3.0])
+def test_many_wrong_times_in_a_row_where_those_to_come_are_known(wrong, off):
+    truth = np.arange(150) * 0.04
+    stamps = truth.copy()
+    stamps[40 : 40 + wrong] += off
+    seconds, told = known_ahead(stamps.tolist())
+    assert seconds == pytest.approx(truth)
+    assert len(told) == wrong
+
+
+@given(STEPS, st.lists(st.floats(0.2, 9), max_size=60), st.floats(20, 1e6))
+def test_growing_times_stay_whatever_is_to_come(step, factors, gap):
+    stamps = list(itertools.accumulate([0.0, *(step * factor for factor in factors), gap, *([step] * 20)]))
+    assert known_ahead(stamps, step) == (stamps, [])
+
+
+@pytest.mark.parametrize("jumps", [(-4.0, 0.0), (60.0, 0.0), (1e5, -3.0), (-4.0, 40.0)])
+def test_a_clock_that_starts_anew_is_no_wrong_time_whatever_is_to_come(jumps):
+    truth = np.arange(400) * 0.04
+    stamps = truth.copy()
+    for place, jump in zip((100, 140), jumps, strict=True):
+        stamps[place:] += jump
+    seconds, told = known_ahead(stamps.tolist(), longest_gap=JUMP_SECONDS)
+    assert seconds == pytest.approx(truth)
+    assert len(told) == sum(jump != 0 for jump in jumps)
+    assert all("its clock jumps" in line for line in told)
+
+
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=4), st.integers(9, 30))
 def test_where_a_clock_starts_anew_the_frames_follow_on(starts, count):
     """Recordings in one file, each with a clock of its own."""

@@ -41,6 +41,8 @@ def known_hashes(folder: Path) -> dict[str, Hashes]:
 
 def _lines(folder: Path) -> Iterator[dict]:
     """The lines that can be read; the last one of a killed run may be cut off."""
+    if not (folder / UNFINISHED).is_file():  # a pipe would be waited for
+        return
     try:
         text = (folder / UNFINISHED).read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -61,6 +63,8 @@ def keep(folder: Path, preparation: Preparation) -> Callable[[Row], None]:
         InputError: if the file can't be written.
     """
     path = folder / UNFINISHED
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is not a regular file: delete it, then run the same command")
     if not path.exists() or _preparation(next(_lines(folder), {})) != preparation:
         first = {"preparation": preparation.as_dict(), "mixed": path.exists()}  # with the files of that other run
         write_atomically(path, json.dumps(first) + "\n")

@@ -195,6 +195,8 @@ def known_hashes(folder: Path) -> dict[str, Hashes]:
 @contextmanager
 def _reading(folder: Path) -> Iterator[pq.ParquetFile]:
     path = folder / MANIFEST
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise InputError(f"{path} is not a regular file: run `rgbflow prepare` again")
     try:
         texts = [name for name in pq.read_schema(path, memory_map=True).names if name in TEXTS]
         with pq.ParquetFile(path, memory_map=True, read_dictionary=texts) as file:

@@ -17,10 +17,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Annotated
 
 import cv2
 import numpy as np
 from filelock import FileLock, Timeout
+from msgspec import Meta
 
 from rgbflow.atomic import remove_leftovers
 from rgbflow.clip import Clip, Preparer, as_stored, mean_rate
@@ -31,10 +33,12 @@ from rgbflow.errors import InputError, first_line
 from rgbflow.flow import from_pictures, to_picture
 from rgbflow.processes import map_in_processes, map_on_cluster
 from rgbflow.progress import SILENT, Pace, Progress
+from rgbflow.records import check_argument
 from rgbflow.stream import STREAMS, Preparation, Stream
 from rgbflow.video.intra import IntraReader, IntraWriter
 from rgbflow.video.reading import VideoError, decode, probe
 
+Workers = Annotated[int, Meta(ge=1, le=10_000, description="one per core is usual")]
 FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # errors that would hit every other clip too
 
 
@@ -47,6 +51,7 @@ class StoredClip:
     num_frames: int
     start_seconds: float
     end_seconds: float
+    preparation: Preparation
 
     @property
     def frames_per_second(self) -> float:
@@ -133,10 +138,16 @@ class Store:
         return manifest.read_rows(self.folder)
 
     def clip(self, name: str) -> StoredClip:
-        """One clip by its name, "<Class>/<file stem>"."""
+        """One clip by its name, "<Class>/<file stem>".
+
+        Raises:
+            InputError: if there is no such clip, or it was set aside.
+        """
+        if name not in self._lengths:
+            raise InputError(f"clip ({name!r}) must be one of the {len(self._lengths)} clips of {self.folder}")
         frames, frames_per_second = self._lengths[name]
         files = {stream: stored_file(self.folder, stream, name) for stream in STREAMS}
-        return StoredClip(name, files, frames, 0.0, frames / frames_per_second)
+        return StoredClip(name, files, frames, 0.0, frames / frames_per_second, self.preparation)
 
 
 def stored_file(folder: Path, stream: Stream, clip: str) -> Path:
@@ -145,7 +156,7 @@ def stored_file(folder: Path, stream: Stream, clip: str) -> Path:
 
 def prepare_store(
     sources: Sequence[SourceClip],
-    folder: Path,
+    folder: str | Path,
     preparation: Preparation,
     workers: int = 1,
     progress: Progress = SILENT,
@@ -175,6 +186,8 @@ def prepare_store(
         InputError: if the store can't be written or another process prepares it, or the cluster can't be reached.
     """
     Preparer(preparation)  # refuses wrong settings before anything is changed
+    check_argument("workers", workers, Workers)
+    folder = Path(folder)
     task = partial(_prepare_known, folder=folder.absolute(), preparation=preparation, verify=verify)
     placed = [replace(source, path=source.path.absolute()) for source in sources]  # nodes have folders of their own
     with _alone_in(folder):

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rgbflow import fusion
 from rgbflow.atomic import write_atomically
 from rgbflow.data.splits import load_split
 from rgbflow.errors import InputError
+from rgbflow.fusion import Fusion
 from rgbflow.learn.config import TrainConfig, changed
 from rgbflow.learn.metrics import group_interval, wilson_interval
 from rgbflow.learn.page import PAGE_INCHES, grid, page, provenance_section, section, themed
@@ -162,23 +162,24 @@ def read_ablation(
     """The table from the results of `ablation_tasks` in a folder."""
     runs = runs_of(splits, seeds)
     groups = {clip.name: clip.group for split in splits for clip in load_split(split).test}
-    whole = {scorer: [_hits(folder, run, None, scorer) for run in runs] for scorer in SCORERS}
+    fusion = Fusion(config.fusion)
+    whole = {scorer: [_hits(folder, run, None, scorer, fusion) for run in runs] for scorer in SCORERS}
     rows = [_row(None, scorer, runs, whole[scorer], whole[scorer], groups) for scorer in SCORERS]
     for part in parts:
         for scorer in (*part.streams, "fused"):
-            hits = [_hits(folder, run, part, scorer) for run in runs]
+            hits = [_hits(folder, run, part, scorer, fusion) for run in runs]
             rows.append(_row(part, scorer, runs, hits, whole[scorer], groups))
     return Ablation(rows, len(groups), splits_table(splits, seeds), asdict(config), snippets, describe_origin())
 
 
-def _hits(folder: Path, run: Run, part: Part | None, scorer: str) -> dict[str, float]:
+def _hits(folder: Path, run: Run, part: Part | None, scorer: str, fusion: Fusion) -> dict[str, float]:
     """For each test clip of a run, whether the scorer is right without the part."""
     (file,) = read_scores([folder / run.name / WHOLE / SCORES])
     scores = file.probabilities()
     if part:
         (without,) = read_scores([folder / run.name / part.name / SCORES])
         scores |= without.probabilities()
-    return clip_hits(file.names, fusion.average(scores) if scorer == "fused" else scores[scorer], file.known_labels)
+    return clip_hits(file.names, fusion.fuse(scores) if scorer == "fused" else scores[scorer], file.known_labels)
 
 
 def _row(

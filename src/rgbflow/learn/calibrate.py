@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
@@ -148,20 +148,12 @@ def calibrate_fusion(
         check_rate(false_alarm_rate, len(split.unknown_val))
     if len(split.val) < FEWEST_CLIPS:
         raise InputError(f"the val part has {len(split.val)} clips, but fits need {FEWEST_CLIPS}: make a larger one")
-    unseen = () if false_alarm_rate is None else split.unknown("val")
-    predictions = label_clips(recognizer, store, split, split.val + unseen, num_snippets, crops, progress)
-    scores = stream_scores(predictions)
-    for stream, origin in recognizer.bundle.origin.items():
-        if origin.get("epoch") == 0 and "probe_strength" in origin:  # val has fitted its classifier
-            held_out = _held_out_scores(recognizer, store, split, stream, num_snippets, crops)
-            scores[stream][: len(split.val)] = held_out
-    labels = np.array([split.classes.index(clip.label) for clip in split.val])
-    groups = np.array([clip.group for clip in split.val])
-    clips = ScoredClips({stream: rows[: len(labels)] for stream, rows in scores.items()}, labels, groups)
+    clips = score_val(recognizer, store, split, num_snippets, crops, progress)
     made = replace(fit_calibration(clips, choice), snippets=num_snippets, crops=crops, engine=recognizer.engine.name)
     if false_alarm_rate is None:
         return made
-    unknown_scores = {stream: rows[len(labels) :] for stream, rows in scores.items()}
+    unseen = split.unknown("val")
+    unknown_scores = stream_scores(label_clips(recognizer, store, split, unseen, num_snippets, crops, progress))
     fusion = with_threshold(made.fusion, unknown_scores, false_alarm_rate)
     return replace(
         made,
@@ -172,10 +164,52 @@ def calibrate_fusion(
     )
 
 
+def score_val(
+    recognizer: Recognizer,
+    store: AnyStore,
+    split: Split,
+    num_snippets: int = NUM_SNIPPETS,
+    crops: Crops = 1,
+    progress: Progress = SILENT,
+) -> ScoredClips:
+    """The streams' scores of val's clips, by classifiers that have not learned from these clips.
+
+    Args:
+        recognizer: the trained bundle.
+        store: the prepared data set.
+        split: the split that the bundle was trained on.
+        num_snippets: S of a clip.
+        crops: of each snippet, 1, 3 or 10.
+        progress: a step is a clip.
+
+    Raises:
+        InputError: if store, split and bundle do not belong together.
+    """
+    scores = stream_scores(label_clips(recognizer, store, split, split.val, num_snippets, crops, progress))
+    for stream, origin in recognizer.bundle.origin.items():
+        if (strength := _strength_of_fit(origin)) is not None:
+            scores[stream] = _held_out_scores(recognizer, store, split, stream, strength, num_snippets, crops)
+    labels = np.array([split.classes.index(clip.label) for clip in split.val])
+    return ScoredClips(scores, labels, np.array([clip.group for clip in split.val]))
+
+
+def _strength_of_fit(origin: Mapping[str, Any]) -> float | None:
+    """Of a classifier that was fitted on train and val; None where the network was trained whole, without val."""
+    if "head_strength" in origin:
+        return origin["head_strength"]
+    return origin.get("probe_strength") if origin.get("epoch") == 0 else None  # bundles of earlier versions
+
+
 def _held_out_scores(
-    recognizer: Recognizer, store: AnyStore, split: Split, stream: Stream, num_snippets: int, crops: Crops
+    recognizer: Recognizer,
+    store: AnyStore,
+    split: Split,
+    stream: Stream,
+    strength: float,
+    num_snippets: int,
+    crops: Crops,
 ) -> np.ndarray:
-    """(N, K): what the kept frozen network of a stream says of val with a classifier fitted on the train part alone."""
+    """(N, K): what the network of a stream says of val with a classifier fitted on the train part alone."""
     bundle = recognizer.bundle
     alone = Recognizer(replace(bundle, streams={stream: bundle.streams[stream]}), recognizer.engine)
 
@@ -184,7 +218,7 @@ def _held_out_scores(
         return np.stack(list(read))
 
     labels = [split.classes.index(clip.label) for clip in split.train]
-    groups, strength = [clip.group for clip in split.train], bundle.origin[stream]["probe_strength"]
+    groups = [clip.group for clip in split.train]
     head = fit_head(features(split.train, SNIPPETS, 1), labels, groups, len(split.classes), (strength,))
     return probabilities(head.logits(features(split.val, num_snippets, crops)))
 

@@ -20,6 +20,9 @@ from rgbflow.stream import Stream
 
 STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # of the penalty, in units of a row's mean square
 USUAL_STRENGTH = 0.1  # where no take can be left out
+# Of the streams in the product. Takes of one place can't tell that pictures of another place say less than motion does:
+# the power is half from three sets, two of which change the place or the film (docs/results/teach.md).
+POWERS: Mapping[Stream, float] = {"rgb": 0.5, "flow": 1.0}
 USUAL_SCALE = 8.0  # of logits: the answers of least squares lie about between 0 and 1
 SMALLEST_SPREAD = 0.1  # of a feature, as a share of the mean spread
 NEVER = -10.0  # bias of a class without a row, where answers lie about between 0 and 1
@@ -110,7 +113,7 @@ def fit_product(scores: Mapping[Stream, np.ndarray], labels: np.ndarray) -> Fusi
 
     Streams agree more often than independent ones would, so their bare product is too sure of itself.
     """
-    fusion = Fusion("product", temperature=float(len(scores)))
+    fusion = Fusion("product", {stream: (POWERS[stream],) for stream in scores}, temperature=float(len(scores)))
     if not len(labels):
         return fusion
     return replace(fusion, temperature=fit_temperature(replace(fusion, temperature=1.0).fuse(scores), labels))

@@ -24,7 +24,7 @@ from rgbflow.learn.config import TrainConfig
 from rgbflow.networks.stream_net import StreamNet, batch_norms
 
 STRENGTHS = tuple(10.0 ** np.arange(-4, 0.1, 0.5))  # inverse of the penalty on squared weights, from firm to free
-USUAL_STRENGTH = 10.0**-1.5  # where no group can be held out; the middle of those chosen on three sets
+USUAL_STRENGTH = 10.0**-1.5  # where held-out clips can't choose it; the middle of those chosen on three sets
 SNIPPETS = 5  # of each clip, for the features that a classifier is fitted on
 FOLDS = 5
 MANY_CLIPS = 2000  # above it one fold tells the strength as well as five
@@ -330,13 +330,13 @@ def refit_head(
     device: torch.device | str = "cpu",
     workers: int = 0,
 ) -> None:
-    """Give a frozen network a head fitted on more clips than its probe had, at the strength that the probe chose.
+    """Give a network a head fitted on its features, at a strength that is known.
 
     Args:
-        network: with the weights of the probe; on the device.
+        network: on the device.
         clips: all clips that may be learned from, train and val, without variation.
         groups: of these clips.
-        strength: of the probe's head.
+        strength: of the head.
         device: where to compute.
         workers: processes that read clips.
     """

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from rgbflow.errors import InputError
-from rgbflow.learn.takes import NONE_NAMES, check_name, keep_group, keep_take
+from rgbflow.learn.takes import NONE_NAMES, check_group, check_name, keep_group, keep_take
 from rgbflow.video.reading import Frame
 
 SHORT_SIDE = 480  # pixels at most; networks read less, and memory holds a take
@@ -125,6 +125,7 @@ class Recorder:
 
     def __init__(self, folder: Path, name: str, seconds: float, keeps_between: bool = True, group: str = ""):
         check_name(name)
+        check_group(group)
         self._folder, self._name, self._seconds, self._group = folder, name, seconds, group
         self._keeps_between = keeps_between and name not in NONE_NAMES
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 
 from rgbflow.atomic import replacing, write_atomically
-from rgbflow.clip import Clip, FileExtent, FrameClip
+from rgbflow.clip import Clip, FileExtent, FrameClip, check_frame
 from rgbflow.data.layouts import GROUPS_FILE, file_sha256, is_video, match_groups, read_groups, scan_class_folders
 from rgbflow.errors import InputError
 from rgbflow.flow import dequantise
@@ -31,6 +32,8 @@ FEATURES = ".features"  # folder beside the takes
 REMOVED = ".removed"  # where removed takes wait to be restored
 SNIPPETS = 5  # of a take, and of each window of a recording of no action
 WINDOW_SECONDS = 2.0  # of such a recording; as long as the window of `live`
+# What Windows keeps for devices, and what the folder of the takes keeps for its table of groups
+RESERVED = re.compile(rf"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?|{re.escape(GROUPS_FILE)}")
 LOOKS = 2  # as it is, and mirrored
 
 
@@ -109,7 +112,7 @@ def keep_take(
         frames_per_second: of pixels.
 
     Raises:
-        InputError: if the name can't be a folder's, or the file can't be read or written.
+        InputError: if the name can't be a folder's, the video is none, or the file can't be read or written.
     """
     check_name(name)
     if isinstance(video, Path):
@@ -122,6 +125,7 @@ def keep_take(
             shutil.copyfile(video, temporary)
         return path
     if not isinstance(video, np.ndarray):
+        check_frames(video)
         frames_per_second = rate_of_frames(video)
         video = np.stack([frame.pixels for frame in video])
     if video.ndim != 4 or video.shape[-1] != 3 or video.dtype != np.uint8 or not video.size:
@@ -129,6 +133,16 @@ def keep_take(
     path = free_path(folder / name, ".mp4")
     write_video(path, video, frames_per_second)
     return path
+
+
+def check_frames(frames: object) -> None:
+    """Raise InputError for what is no sequence of frames of one size."""
+    if not isinstance(frames, Sequence) or not all(isinstance(frame, Frame) for frame in frames):
+        raise InputError(f"a take ({type(frames).__name__}) must be a file's name, pixels, or frames with their times")
+    for frame in frames:
+        check_frame(frame.pixels, frame.pts_seconds)
+        if frame.pixels.shape != frames[0].pixels.shape:
+            raise InputError(f"a take has frames of {frames[0].pixels.shape} and {frame.pixels.shape}: give one size")
 
 
 def rate_of_frames(frames: Sequence[Frame]) -> float:
@@ -144,14 +158,20 @@ def rate_of_frames(frames: Sequence[Frame]) -> float:
 
 def check_name(name: str) -> None:
     """Raise InputError if an action's name can't be the name of a folder on every system."""
-    is_sound = (
-        name == name.strip() and 0 < len(name.encode()) <= 100 and not name.startswith(".") and name.isprintable()
-    )
-    if not is_sound or set(name) & set('/\\:*?"<>|') or name.endswith("."):
+    if not isinstance(name, str):
+        raise InputError(f"the action's name ({name!r:.60}) must be text")
+    is_sound = name.isprintable() and name == name.strip() and 0 < len(name.encode()) <= 100 and name[0] != "."
+    if not is_sound or set(name) & set('/\\:*?"<>|') or name.endswith(".") or RESERVED.fullmatch(name):
         raise InputError(
             f"the action's name {name[:100]!r} must be a folder's name: 1 to 100 letters without / \\ : * ? \" < > | "
-            "that neither begin nor end with a dot or a space"
+            f"that neither begin nor end with a dot or a space, and no name with another use, such as {GROUPS_FILE}"
         )
+
+
+def check_group(group: str) -> None:
+    """Raise InputError if a group can't stand in a line of `groups.tsv`; empty is none."""
+    if not isinstance(group, str) or not group.isprintable() or group != group.strip() or len(group) > 200:
+        raise InputError(f"group ({group!r:.60}) must be a name of at most 200 letters, without tabs and line ends")
 
 
 def free_path(folder: Path, suffix: str) -> Path:
@@ -162,7 +182,12 @@ def free_path(folder: Path, suffix: str) -> Path:
 
 
 def keep_group(folder: Path, path: Path, group: str) -> None:
-    """Note in `groups.tsv` which person or place a take is of."""
+    """Note in `groups.tsv` which person or place a take is of.
+
+    Raises:
+        InputError: if the group can't stand there, or the file can't be written.
+    """
+    check_group(group)
     file = folder / GROUPS_FILE
     name = f"{path.parent.name}/{path.name}"
     lines = file.read_text(encoding="utf-8-sig").splitlines() if file.is_file() else []
@@ -215,10 +240,11 @@ class FeatureCache:
         try:
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 streams = {stream: file[stream] for stream in self._recognizer.bundle.streams}
-                return TakeFeatures(streams, float(file["frames_per_second"]), float(file["motion"]), sha256)
+                if all(self._may_be_features(stream, rows) for stream, rows in streams.items()):
+                    return TakeFeatures(streams, float(file["frames_per_second"]), float(file["motion"]), sha256)
         except FileNotFoundError:
             pass
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # damaged: computed again
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):  # damaged: computed again
             path.unlink(missing_ok=True)
         found = make()
         rows = {str(stream): values for stream, values in found.streams.items()}
@@ -226,6 +252,12 @@ class FeatureCache:
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.savez(file, allow_pickle=False, **rows, **about)
         return found
+
+    def _may_be_features(self, stream: Stream, rows: np.ndarray) -> bool:
+        classifier = classifier_of(self._recognizer.engine.networks[stream])
+        is_sound = rows.dtype == np.float32 and rows.ndim == 4 and rows.shape[1:3] == (LOOKS, SNIPPETS) and len(rows)
+        width = classifier.in_features if classifier else rows.shape[-1]
+        return bool(is_sound and rows.shape[-1] == width and np.isfinite(rows).all())
 
 
 def _unreadable(take: Take, error: OSError) -> InputError:

@@ -37,6 +37,7 @@ from rgbflow.learn.takes import (
     REMOVED,
     FeatureCache,
     Take,
+    check_group,
     check_name,
     free_path,
     keep_group,
@@ -81,15 +82,16 @@ class Teacher:
         keep: tuple[AnyStore, Split] | None = None,
     ):
         self.base = base if isinstance(base, Recognizer) else load_base(base, device)
+        if keep is not None and not (isinstance(keep, tuple) and len(keep) == 2 and isinstance(keep[1], Split)):
+            raise InputError(f"keep ({type(keep).__name__}) must be an opened data set and a loaded split, or None")
         if not isinstance(self.base.engine, TorchEngine):
             raise InputError(f"{self.base.engine.name} can't be taught: load the bundle with the engine torch")
         self._engine = self.base.engine
         if takes is None:
             takes = tempfile.mkdtemp(prefix="rgbflow-takes-")
             weakref.finalize(self, shutil.rmtree, takes, ignore_errors=True)
-        self.folder = Path(takes)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._idle = recordings_in(Path(idle)) if idle else []
+        self.folder = _made_folder(takes)
+        self._idle = [] if idle is None else recordings_in(_folder("idle", idle))
         self._features = FeatureCache(self.folder, self.base)
         self._changing, self._fitting = threading.RLock(), threading.Lock()
         self._report: TeachReport | None = None
@@ -135,12 +137,14 @@ class Teacher:
             InputError: if the video can't be read or is too short; nothing is kept then.
         """
         source = Path(video) if isinstance(video, str | Path) else video
+        check_group(group)
         with self._changing:
             path = keep_take(self.folder, name, source, frames_per_second)
-            if group:
-                keep_group(self.folder, path, group)
         take = Take(name, path, group)
         try:
+            if group:
+                with self._changing:
+                    keep_group(self.folder, path, group)
             self._features.of(take)
         except InputError:
             if not isinstance(source, Path) or path != source:
@@ -149,14 +153,24 @@ class Teacher:
         return take
 
     def remove(self, take: Take) -> None:
-        """Take a take out; `restore` brings it back."""
+        """Take a take out; `restore` brings it back.
+
+        Raises:
+            InputError: if it is no take of this folder, or gone already.
+        """
+        kept, removed = self._places(take)
         with self._changing:
-            self._move(take.path, self.folder / REMOVED / take.name / take.path.name)
+            self._move(kept, removed)
 
     def restore(self, take: Take) -> None:
-        """Bring a removed take back."""
+        """Bring a removed take back.
+
+        Raises:
+            InputError: if it is no take of this folder, or not removed.
+        """
+        kept, removed = self._places(take)
         with self._changing:
-            self._move(self.folder / REMOVED / take.name / take.path.name, take.path)
+            self._move(removed, kept)
 
     def rename(self, name: str, new_name: str) -> None:
         """Give an action another name; where there is one of that name, it gets the takes.
@@ -195,7 +209,18 @@ class Teacher:
         Raises:
             InputError: if `out` holds something else than a taught bundle, or can't be written.
         """
+        if not isinstance(recognizer, Recognizer):
+            raise InputError(f"recognizer ({type(recognizer).__name__}) must be one that `fit` gave")
         save_taught(recognizer, Path(out))
+
+    def _places(self, take: Take) -> tuple[Path, Path]:
+        """Where a take lies, and where it lies when it is removed: never outside the folder of the takes."""
+        if not isinstance(take, Take):
+            raise InputError(f"take ({type(take).__name__}) must be one of `takes`")
+        kept = self.folder / take.name / take.path.name
+        if take.path != kept or take.name == ".." or Path(take.name).name != take.name:
+            raise InputError(f"take {take.path} is not in {self.folder / take.name}: give one of `takes`")
+        return kept, self.folder / REMOVED / take.name / take.path.name
 
     def _move(self, path: Path, target: Path) -> None:
         try:
@@ -292,6 +317,21 @@ def follow_takes(
                 trouble = str(error)
                 report(f"the takes are not taught, and a former bundle stays: {error}")
         time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def _folder(name: str, given: object) -> Path:
+    if not isinstance(given, str | Path) or not str(given) or "\0" in str(given):
+        raise InputError(f"{name} ({given!r:.60}) must be a folder's name")
+    return Path(given)
+
+
+def _made_folder(given: object) -> Path:
+    folder = _folder("takes", given)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"folder {folder} can't be made ({error.strerror}): choose another for the takes") from error
+    return folder
 
 
 def load_base(name: str | Path, device: str = "auto") -> Recognizer:

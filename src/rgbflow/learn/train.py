@@ -40,7 +40,15 @@ from rgbflow.learn.callbacks import (
 )
 from rgbflow.learn.config import RESULT_NEUTRAL, TrainConfig
 from rgbflow.learn.curve import Curve
-from rgbflow.learn.probe import SNIPPETS, Probe, fit_probe, is_fitted, load_probe, refit_head
+from rgbflow.learn.probe import (
+    SNIPPETS,
+    USUAL_STRENGTH,
+    Probe,
+    fit_probe,
+    is_fitted,
+    load_probe,
+    refit_head,
+)
 from rgbflow.learn.spec import make_spec, names_a_side
 from rgbflow.learn.stream_training import StreamTraining
 from rgbflow.networks.families import family_of
@@ -142,18 +150,20 @@ def train_stream(
         if probe and not probe.is_beaten_by(val_top1, curve[best_epoch - 1]["val_loss"]):
             progress.report(
                 f"no epoch was better on val than the frozen network ({val_top1:.1f} against "
-                f"{probe.val_top1:.1f} %): the bundle keeps the frozen one, with a classifier fitted on train and val"
+                f"{probe.val_top1:.1f} %): the bundle keeps the frozen one"
             )
             best_epoch, val_top1 = 0, probe.val_top1
         if best_epoch and has_exploded(curve[best_epoch - 1]["val_loss"], module):
             raise diverged(work, best_epoch, curve[best_epoch - 1]["val_loss"], module)
         if module.trainer.is_global_zero:
-            if probe and not best_epoch:
-                load_probe(module.network, work / PROBE)
-                _learn_val_too(module, split, probe)
             origin = {**describe_origin(), "epoch": best_epoch, "seconds": round(seconds, 1), "config": asdict(config)}
             if probe:
-                origin |= {"probe_val_top1": probe.val_top1, "probe_strength": probe.strength}
+                if not best_epoch:
+                    load_probe(module.network, work / PROBE)
+                strength = USUAL_STRENGTH if best_epoch else probe.strength
+                progress.report("fitting the classifier on train and val")
+                _learn_val_too(module, split, strength)
+                origin |= {"probe_val_top1": probe.val_top1, "head_strength": strength}
             addition.origin[stream] = origin
             save_stream(folder, addition, stream, module.network.state_dict())
             checkpoints.remove_all(work)
@@ -227,15 +237,18 @@ def _probe(module: StreamTraining, split: Split, path: Path, resumes: bool, prog
     return probe
 
 
-def _learn_val_too(module: StreamTraining, split: Split, probe: Probe) -> None:
-    """Fit the kept frozen network's classifier on train and val: val has chosen, and its clips are too good to waste.
+def _learn_val_too(module: StreamTraining, split: Split, strength: float) -> None:
+    """Fit the kept network's classifier on train and val: val has chosen, and its clips are too good to waste.
 
-    `calibrate` knows such a stream by its epoch 0, and fits on scores of a classifier that has not seen val.
+    What a few steps of training make of the last layer depends on their order; a fit has one answer. The features of
+    the clips that a network was trained on are more certain than those of others, so the strength can't be chosen on
+    them (docs/results/recipe.md has what this is worth). `calibrate` knows such a stream by its `head_strength`, and
+    fits on scores of a classifier that has not seen val.
     """
     network, config, data = module.network, module.config, module.parts["train"]
     clips, device = split.train + split.val, _own_device(config)
     dataset = ClipDataset(data.store, clips, split.classes, data.spec, SNIPPETS)
-    refit_head(network.to(device), dataset, [clip.group for clip in clips], probe.strength, device, config.workers)
+    refit_head(network.to(device), dataset, [clip.group for clip in clips], strength, device, config.workers)
     network.to("cpu")
 
 

@@ -1,12 +1,15 @@
 """From running scores to events: an action starts, an action ends. No pixels, no clock."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from msgspec import Meta
 
 from rgbflow.errors import InputError
+from rgbflow.records import check_argument, check_fields
 
+MinSeconds = Annotated[float, Meta(ge=0, le=3600, description="0.5 is usual")]
 END_SHARE = 0.6  # of the score that starts an action, which ends it: far enough below for scores that tremble
 
 
@@ -23,16 +26,15 @@ class EventRules:
 
     start_score: float = 0.5
     end_score: float = 0.3
-    min_seconds: float = 0.5
+    min_seconds: MinSeconds = 0.5
 
     def __post_init__(self):
+        check_fields(self)
         if not 0 <= self.end_score <= self.start_score <= 1:
             raise InputError(
                 f"end_score ({self.end_score}) and start_score ({self.start_score}) must be in 0…1 and end_score not "
                 "above start_score: 0.3 and 0.5 are usual"
             )
-        if not self.min_seconds >= 0:
-            raise InputError(f"min_seconds ({self.min_seconds}) must be at least 0: 0.5 is usual")
 
     @classmethod
     def suited_to(
@@ -49,9 +51,21 @@ class EventRules:
         threshold. For a bundle without one it is twice the score of an even guess, at most 0.5.
         `end_score` is END_SHARE of `start_score`.
         """
+        check_argument("start_score", start_score, float | None)
         if start_score is None:
             start_score = min(0.5, 2 / num_classes) if threshold is None else threshold
         return cls(start_score, END_SHARE * start_score if end_score is None else end_score, min_seconds)
+
+
+def checked_rules(rules: object) -> EventRules:
+    """The rules, if they are such.
+
+    Raises:
+        InputError: if they are anything else.
+    """
+    if not isinstance(rules, EventRules):
+        raise InputError(f"rules ({type(rules).__name__}) must be EventRules, such as EventRules(0.5, 0.3)")
+    return rules
 
 
 @dataclass(frozen=True)

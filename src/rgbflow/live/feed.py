@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from rgbflow.errors import InputError
 from rgbflow.live.camera import Arrival
+from rgbflow.video.reading import CutOffError
 
 
 class Feed:
@@ -14,7 +15,8 @@ class Feed:
 
     Args:
         open_source: opens the source, as `camera.capture` does; called again each time the source fails.
-        reopens: whether to wait for a source that fails after its first frame; False, as for a file, ends the feed.
+        reopens: whether to wait for a source that fails after its first frame; False, as for a file, ends the feed. So
+            does a recording that lacks its end.
         retry_seconds: seconds between two attempts to open the source.
         report: called with one line when the source is gone, when it is back, and when it sends faster than frames can
             be decoded.
@@ -82,7 +84,7 @@ class Feed:
                     self._read()
                     break
                 except InputError as error:
-                    if not (self._reopens and self.received):
+                    if isinstance(error, CutOffError) or not (self._reopens and self.received):
                         raise
                     if not self.trouble:  # attempts that fail in a row are one loss
                         self.lost += 1

@@ -11,10 +11,10 @@ import numpy as np
 from msgspec import Meta
 
 from rgbflow.bundle import Bundle
-from rgbflow.clip import Preparer, check_frame, stored_flow, stored_frame
+from rgbflow.clip import Preparer, check_frame, check_seconds, stored_flow, stored_frame
 from rgbflow.errors import InputError
 from rgbflow.flow import dequantise
-from rgbflow.live.events import Event, EventFinder, EventRules
+from rgbflow.live.events import Event, EventFinder, EventRules, checked_rules
 from rgbflow.live.scene import Scene
 from rgbflow.live.ticks import Ticks
 from rgbflow.networks.engine import Engine
@@ -267,7 +267,7 @@ class LiveRecognizer:
         self._ring = Ring(bundle.preparation, bundle.frame_rate, self._spans)
         self._windows = {stream: Window(window_seconds) for stream in bundle.streams}
         self._scene = Scene()
-        self._events = EventFinder(bundle.classes, rules)
+        self._events = EventFinder(bundle.classes, checked_rules(rules))
         self._rest_seconds = 0.0 if updates_per_second is None else 1 / updates_per_second
         self._lock = threading.Lock()  # of the ring and of what the four lines below hold
         self._newest: tuple[float, dict[str, float]] = (0.0, {})  # arrival of the newest frame, its stages
@@ -295,6 +295,7 @@ class LiveRecognizer:
         began = time.perf_counter()
         arrived = began if arrived is None else arrived
         check_frame(pixels, pts_seconds)
+        check_seconds("arrived", arrived)
         with self._lock:
             before = self._ring.flow_seconds
             if not self._ring.push(pixels, pts_seconds):
@@ -383,7 +384,7 @@ class LiveRecognizer:
 
     @rules.setter
     def rules(self, rules: EventRules) -> None:
-        self._events.rules = rules
+        self._events.rules = checked_rules(rules)
 
     def newest_flow(self) -> np.ndarray | None:
         """The flow that led to the newest frame: (2, h, w) float32, pixels per nominal step; None where there is none.

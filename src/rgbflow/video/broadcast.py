@@ -5,17 +5,26 @@ import io
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import av
 import numpy as np
 
 from rgbflow.video import webp
-from rgbflow.video.integrity import DamageError
-from rgbflow.video.reading import Frame, VideoError, decode, is_without_picture, timed, video_stream
+from rgbflow.video.integrity import DamageError, header_size, missing_of
+from rgbflow.video.reading import (
+    CutOffError,
+    Frame,
+    PacketsAhead,
+    VideoError,
+    decode,
+    is_without_picture,
+    timed,
+    video_stream,
+)
 from rgbflow.video.rgb import RgbConverter, time_base_of
 from rgbflow.video.times import mended
 
@@ -23,6 +32,7 @@ Packet = av.Packet
 # Formats whose pictures bring no times: FFmpeg invents 25 a second. mpjpeg is what network cameras send by HTTP.
 UNTIMED_FORMATS = {"mpjpeg", "mjpeg", "h264", "hevc"}
 WEBP = "webp_pipe"  # FFmpeg's name; it has an end, whether the address tells its length or not
+HEAD_BYTES = 64  # of a file, enough for the size that it promises
 PLAYLISTS = {"hls", "dash"}  # formats of which the address gives a list of files, not the video
 
 
@@ -50,6 +60,7 @@ class Broadcast:
         source = protocol.lower() + separator + rest  # FFmpeg knows protocols in small letters alone
         options = {"rtsp_transport": "tcp"} if source.startswith("rtsp") else {}  # by UDP they come in pieces
         self._source, self._shown, self._silence_seconds, self.is_closing = source, shown, silence_seconds, False
+        self._is_cut_short = False  # the newest packet, or the newest picture
         try:
             self._container = av.open(source, options=options, timeout=silence_seconds, metadata_errors="replace")
         except (av.FFmpegError, OSError) as error:
@@ -88,6 +99,8 @@ class Broadcast:
 
         Raises:
             VideoError: if there are no frames, or the recording breaks off.
+            CutOffError: after all frames, if the server's copy lacks its end, as far as its last packet, an index, or
+                the header of a Matroska file tell.
         """
         is_empty, frames = True, self._frames_of_webp if self._container.format.name == WEBP else self._sent_frames
         with self._as_video_errors():
@@ -105,6 +118,23 @@ class Broadcast:
         if is_empty and not self.is_closing:
             what = "sends no pictures, or pictures that can't be decoded: check the source, or download it as a file"
             raise VideoError(f"source {self._shown} {what}")
+        if not self.is_closing and (lack := self._lack()):
+            raise CutOffError(f"source {self._shown} breaks off ({lack}): make the file again")
+
+    def _lack(self) -> str:
+        """What the recording lacks at its end; empty where nothing tells of it."""
+        size = self._container.size
+        promised = header_size(self._head()) if self._container.format.name.startswith("matroska") else 0
+        if size > 0 and (missing := missing_of(promised, size, self._stream)):
+            return f"its end is missing, {missing:,} bytes or more"
+        return "its last picture is cut short" if self._is_cut_short else ""
+
+    def _head(self) -> bytes:
+        """The first bytes behind the address, once more; none where the server, or the address, can't be asked so."""
+        request = Request(self._source, headers={"Range": f"bytes=0-{HEAD_BYTES - 1}"})
+        with suppress(OSError, ValueError), urlopen(request, timeout=self._silence_seconds) as response:
+            return response.read(HEAD_BYTES)
+        return b""
 
     def _downloaded_frames(self) -> Iterator[Frame]:
         """The frames of a file with its index at its end (MP4), of a server that sends it only from its start."""
@@ -118,8 +148,9 @@ class Broadcast:
                 raise VideoError(str(error).replace(f"video ({path})", f"source {self._shown}")) from error
 
     def _sent_frames(self) -> Iterator[Frame]:
-        pictures = (picture for packet in self.packets() for picture in self._whole_pictures(packet))
-        for picture, seconds in timed(pictures, self._container, self._stream):
+        packets = PacketsAhead(self.packets())
+        pictures = (picture for packet in packets for picture in self._whole_pictures(packet))
+        for picture, seconds in timed(pictures, packets, self._container, self._stream):
             yield Frame(self._to_rgb(picture), seconds)
 
     def _frames_of_webp(self) -> Iterator[Frame]:
@@ -159,10 +190,14 @@ class Broadcast:
     def _whole_pictures(self, packet: av.Packet) -> list[av.VideoFrame]:
         if is_without_picture(packet, self._stream):
             return []
+        if packet.size:
+            self._is_cut_short = packet.is_corrupt
         try:
             pictures = packet.decode()
         except av.InvalidDataError:
+            self._is_cut_short = True
             return []
+        self._is_cut_short |= any(one.is_corrupt for one in pictures)
         return [one for one in pictures if not one.is_corrupt]
 
     @contextmanager

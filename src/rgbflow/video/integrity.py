@@ -40,10 +40,16 @@ def missing_bytes(path: str | os.PathLike, stream: av.VideoStream) -> int:
 
     An AVI with a header that promises too much counts as complete if all its parts are there, up to the final index.
     """
-    size, entries = os.path.getsize(path), stream.index_entries
+    size = os.path.getsize(path)
     promised = header_size(start := head(path, 64))
     if promised > size and start[:4] == b"RIFF" and _has_all_chunks(path):
         promised = 0
+    return missing_of(promised, size, stream)
+
+
+def missing_of(promised: int, size: int, stream: av.VideoStream) -> int:
+    """Number of bytes that a video of `size` bytes lacks, whose header promises so many and whose index may, too."""
+    entries = stream.index_entries
     if len(entries):
         promised = max(promised, entries[-1].pos + entries[-1].size)
     return max(0, promised - size)

@@ -4,20 +4,23 @@ A frame read here equals, to the last bit, the frame that `ffmpeg -i FILE -pix_f
 
 import math
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import av
 import numpy as np
 from av.stream import Disposition
+from msgspec import Meta
 
 from rgbflow.errors import InputError
 from rgbflow.limits import FRAMES, PIXELS
+from rgbflow.records import check_argument
 from rgbflow.video import webp
 from rgbflow.video.integrity import (
     DamageError,
@@ -33,6 +36,8 @@ from rgbflow.video.times import JUMP_SECONDS, mended, rate_of
 
 Picture = TypeVar("Picture")
 SAME_TIME = 1e-6  # seconds; times closer than this differ by rounding only
+WantedRate = Annotated[float, Meta(gt=0, le=1e9, description="25 frames per second are usual")]
+AHEAD_PACKETS, AHEAD_BYTES = 500, 1 << 26  # that are read, undecoded, to judge a time that jumps
 RATE_FRAMES = 10_000  # the rate is told by the times of so many frames at most
 RESTARTING_FORMATS = {"mpegts", "mpeg", "hls"}  # whose clock may start anew at any place
 LONGEST_GAP_SECONDS = 30 * 3600.0  # in the others; both limits as the ffmpeg program has them
@@ -40,6 +45,10 @@ LONGEST_GAP_SECONDS = 30 * 3600.0  # in the others; both limits as the ffmpeg pr
 
 class VideoError(InputError):
     """A video cannot be read or written; the message is one line with the remedy."""
+
+
+class CutOffError(VideoError):
+    """A recording behind an address lacks its end there too: to ask for it again would give the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +154,8 @@ def _playing(
             yield _until_break(path, mended(pictures, webp.STEP_SECONDS, report=report)), np.asarray
         return
     with _open(path) as (container, stream):
-        decoded = timed(_pictures(path, container, stream, report), container, stream, report)
+        packets = PacketsAhead(container.demux(stream))
+        decoded = timed(_pictures(path, packets, container, stream, report), packets, container, stream, report)
         yield _until_break(path, decoded), RgbConverter(stream)
 
 
@@ -160,9 +170,13 @@ def resample(timed: Iterable[tuple[Picture, float]], frame_rate: float | None) -
         timed: pictures of any kind, each with the second it is shown at, in increasing order.
         frame_rate: pictures per second of the result; None returns the input.
 
+    Raises:
+        InputError: if the rate is no number above 0.
+
     >>> list(resample([("a", 0.0), ("b", 0.04), ("c", 0.08)], 12.5))
     [('a', 0.0), ('c', 0.08)]
     """
+    check_argument("frame_rate", frame_rate, WantedRate | None)
     if frame_rate is None:
         yield from timed
         return
@@ -193,7 +207,8 @@ def probe(path: str | os.PathLike) -> VideoInfo:
     if webp.is_animated(path):
         return _probe_webp(path)
     with _open(path) as (container, stream):
-        picture, _ = next(_until_break(path, ((picture, 0.0) for picture in _pictures(path, container, stream))))
+        pictures = _pictures(path, container.demux(stream), container, stream)
+        picture, _ = next(_until_break(path, ((picture, 0.0) for picture in pictures)))
         width, height = picture.width, picture.height
         if orientation_of(picture)[0]:
             width, height = height, width
@@ -286,8 +301,54 @@ def pixel_limit() -> dict[str, str]:
     return {"max_pixels": str(min(PIXELS.value, 2**31 - 1))}
 
 
+class PacketsAhead:
+    """The packets of a stream one after the other; the times of those to come can be asked for before they are decoded.
+
+    Args:
+        packets: as `demux` gives them.
+    """
+
+    def __init__(self, packets: Iterable[av.Packet]):
+        self._packets, self._waiting = iter(packets), deque[av.Packet]()
+        self._error: Exception | None = None
+
+    def __iter__(self) -> Iterator[av.Packet]:
+        while True:
+            if self._waiting or self._read():
+                yield self._waiting.popleft()
+            elif self._error is not None:
+                raise self._error
+            else:
+                return
+
+    def stamps(self) -> Iterator[int]:
+        """The times of packets to come, in units of the stream: of `AHEAD_PACKETS` packets or `AHEAD_BYTES` at most."""
+        size = 0
+        for place in range(AHEAD_PACKETS):
+            if size > AHEAD_BYTES or (place == len(self._waiting) and not self._read()):
+                return
+            packet = self._waiting[place]
+            size += packet.size
+            if packet.pts is not None and packet.size and not packet.is_discard:
+                yield packet.pts
+
+    def _read(self) -> bool:
+        """Read one more packet; False at the end, or at an error, which comes after the packets before it."""
+        if self._error is not None:
+            return False
+        try:
+            self._waiting.append(next(self._packets))
+        except StopIteration:
+            return False
+        except Exception as error:
+            self._error = error
+            return False
+        return True
+
+
 def timed(
     pictures: Iterable[av.VideoFrame],
+    packets: PacketsAhead,
     container: av.container.InputContainer,
     stream: av.VideoStream,
     report: Callable[[str], None] = lambda line: None,
@@ -297,7 +358,11 @@ def timed(
     base = time_base_of(stream)
     stamped = ((p, None if p.pts is None else float(p.pts * base) - start) for p in pictures)
     longest_gap = JUMP_SECONDS if container.format.name in RESTARTING_FORMATS else LONGEST_GAP_SECONDS
-    return mended(stamped, float(1 / _header_rate(stream)), longest_gap, report)
+
+    def coming() -> Iterator[float]:
+        return (float(stamp * base) - start for stamp in packets.stamps())
+
+    return mended(stamped, float(1 / _header_rate(stream)), longest_gap, report, coming)
 
 
 def _until_break(
@@ -321,6 +386,7 @@ def _until_break(
 
 def _pictures(
     path: str | os.PathLike,
+    packets: Iterable[av.Packet],
     container: av.container.InputContainer,
     stream: av.VideoStream,
     report: Callable[[str], None] = lambda line: None,
@@ -330,7 +396,7 @@ def _pictures(
     At a break, pictures still inside the decoder are dropped, since some before them may be missing.
     """
     damaged, is_checked = damaged_place(path), False
-    for packet in container.demux(stream):
+    for packet in packets:
         is_end = packet.size == 0 and packet.pts is None and packet.dts is None
         if packet.is_corrupt and not is_checked:
             if container.format.name != "mpegts" or not is_joined(path):

@@ -4,7 +4,7 @@ import math
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from statistics import median
 from typing import TypeVar
 
@@ -24,23 +24,27 @@ def mended(
     header_step: float,
     longest_gap: float = math.inf,
     report: Callable[[str], None] = lambda line: None,
+    coming: Callable[[], Iterable[float]] = lambda: (),
 ) -> Iterator[tuple[Picture, float]]:
     """Give each picture a time later than the one before it: its own time, unless the others contradict it.
 
     A missing or backward time becomes the time before it plus one step, and so does a time that runs ahead of the
-    times of the next frames. If a clock restarts for good, the times continue as if it had not. No more than
-    `AHEAD` pictures are held. An error of `stamped` is raised after the pictures before it.
+    times of the next frames, or jumps although most of the coming times go on as before. If a clock restarts for good,
+    the times continue as if it had not. No more than `AHEAD` pictures are held. An error of `stamped` is raised after
+    the pictures before it.
 
     Args:
         stamped: pictures in display order, each with its time in seconds; None where it has none.
         header_step: seconds from frame to frame by the header; the times are more reliable.
         longest_gap: a clock that jumps ahead by more seconds, and stays there, has restarted.
         report: called with a line for each time that runs ahead and each clock that restarts.
+        coming: gives the times, as far as they are known, of the pictures that `stamped` has still to give; asked where
+            a time jumps.
 
     >>> list(mended([("a", 0.0), ("b", 300.0), ("c", 2.0), ("d", 3.0), ("e", 4.0)], 1.0))
     [('a', 0.0), ('b', 1.0), ('c', 2.0), ('d', 3.0), ('e', 4.0)]
     """
-    clock = _Clock(header_step, longest_gap, report)
+    clock = _Clock(header_step, longest_gap, report, coming)
     waiting: deque[tuple[Picture, float | None]] = deque()
     error: Exception | None = None
     try:
@@ -61,8 +65,14 @@ def mended(
 class _Clock:
     """The last time given, and the shift of the file's times since its clock restarted."""
 
-    def __init__(self, header_step: float, longest_gap: float, report: Callable[[str], None]):
-        self._header_step, self._longest_gap, self._report = header_step, longest_gap, report
+    def __init__(
+        self,
+        header_step: float,
+        longest_gap: float,
+        report: Callable[[str], None],
+        coming: Callable[[], Iterable[float]],
+    ):
+        self._header_step, self._longest_gap, self._report, self._coming = header_step, longest_gap, report, coming
         self._step, self._shift, self._number = header_step, 0.0, -1
         self._last = -math.inf  # before the first
         self._given: deque[float] = deque(maxlen=AHEAD)
@@ -111,7 +121,7 @@ class _Clock:
         if own > last - AHEAD * step:
             return last + step  # in AVI a frame has the time of its place in the file, which may be another than shown
         goes_on, starts_anew = _most_growing(following, last), _most_growing([f for f in following if f <= last], own)
-        if starts_anew + 1 > goes_on:
+        if starts_anew + 1 > goes_on and not self._is_outvoted(own, following):
             return self._start_anew(own)
         seconds = last + self._bounded_step(following)
         self._report_wrong(own, seconds)
@@ -122,7 +132,7 @@ class _Clock:
         last, step = self._last, self._step
         is_far = own - last > max(JUMP_SECONDS, 10 * step)
         is_alone = is_far and sum(each > own for each in following) < 2
-        if is_alone or self._is_contradicted(own, last, following):
+        if is_alone or self._is_contradicted(own, last, following) or self._is_outvoted(own, following):
             seconds = last + self._bounded_step([each for each in following if each < own])
             self._report_wrong(own, seconds)
             return seconds
@@ -131,6 +141,23 @@ class _Clock:
     def _is_contradicted(self, own: float, last: float, following: list[float]) -> bool:
         """Whether more times can be believed if this one, later than `last`, is not."""
         return _most_growing(following, last) > 1 + _most_growing(following, own + self._least_step)
+
+    def _is_outvoted(self, own: float, following: list[float]) -> bool:
+        """Whether a time that jumps is one of some wrong ones in a row, after which the clock goes on as before.
+
+        That is so where, up to any of the coming times, more of them fit the clock before the jump than the one after.
+        Times that grow fit only the one after.
+        """
+        last, step, lead = self._last, self._step, -1  # the jump's own vote
+        if abs(own - last) <= AHEAD * step:
+            return False
+        coming = (each + self._shift for each in self._coming())
+        for count, each in enumerate(chain(following, coming), 1):
+            goes_on = last < each < own or own <= last < each
+            lead += 1 if goes_on and abs(each - last - (count + 1) * step) < abs(own - last) / 2 else -1
+            if lead > 0:
+                return True
+        return False
 
     def _bounded_step(self, following: list[float]) -> float:
         """One step, or half the way to the next time if that is shorter."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from functools import partial
+from numbers import Real
 from pathlib import Path
 
 import av
@@ -15,6 +16,7 @@ from rgbflow.atomic import replacing
 from rgbflow.video.reading import VideoError
 
 BT601 = 6
+LONGEST_H264_SIDE = 16_384  # pixels, of x264
 
 
 def write_video(path: str | os.PathLike, frames: Iterable[np.ndarray], frames_per_second: float, crf: int = 18) -> int:
@@ -100,6 +102,9 @@ class _Encoder:
         if isinstance(picture, av.Packet):
             stream.height, stream.width = pixels.shape[:2]
             return
+        if stream.codec_context.name == "libx264" and max(picture.width, picture.height) > LONGEST_H264_SIDE:
+            size = f"{picture.width}×{picture.height} pixels, and H.264 has at most {LONGEST_H264_SIDE:,} a side"
+            raise VideoError(f"frames have {size}: scale them down")
         stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, picture.format.name
         if stream.codec_context.name == "ffv1":
             # The least that FFmpeg takes for the size; each slice has its own checksum.
@@ -130,6 +135,6 @@ def _yuv420p_picture(pixels: np.ndarray, reformatter: VideoReformatter) -> av.Vi
 
 
 def as_fraction(frames_per_second: float) -> Fraction:
-    if not 1e-4 < frames_per_second < 1e6:
+    if not isinstance(frames_per_second, Real) or not 1e-4 < frames_per_second < 1e6:
         raise VideoError(f"frames_per_second ({frames_per_second}) must be above 0: give the video's rate")
     return Fraction(frames_per_second).limit_denominator(100_000)  # 30000 / 1001 stays exact
