@@ -137,7 +137,7 @@ def check_frame(pixels: object, pts_seconds: object) -> None:
 
 def check_seconds(name: str, value: object) -> None:
     """Raise InputError for what is no number of seconds."""
-    if not isinstance(value, int | float | np.integer | np.floating) or not abs(value) <= LATEST_SECONDS:
+    if not isinstance(value, int | float | np.integer | np.floating) or not -LATEST_SECONDS <= value <= LATEST_SECONDS:
         raise InputError(f"{name} ({value!r:.60}) must be a number of seconds, at most {LATEST_SECONDS:g}")
 
 

@@ -5,10 +5,10 @@ import logging
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import numpy as np
 import torch
@@ -146,8 +146,9 @@ def to_onnx(
 
 def slice_replaced(self: Value, src: Value, dim: int = 0, start: int = 0, end: int = LAST, step: int = 1) -> Value:
     """`torch.slice_scatter` as a concatenation: what is before the slice, `src`, what is after it."""
-    from onnxscript import opset18 as op
+    from onnxscript import opset18
 
+    op = cast(Any, opset18)  # its types are those of tensors, not of what a graph is written with
     if step != 1:
         raise NotImplementedError(f"a slice with step {step} can't be replaced")
 
@@ -160,7 +161,7 @@ def slice_replaced(self: Value, src: Value, dim: int = 0, start: int = 0, end: i
 
 
 # Instead of a scatter by an index for each row, which torch writes. MViT adds to slices in each of its blocks.
-REPLACED = {torch.ops.aten.slice_scatter.default: slice_replaced}
+REPLACED: dict[Callable, Callable] = {torch.ops.aten.slice_scatter.default: slice_replaced}
 
 
 def with_opset(model: "onnx.ModelProto", opset: int) -> "onnx.ModelProto":
