@@ -1,4 +1,4 @@
-"""What inflation brings over single frames of the same network: writes docs/results/inflation.json and video.md.
+"""What inflation brings over single frames of the same network: writes inflation.json and a part of video.md.
 
     python benchmarks/inflation.py DATA [--runs runs/inflation]
 

@@ -120,7 +120,7 @@ def main() -> None:
     here = [*two_streams(), *taught(), *inflated()]
     draw(left, here, "trained and tested here")
     draw(right, [*published()], "Kinetics-400: published accuracy, time measured here")
-    left.set(ylim=(0, 103), xlim=(200, 2000))
+    left.set(ylim=(0, 103), xlim=(100, 2000))
     right.set(ylim=(60, 82), xlim=(700, 40000))
     gray = COLOURS["Kinetics-400"]
     sets = {name: ("o", COLOURS[name]) for name in TITLES.values() if name in {point.data for point in here}}

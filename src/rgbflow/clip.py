@@ -3,7 +3,7 @@
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -137,8 +137,7 @@ def check_frame(pixels: object, pts_seconds: object) -> None:
 
 def check_seconds(name: str, value: object) -> None:
     """Raise InputError for what is no number of seconds."""
-    is_number = isinstance(value, int | float | np.integer | np.floating)
-    if not is_number or not abs(cast(float, value)) <= LATEST_SECONDS:
+    if not isinstance(value, int | float | np.integer | np.floating) or not -LATEST_SECONDS <= value <= LATEST_SECONDS:
         raise InputError(f"{name} ({value!r:.60}) must be a number of seconds, at most {LATEST_SECONDS:g}")
 
 

@@ -20,6 +20,7 @@ from rgbflow.flow import quantise
 from rgbflow.fusion import Fusion, probabilities
 from rgbflow.learn.evaluate import evaluate_recognizer
 from rgbflow.networks.export import (
+    REPLACED,
     StreamGraph,
     _kept_in_floats,
     export_bundle,
@@ -128,6 +129,34 @@ def test_the_papers_rivals_are_exported_too(algorithm, backbone):
                 inputs = snippets_to_input(torch.from_numpy(snippets), spec)[None]
                 (expected,) = network.features(inputs).numpy()
             np.testing.assert_allclose(features, expected, rtol=1e-3, atol=1e-4)
+
+
+class AddsToSlices(torch.nn.Module):
+    """Adds to slices in place: to inner ones, to one up to the end, to whole axes."""
+
+    def forward(self, values):
+        values = values.clone()
+        values[:, 1:, 2:-1] += values[:, 1:, :3]
+        values[:, :1] -= 7
+        values[..., -2:] = 3
+        return values
+
+
+def test_slices_that_are_added_to_become_concatenations():
+    values = torch.arange(2 * 4 * 6.0).reshape(2, 4, 6)
+    program = torch.onnx.export(
+        AddsToSlices().eval(),
+        (values,),
+        dynamo=True,
+        opset_version=18,
+        dynamic_shapes=({0: torch.export.Dim("n")},),
+        custom_translation_table=REPLACED,
+        verbose=False,
+    )
+    model = program.model_proto
+    assert "ScatterND" not in {node.op_type for node in model.graph.node}
+    (found,) = session(model).run(None, {model.graph.input[0].name: values[:1].numpy()})
+    np.testing.assert_array_equal(found, AddsToSlices().eval()(values[:1]).numpy())
 
 
 def test_a_bundle_without_weights_labels_a_video_as_the_one_with_them(exported, tmp_path, square_video):

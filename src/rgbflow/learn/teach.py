@@ -260,7 +260,8 @@ class Teacher:
         """The takes that can be used, each file once, and a note on every other one."""
         takes, features, notes = [], [], []
         if self._keep is None and has_classes_to_keep(self.base.bundle):
-            notes.append(f"the bundle's {len(self.base.bundle.classes)} classes are left out: --keep keeps them")
+            count = len(self.base.bundle.classes)
+            notes.append(f"the bundle's {count} classes are left out: `rgbflow teach --keep` keeps them")
         first: dict[str, Take] = {}
         found = [*self.takes, *self._idle]
         for take in counted(found, len(found), progress):

@@ -5,10 +5,10 @@ import logging
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import numpy as np
 import torch
@@ -36,6 +36,10 @@ EXPORT_WARNINGS = {
     "The tensor attributes": UserWarning,
     "The .grad attribute of a Tensor that is not a leaf": UserWarning,
 }
+
+
+Value = TypeVar("Value")  # of a graph that is being written
+LAST = sys.maxsize  # as the end of a slice: the end of its axis
 
 
 class StreamGraph(nn.Module):
@@ -103,7 +107,7 @@ def to_onnx(
         InputError: if a package is missing, or torch can't export the network.
     """
     try:
-        import onnxscript  # noqa: F401  torch's exporter is written in it
+        from onnxscript import optimizer  # torch's exporter is written in it
     except ImportError as error:
         raise InputError("onnx and onnxscript are not installed: pip install 'rgbflow[onnx]'") from error
     graph = StreamGraph(network.cpu(), spec, preparation, float_input).eval()
@@ -124,13 +128,40 @@ def to_onnx(
                 dynamic_shapes=(free,),
                 input_names=["snippets"],
                 output_names=["logits", "scores", "features"],
+                custom_translation_table=REPLACED,
+                optimize=False,
                 verbose=False,
             )
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
         raise InputError(
             f"{spec.backbone} of {spec.stream} can't be exported: {first_line(error.__cause__ or error)}"
         ) from error
-    return cast(torch.onnx.ONNXProgram, program).model_proto  # with dynamo=True torch always gives one
+    made = cast(torch.onnx.ONNXProgram, program)  # with dynamo=True torch always gives one
+    # First what is quick: `optimize` takes time by the square of the number of operations.
+    optimizer.fold_constants(made.model)
+    optimizer.remove_unused_nodes(made.model)
+    made.optimize()
+    return made.model_proto
+
+
+def slice_replaced(self: Value, src: Value, dim: int = 0, start: int = 0, end: int = LAST, step: int = 1) -> Value:
+    """`torch.slice_scatter` as a concatenation: what is before the slice, `src`, what is after it."""
+    from onnxscript import opset18
+
+    op = cast(Any, opset18)  # its types are those of tensors, not of what a graph is written with
+    if step != 1:
+        raise NotImplementedError(f"a slice with step {step} can't be replaced")
+
+    def part(first: int, last: int) -> Value:
+        return op.Slice(self, *(op.Constant(value_ints=[number]) for number in (first, last, dim)))
+
+    before = [part(0, start)] if start else []
+    after = [part(end, LAST)] if end < LAST else []
+    return op.Concat(*before, src, *after, axis=dim)
+
+
+# Instead of a scatter by an index for each row, which torch writes. MViT adds to slices in each of its blocks.
+REPLACED: dict[Callable, Callable] = {torch.ops.aten.slice_scatter.default: slice_replaced}
 
 
 def with_opset(model: "onnx.ModelProto", opset: int) -> "onnx.ModelProto":

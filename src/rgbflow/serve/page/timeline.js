@@ -1,5 +1,6 @@
 /** What happened when: actions as blocks on a strip, and as a list that can be read. */
 
+import { plain } from "./dom.js";
 import { fitted } from "./puppet.js";
 import { percent } from "./scores.js";
 
@@ -154,8 +155,16 @@ function drawBlock(context, label, colour, left, right, height, ratio) {
   context.font = `600 ${11.5 * ratio}px system-ui, "DejaVu Sans", sans-serif`;
   context.textBaseline = "middle";
   const room = Math.max(left, 0) + 6 * ratio;
-  if (right - room > 26 * ratio) context.fillText(label.replaceAll("_", " "), room, height / 2 + ratio / 2);
+  if (right - room > 26 * ratio) context.fillText(fitting(context, plain(label), right - room - 3 * ratio), room, height / 2 + ratio / 2);
   context.restore();
+}
+
+/** As much of a text as there is room for, with … for the rest; nothing where that is too little to be read. */
+function fitting(context, text, room) {
+  if (context.measureText(text).width <= room) return text;
+  let length = text.length;
+  while (length > 1 && context.measureText(`${text.slice(0, length)}…`).width > room) length -= 1;
+  return length < 4 ? "" : `${text.slice(0, length).trimEnd()}…`;
 }
 
 function isDark(colour) {
