@@ -164,7 +164,7 @@ def measure(folds: list[Fold], candidate: str, part: str) -> dict[str, dict[str,
     return figures
 
 
-def table(measured: dict[str, dict]) -> str:
+def table(measured: dict[str, dict], part: str) -> str:
     """A line for each candidate that is finished on a set; the mean where all sets are."""
     lines = [
         f"| candidate | scorer | mean of sets | {' | '.join(SETS)} |",
@@ -180,7 +180,7 @@ def table(measured: dict[str, dict]) -> str:
                 own = figures[name][scorer]
                 low, high = wilson_interval(own["right"], own["clips"])
                 probe = own.get("probe_val_top1")
-                frozen = "" if probe is None else f"; frozen {probe:.1f}"
+                frozen = f"; frozen {probe:.1f}" if part == "val" and probe is not None else ""
                 cells.append(f"{own['top1']:.1f} ({low:.0f} – {high:.0f}{frozen})")
             mean = "" if len(figures) < len(SETS) else f"**{np.mean([figures[n][scorer]['top1'] for n in SETS]):.1f}**"
             lines.append(f"| {candidate} | {scorer} | {mean} | {' | '.join(cells)} |")
@@ -203,21 +203,22 @@ def search_table(search: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def page(validated: dict, tested: dict, kept: dict) -> str:
+def page(validated: dict, tested: dict, kept: dict, count: int) -> str:
     """The results page."""
     origin = describe_origin()
     changes = "\n".join(
         f"- `{name}`: {', '.join(f'`{key}` {value}' for key, value in own.items()) or 'the preset itself'}"
         for name, own in CANDIDATES.items()
     )
-    test = f"## Test parts\n\n{table(tested)}\n" if tested else ""
+    test = f"## Test parts\n\n{table(tested, 'test')}\n" if tested else ""
     return f"""# The recipe, chosen on three sets
 
 Candidates for the preset `lite` on validation parts, in percent of whole videos ({SNIPPETS} snippets of each stream,
-the centre crop, fused by the product), over all folds of a set. Brackets give Wilson's 95 % interval over the clips and
-the figure of the frozen network with a fitted classifier.
+the centre crop, fused by the product), over {count} of two folds of a set. Brackets give Wilson's 95 % interval over the
+clips and the figure of the frozen network with a classifier fitted on the train part. The classifiers of these figures
+have not seen val; those of the test parts are fitted on train and val.
 
-{table(validated) if validated else "No candidate is finished on a set."}
+{table(validated, "val") if validated else "No candidate is finished on a set."}
 
 Changes of each candidate from the preset:
 
@@ -274,7 +275,7 @@ def main(data: Path, runs: Path, only: Sequence[str], count: int, test: bool, wr
         {name: found for name in chosen if (found := measure(folds, name, "test"))} if test else kept.get("test", {})
     )
     kept |= {"val": validated, "test": tested}
-    write_page(PAGE, page(validated, tested, kept))
+    write_page(PAGE, page(validated, tested, kept, count))
     figures.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
