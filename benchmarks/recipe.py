@@ -214,9 +214,9 @@ def page(validated: dict, tested: dict, kept: dict, count: int) -> str:
     return f"""# The recipe, chosen on three sets
 
 Candidates for the preset `lite` on validation parts, in percent of whole videos ({SNIPPETS} snippets of each stream,
-the centre crop, fused by the product), over {count} of two folds of a set. Brackets give Wilson's 95 % interval over the
-clips and the figure of the frozen network with a classifier fitted on the train part. The classifiers of these figures
-have not seen val; those of the test parts are fitted on train and val.
+the centre crop, fused by the product), over {count} of two folds of a set. Brackets give Wilson's 95 % interval over
+the clips and the figure of the frozen network with a classifier fitted on the train part. The classifiers of these
+figures have not seen val; those of the test parts are fitted on train and val.
 
 {table(validated, "val") if validated else "No candidate is finished on a set."}
 
