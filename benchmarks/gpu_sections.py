@@ -79,7 +79,7 @@ class Size:
 
 SIZES = {
     "whole": Size(
-        replace(STRONG, epochs=3, average_epochs=1, warmup_epochs=0.0),
+        replace(STRONG, epochs=3, average_epochs=1, warmup_epochs=0.0, least_steps=0),
         Preparation(),
         picture=(320, 240),
         groups=20,
@@ -99,6 +99,7 @@ SIZES = {
             epochs=2,
             average_epochs=1,
             warmup_epochs=0.0,
+            least_steps=0,
         ),
         Preparation(short_side=48),
         picture=(64, 48),

@@ -36,7 +36,15 @@ FRAMES, SNIPPETS = 8, 5  # of a snippet; snippets of a clip at the test
 FRAME_RATE = 7.5  # per second: a snippet lasts as long as one of 16 frames at 15 a second, for half the work
 # One stream, one thread, no fitted classifier: the two trainings are compared, not what guards them.
 COMMON = replace(
-    LITE, weights="imagenet", probe=False, average_epochs=1, patience=0, workers=0, precision="fp32", device="cpu"
+    LITE,
+    weights="imagenet",
+    probe=False,
+    least_steps=0,
+    average_epochs=1,
+    patience=0,
+    workers=0,
+    precision="fp32",
+    device="cpu",
 )
 ARMS: dict[str, dict[str, object]] = {
     "single frames": {"num_segments": FRAMES},

@@ -67,6 +67,7 @@ PARTS = (
     Part("colour", "colours varied", {"colour_jitter": 0.0}, ("rgb",)),
     Part("mean-flow", "mean flow subtracted", {"subtract_mean_flow": False}, ("flow",)),
     Part("balance", "balanced classes", {"balanced": False}),
+    Part("repeats", "small sets repeated", {"least_steps": 0}),
     Part("warm-up", "warm-up", {"warmup_epochs": 0.0}),
     Part("cosine", "cosine decay", {"schedule": "constant"}),
     Part("average", "averaged weights", {"average_epochs": 0}),

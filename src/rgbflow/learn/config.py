@@ -105,6 +105,9 @@ class TrainConfig:
     """Subtract from each flow field its mean, which comes from a moving camera. Not used by rgb."""
     balanced: bool = False
     """Show every class equally often, however many clips it has."""
+    least_steps: NumberOrNone = 0
+    """Steps of an epoch, at least: a small training part is shown several times in an epoch until it has as many, each
+    time with other crops. 0 shows it once."""
     probe: bool = True
     """First fit a classifier on the features of the frozen starting weights. If no epoch is better on the validation
     part, the bundle keeps the frozen network. Not used with weights none, nor by c3d and lrcn."""

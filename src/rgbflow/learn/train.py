@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import re
 import statistics
@@ -193,7 +194,8 @@ def _make_module(
 ) -> StreamTraining:
     """The network with its starting weights, and its data."""
     augmentation = Augmentation(config.flip, config.multi_scale, config.corner_crops, config.colour_jitter)
-    training = ClipDataset(store, split.train, split.classes, spec, config.num_segments, augmentation, config.seed)
+    shown = split.train * repeats(len(split.train), config)
+    training = ClipDataset(store, shown, split.classes, spec, config.num_segments, augmentation, config.seed)
     snippets = family_of(spec.algorithm).val_snippets
     measured: dict[str, ClipDataset] = {
         part: ClipDataset(store, split.clips(part), split.classes, spec, snippets) for part in watched
@@ -208,6 +210,16 @@ def _make_module(
     check_input(network, spec)
     network.to(memory_format=network.memory_format).train()
     return StreamTraining(network, config, {"train": training, **measured})
+
+
+def repeats(num_clips: int, config: TrainConfig) -> int:
+    """How often each clip is shown in an epoch, so that it has `least_steps` steps.
+
+    >>> repeats(42, TrainConfig(batch_size=8, least_steps=15)), repeats(9000, TrainConfig(least_steps=15))
+    (3, 1)
+    """
+    steps = math.ceil(num_clips / config.batch_size)
+    return max(1, math.ceil(config.least_steps / steps))
 
 
 def _probe(module: StreamTraining, split: Split, path: Path, resumes: bool, progress: Progress) -> Probe | None:
