@@ -54,6 +54,14 @@ def run(world, folder, stream="rgb", config=TINY, on_step=lambda *step: None, **
     return train_stream(Store(world.store), load_split(world.split), stream, folder, config, progress, **more)
 
 
+@pytest.mark.parametrize(("least_steps", "steps"), [(0, 3), (3, 3), (4, 6), (7, 9)])
+def test_a_small_training_part_is_shown_until_an_epoch_has_its_steps(world, tmp_path, least_steps, steps):
+    said = []
+    config = changed(epochs=1, batch_size=16, least_steps=least_steps)
+    run(world, tmp_path, config=config, on_step=lambda done, total, note: said.append(total))
+    assert set(said) == {steps}
+
+
 @pytest.mark.parametrize("save_minutes", [0.0, 1e-9])
 def test_a_killed_run_resumes_to_the_same_weights_and_curve(world, tmp_path, save_minutes):
     config = changed(epochs=12, save_minutes=save_minutes)
