@@ -145,6 +145,7 @@ warmup_epochs = 1.0
 corner_crops = false
 subtract_mean_flow = false
 balanced = false
+least_steps = 0
 average_epochs = 0
 patience = 0
 """
