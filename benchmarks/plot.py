@@ -21,6 +21,7 @@ from rgbflow.stream import NUM_SNIPPETS
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 PICTURE = RESULTS / "accuracy-time.png"
+NEAR = 4.0  # percent; labels at points that are nearer cover each other
 COLOURS = {"Weizmann": "#0072b2", "UT-Interaction": "#d55e00", "jhmdb-11": "#009e73", "Kinetics-400": "#555555"}
 TITLES = {"weizmann": "Weizmann", "ut-interaction": "UT-Interaction", "jhmdb-11": "jhmdb-11"}
 MARKS = {"openvino bf16": "o", "openvino int8": "^", "torch fp32": "s"}
@@ -93,14 +94,16 @@ def published() -> Iterator[Point]:
 
 
 def draw(axes: plt.Axes, points: list[Point], title: str) -> None:
-    """Points on a logarithmic axis of milliseconds."""
-    for point in points:
+    """Points on a logarithmic axis of milliseconds; of neighbours with the same label, one shows it."""
+    for place, point in enumerate(points):
         colour = COLOURS[point.data]
         if point.interval:
             low, high = point.top1 - point.interval[0], point.interval[1] - point.top1
             axes.errorbar(1000 * point.seconds, point.top1, [[low], [high]], color=colour, alpha=0.4, capsize=3)
         axes.plot(1000 * point.seconds, point.top1, point.mark, color=colour, markersize=8)
-        axes.annotate(point.label, (1000 * point.seconds, point.top1), (8, -3), textcoords="offset points", fontsize=9)
+        same = (other for other in points[:place] if (other.label, other.seconds) == (point.label, point.seconds))
+        label = "" if any(abs(other.top1 - point.top1) < NEAR for other in same) else point.label
+        axes.annotate(label, (1000 * point.seconds, point.top1), (8, -3), textcoords="offset points", fontsize=9)
     axes.set(xscale="log", xlabel="processor time of a clip, milliseconds", ylabel="top-1, percent", title=title)
     for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
         axis(lambda value, _: f"{value:,.0f}" if f"{value:e}"[0] in "125" else "")
