@@ -11,8 +11,10 @@ import torch
 
 from rgbflow.bundle import (
     FORMAT_VERSION,
+    LOCK,
     RECORD,
     Bundle,
+    change_record,
     fetch_bundle,
     load_bundle,
     load_weights,
@@ -44,6 +46,32 @@ def test_a_bundle_comes_back_as_it_was_saved(tmp_path):
     loaded = load_bundle(tmp_path)
     assert dataclasses.replace(loaded, measured={}) == dataclasses.replace(bundle, measured={})
     assert loaded.measured == json.loads(json.dumps(measured))
+
+
+def test_two_changes_at_the_same_time_are_both_kept(tmp_path):
+    save_bundle(tmp_path, bundle_of(RGB))
+
+    def licensed(present):
+        return dataclasses.replace(present, licence="CC0-1.0")
+
+    second = threading.Thread(target=change_record, args=(tmp_path, licensed))
+
+    def promised(present):
+        second.start()
+        second.join(0.5)  # without a lock the second ends here, and what it wrote is lost
+        return dataclasses.replace(present, no_action="jump")
+
+    change_record(tmp_path, promised)
+    second.join()
+    kept = load_bundle(tmp_path)
+    assert (kept.licence, kept.no_action) == ("CC0-1.0", "jump")
+
+
+def test_a_folder_that_can_not_be_locked_is_one_line(tmp_path):
+    save_bundle(tmp_path, bundle_of(RGB))
+    (tmp_path / LOCK).mkdir()
+    with pytest.raises(InputError, match=r"can't be written \(Is a directory\): free space or choose another folder"):
+        change_record(tmp_path, lambda present: present)
 
 
 def test_the_frame_rate_is_kept_and_assumed_where_an_older_bundle_has_none(tmp_path):

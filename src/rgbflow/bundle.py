@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
@@ -15,6 +15,7 @@ from filelock import FileLock
 from msgspec import Meta
 from torch import Tensor
 
+from rgbflow import limits
 from rgbflow.atomic import write_atomically
 from rgbflow.errors import InputError, first_line
 from rgbflow.fusion import Fusion
@@ -33,6 +34,7 @@ from rgbflow.stream import (
 
 FORMAT_VERSION = 1
 RECORD = "recognizer.json"
+LOCK = ".lock"  # held while the record changes
 EXPORTED_SUFFIXES = (".onnx", ".xml", ".bin")  # of the files that `rgbflow export` makes of a stream
 NO_LICENCE = "not stated"
 ASSUMED_RATE = 25.0  # frames per second of the training clips of a bundle that does not say
@@ -226,50 +228,86 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
     write_atomically(folder / "README.md", model_card(bundle))
 
 
-def save_stream(folder: Path, addition: Bundle, stream: Stream, weights: dict[str, Tensor]) -> None:
-    """Put a trained stream into the bundle at `folder`: first its weights, then the record that names them.
+def change_record(folder: Path, change: Callable[[Bundle | None], Bundle]) -> None:
+    """Write the record that `change` makes of the present one; `change` may write files that the new record names.
 
-    The record is read again under a lock, so that two simultaneous trainings into one bundle both end up in it.
+    The present record is read under a lock. So a process that changes a bundle keeps what another process wrote into it
+    a moment before.
+
+    Args:
+        folder: of the bundle, made if missing.
+        change: gets the present record, or None if there is none yet.
+
+    Raises:
+        InputError: if the record is damaged, the folder can't be written, or for a reason of `change`.
     """
-    lock = folder / "training" / ".lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK)
+        lock.acquire()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"{folder} can't be written ({reason}): free space or choose another folder") from error
+    try:
+        save_bundle(folder, change(load_bundle(folder) if (folder / RECORD).is_file() else None))
+    finally:
+        lock.release()
+
+
+def check_networks(folder: Path, present: Bundle | None, used: Bundle) -> Bundle:
+    """The present record, if it is of the networks that were used.
+
+    Raises:
+        InputError: if another process put other networks into the folder meanwhile, or removed the record.
+    """
+    if present is None or not has_networks_of(present, used):
+        raise InputError(f"the networks of {folder} were replaced meanwhile: run the command again")
+    return present
+
+
+def has_networks_of(one: Bundle, other: Bundle) -> bool:
+    """Whether two records are of the same networks; fusion, calibration and figures may differ."""
+    names = ("classes", "preparation", "streams", "split", "origin")
+    return all(getattr(one, name) == getattr(other, name) for name in names)
+
+
+def save_stream(folder: Path, addition: Bundle, stream: Stream, weights: dict[str, Tensor]) -> None:
+    """Put a trained stream into the bundle at `folder`: first its weights, then the record that names them."""
     weights = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-    with FileLock(lock):
-        existing = load_bundle(folder) if (folder / RECORD).is_file() else None
-        bundle = with_stream(existing, addition)
+
+    def add(present: Bundle | None) -> Bundle:
+        bundle = with_stream(present, addition)
         hashes = {
             name: sha256
-            for name, sha256 in (existing.files if existing else {}).items()
+            for name, sha256 in (present.files if present else {}).items()
             if not name.startswith(f"{stream}.") and name.partition(".")[0] in bundle.streams
         }
-        hashes |= write_hashed(weights_file(folder, stream), safetensors.torch.save(weights))
+        written = write_files(folder, {weights_file(folder, stream).name: safetensors.torch.save(weights)})
         for suffix in EXPORTED_SUFFIXES:  # of the former weights
             (folder / f"{stream}{suffix}").unlink(missing_ok=True)
-        save_bundle(folder, replace(bundle, files=hashes))
+        return replace(bundle, files={**hashes, **written})
+
+    change_record(folder, add)
 
 
-def write_hashed(path: Path, content: bytes) -> dict[FileName, Sha256]:
-    """Write a file of a bundle; what its record has to say of it (`Bundle.files`)."""
-    write_atomically(path, content)
-    return {path.name: hashlib.sha256(content).hexdigest()}
-
-
-def record_files(folder: Path, bundle: Bundle, written: Mapping[FileName, Sha256]) -> None:
-    """Write the record of a bundle, with the hashes of files that `write_hashed` wrote beside those it has."""
-    known = load_bundle(folder).files if (folder / RECORD).is_file() else {}
-    save_bundle(folder, replace(bundle, files={**known, **written}))
+def write_files(folder: Path, contents: Mapping[FileName, bytes]) -> dict[FileName, Sha256]:
+    """Write files of a bundle in this order; what its record has to say of them (`Bundle.files`)."""
+    for name, content in contents.items():
+        write_atomically(folder / name, content)
+    return {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
 
 
 def check_file(folder: Path, bundle: Bundle, name: FileName) -> None:
     """Make sure that a file of a bundle is as it was written; an older bundle doesn't say how that was.
 
     Raises:
-        InputError: if the file is missing, no regular file, or another than the one that was written.
+        InputError: if the file is missing, no regular file, larger than the limit, or not the one that was written.
     """
     path = folder / name
     if not path.is_file():
         reason = "no regular file" if path.exists() else "missing"
         raise InputError(f"{path} is {reason}: train or copy the bundle again")
+    limits.FILE.check(path.stat().st_size, str(path))
     if name not in bundle.files:
         return
     try:

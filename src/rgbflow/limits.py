@@ -55,4 +55,5 @@ class Limit:
 PIXELS = Limit("RGBFLOW_MAX_PIXELS", 1 << 27, "pixels")  # of a picture: 16,384×8,192
 FRAMES = Limit("RGBFLOW_MAX_FRAMES", 10_000_000, "frames")  # of a video or a clip: four days and a half at 25 a second
 ROWS = Limit("RGBFLOW_MAX_ROWS", 10_000_000, "rows")  # of a manifest
+FILE = Limit("RGBFLOW_MAX_FILE", 1 << 32, "bytes")  # of a network's file, which is read whole to be compared
 TEXT = Limit("RGBFLOW_MAX_TEXT", 1 << 30, "bytes")  # of a list, groups, a score file, a manifest's texts

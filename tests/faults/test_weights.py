@@ -65,6 +65,15 @@ def test_weights_that_are_no_regular_file_are_refused_at_once(folder, make):
     assert "is no regular file" in told(read_scores, [path])
 
 
+def test_a_file_of_terabytes_is_refused_before_it_is_read(folder):
+    bundle = load_bundle(folder)
+    for name in ("rgb.safetensors", "rgb.onnx"):
+        with (folder / name).open("ab") as file:
+            file.truncate(1 << 40)  # of holes, which take no room on the disk
+        words = told(check_file, folder, bundle, name)
+        assert "has 1,099,511,627,776 bytes, and at most 4,294,967,296 are read: set RGBFLOW_MAX_FILE" in words
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

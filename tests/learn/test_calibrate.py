@@ -409,7 +409,7 @@ def test_a_bundle_of_one_stream_is_calibrated(world, tmp_path):
     save_bundle(tmp_path / "one", dataclasses.replace(bundle, streams={"rgb": bundle.streams["rgb"]}))
     recognizer = Recognizer.load(tmp_path / "one")
     made = calibrate_fusion(recognizer, Store(world.store), load_split(world.split), num_snippets=1)
-    record_calibration(tmp_path / "one", made)
+    record_calibration(tmp_path / "one", recognizer.bundle, made)
     prediction = Recognizer.load(tmp_path / "one").predict(world.videos / "red" / "0.mp4", num_snippets=1)
     np.testing.assert_allclose(prediction.scores, made.fusion.fuse({"rgb": prediction.stream_scores["rgb"]}))
     assert made.fusion.temperature != 1

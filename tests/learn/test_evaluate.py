@@ -7,7 +7,7 @@ import pytest
 import sklearn.metrics
 
 from rgbflow import Recognizer
-from rgbflow.bundle import load_bundle
+from rgbflow.bundle import RECORD, load_bundle, save_bundle
 from rgbflow.data.splits import load_split
 from rgbflow.data.store import Store
 from rgbflow.errors import InputError
@@ -47,7 +47,7 @@ def test_scores_are_written_as_documented(world, evaluation, tmp_path):
 
 def test_the_bundle_keeps_figures_protocol_and_leak(world, evaluation, tmp_path):
     shutil.copytree(world.bundle, tmp_path / "bundle")
-    record_figures(tmp_path / "bundle", evaluation)
+    record_figures(tmp_path / "bundle", load_bundle(tmp_path / "bundle"), evaluation)
     measured = load_bundle(tmp_path / "bundle").measured["test"]
     assert measured.pop("origin").keys() == {"command", "version", "commit", "machine", "date"}
     assert measured == json.loads(json.dumps(evaluation.as_dict()))
@@ -57,6 +57,22 @@ def test_the_bundle_keeps_figures_protocol_and_leak(world, evaluation, tmp_path)
         "(16 clips, 3 snippets of each, protocol group; 0.0 % of them share"
         in (tmp_path / "bundle" / "README.md").read_text()
     )
+
+
+@pytest.mark.parametrize("changed", ["networks", "fusion"])
+def test_figures_of_a_bundle_that_changed_meanwhile_are_refused(world, evaluation, tmp_path, changed):
+    folder = tmp_path / "bundle"
+    shutil.copytree(world.bundle, folder)
+    used = load_bundle(folder)
+    other = {
+        "networks": {"origin": {**used.origin, "rgb": {**used.origin["rgb"], "date": "later"}}},
+        "fusion": {"fusion": dataclasses.replace(used.fusion, temperature=used.fusion.temperature + 1)},
+    }
+    save_bundle(folder, dataclasses.replace(used, **other[changed]))
+    kept = (folder / RECORD).read_bytes()
+    with pytest.raises(InputError, match=f"the {changed} of {folder} w.* meanwhile: "):
+        record_figures(folder, used, evaluation)
+    assert (folder / RECORD).read_bytes() == kept
 
 
 def test_the_report_shows_the_evaluation(world, evaluation, tmp_path):

@@ -77,7 +77,7 @@ def evaluate(
         or not weights_file(folder, next(iter(recognizer.bundle.streams))).is_file()
     )
     if Path(bundle).is_dir() and is_of_weights:  # not a copy from the hub
-        record_figures(folder, evaluation)
+        record_figures(folder, recognizer.bundle, evaluation)
         written["recorded"] = str(folder / RECORD)
     if json:
         show({"bundle": bundle, "part": part, **evaluation.as_dict(), **written}, True)
@@ -129,7 +129,7 @@ def calibrate(
         say("note: the split leaves classes out; --false-alarm-rate 0.05 would fit a threshold", file=sys.stderr)
     with track("calibrating", "clips") as progress:
         made = calibrate_fusion(recognizer, data, parts, fusion, false_alarm_rate, snippets, crops, progress)
-    record_calibration(bundle, made)
+    record_calibration(bundle, recognizer.bundle, made)
     if json:
         show({"bundle": str(bundle), **made.as_dict()}, True)
     else:

@@ -115,11 +115,11 @@ def run_demo(folder: Path, workers: int, seed: int, plan: Plan, track: Track = u
     with track("calibrating", "clips") as progress:
         recognizer = Recognizer.load(bundle, engine="torch")
         calibration = calibrate_fusion(recognizer, store, split, num_snippets=NUM_SNIPPETS, progress=progress)
-    record_calibration(bundle, calibration)
+    record_calibration(bundle, recognizer.bundle, calibration)
     recognizer = Recognizer.load(bundle, engine="torch")  # which the explanations need
     with track("evaluating", "clips") as progress:
         evaluation = evaluate_recognizer(recognizer, store, split, num_snippets=NUM_SNIPPETS, progress=progress)
-    record_figures(bundle, evaluation)
+    record_figures(bundle, recognizer.bundle, evaluation)
     clip = split.test[0].name
     source = Path(store.rows[clip].source)
     explanation = recognizer.explain(source, NUM_SNIPPETS)

@@ -19,7 +19,7 @@ import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax
 
-from rgbflow.bundle import load_bundle, save_bundle
+from rgbflow.bundle import Bundle, change_record, check_networks
 from rgbflow.data.jpegs import AnyStore
 from rgbflow.data.splits import Split, SplitClip
 from rgbflow.errors import InputError
@@ -237,12 +237,25 @@ def _check_choice(choice: Choice, streams: Sequence[str]) -> None:
         raise InputError(f"fusion {choice} needs two streams, the bundle has {streams[0]} only: use average")
 
 
-def record_calibration(folder: Path, calibration: Calibration) -> None:
-    """Write the fitted fusion into the bundle and its model card; figures of the former fusion are dropped."""
+def record_calibration(folder: Path, used: Bundle, calibration: Calibration) -> None:
+    """Write the fitted fusion into a bundle and its model card; figures of the former fusion are dropped.
+
+    Args:
+        folder: of the bundle.
+        used: its record when the fusion was fitted.
+        calibration: what was fitted.
+
+    Raises:
+        InputError: if the networks were replaced meanwhile, or the folder can't be written.
+    """
     kept = {name: value for name, value in calibration.as_dict().items() if name != "fusion"}
     kept["origin"] = describe_origin()
-    bundle = replace(load_bundle(folder), fusion=calibration.fusion, calibration=kept, measured={})
-    save_bundle(folder, bundle)
+
+    def fit(present: Bundle | None) -> Bundle:
+        bundle = check_networks(folder, present, used)
+        return replace(bundle, fusion=calibration.fusion, calibration=kept, measured={})
+
+    change_record(folder, fit)
 
 
 def fit_candidates(clips: ScoredClips) -> dict[Method, Candidate]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rgbflow.bundle import Bundle, load_bundle, save_bundle
+from rgbflow.bundle import Bundle, change_record, check_networks
 from rgbflow.clip import Clip
 from rgbflow.data.jpegs import AnyStore
 from rgbflow.data.splits import HeldOut, Split, SplitClip, check_split, leak_percent
@@ -218,11 +218,26 @@ def stream_scores(predictions: Sequence[Prediction]) -> dict[str, np.ndarray]:
     return {name: np.stack([each.stream_scores[name] for each in predictions]) for name in predictions[0].stream_scores}
 
 
-def record_figures(folder: Path, evaluation: Evaluation) -> None:
-    """Write an evaluation's figures and their origin into the bundle and its model card."""
-    bundle = load_bundle(folder)
-    measured = {**bundle.measured, evaluation.part: {**evaluation.as_dict(), "origin": describe_origin()}}
-    save_bundle(folder, replace(bundle, measured=measured))
+def record_figures(folder: Path, used: Bundle, evaluation: Evaluation) -> None:
+    """Write an evaluation's figures and their origin into a bundle and its model card.
+
+    Args:
+        folder: of the bundle.
+        used: its record when it was evaluated.
+        evaluation: what was measured.
+
+    Raises:
+        InputError: if the networks or the fusion were replaced meanwhile, or the folder can't be written.
+    """
+
+    def add(present: Bundle | None) -> Bundle:
+        bundle = check_networks(folder, present, used)
+        if bundle.fusion != used.fusion:
+            raise InputError(f"the fusion of {folder} was fitted again meanwhile: evaluate it again")
+        measured = {**bundle.measured, evaluation.part: {**evaluation.as_dict(), "origin": describe_origin()}}
+        return replace(bundle, measured=measured)
+
+    change_record(folder, add)
 
 
 def make_report(evaluation: Evaluation, recognizer: Recognizer, folder: Path, store: AnyStore, title: str) -> Report:

@@ -115,7 +115,7 @@ class Evaluating:
         with track(f"{self.name}: test", "clips") as progress:
             evaluation = evaluate_recognizer(recognizer, store, split, num_snippets=self.snippets, progress=progress)
         evaluation.save_scores(self.scores)
-        record_figures(self.folder, evaluation)
+        record_figures(self.folder, recognizer.bundle, evaluation)
 
 
 Task = Training | Evaluating

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from rgbflow.atomic import replace_folder
-from rgbflow.bundle import RECORD, load_bundle, save_stream
+from rgbflow.bundle import LOCK, RECORD, load_bundle, save_stream
 from rgbflow.data.jpegs import AnyStore
 from rgbflow.data.layouts import check_utf8
 from rgbflow.data.lists import Part
@@ -356,7 +356,7 @@ def save_taught(recognizer: Recognizer, out: Path) -> None:
         shutil.rmtree(new, ignore_errors=True)
         for stream, network in recognizer.engine.networks.items():
             save_stream(new, bundle, stream, network.state_dict())
-        shutil.rmtree(new / "training")
+        (new / LOCK).unlink(missing_ok=True)
         replace_folder(new, out)
     except OSError as error:
         raise InputError(f"{out} can't be written ({error.strerror}): free space or choose another folder") from error

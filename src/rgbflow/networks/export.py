@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rgbflow.bundle import RECORD, Bundle, load_bundle, record_files, write_hashed
+from rgbflow.bundle import RECORD, Bundle, change_record, check_networks, has_networks_of, load_bundle, write_files
 from rgbflow.errors import InputError, first_line
 from rgbflow.networks.exported import as_float
 from rgbflow.networks.openvino_engine import openvino_core
@@ -268,43 +268,40 @@ def export_bundle(
         InputError: for the reasons of `to_onnx`, `with_opset` and `to_openvino`, if `out` is another bundle, or if it
             can't be written.
     """
-    if (out / RECORD).is_file() and not _has_networks_of(load_bundle(out), bundle):
+    if (out / RECORD).is_file() and not has_networks_of(load_bundle(out), bundle):
         raise InputError(f"{out} holds another bundle: choose another folder to write to, or remove it")
     written: list[Path] = []
-    hashes: dict[str, str] = {}
+    contents: dict[str, bytes] = {}
     networks = load_networks(folder, bundle)
     for stream, network in counted(networks.items(), len(networks), progress):
         model = to_onnx(network, bundle.streams[stream], bundle.preparation, float_input)
         if to == "onnx":
             path = out / f"{stream}.onnx"
-            hashes |= write_hashed(path, with_opset(model, opset).SerializeToString())
+            contents[path.name] = with_opset(model, opset).SerializeToString()
         else:
             path = out / f"{stream}.xml"
             snippets = [
                 as_float(one, stream, bundle.preparation) if float_input else one
                 for one in (calibration or {}).get(stream, ())
             ]
-            hashes |= _write_openvino(path, to_openvino(model, snippets))
+            contents |= _openvino_files(path.name, to_openvino(model, snippets))
         progress.report(f"{stream}: {path}")
         written.append(path)
-    own = out.resolve() == folder.resolve()
-    record_files(out, load_bundle(folder) if own else replace(bundle, files={}), hashes)
+
+    def add(present: Bundle | None) -> Bundle:
+        known = check_networks(out, present, bundle) if present else replace(bundle, files={})
+        own = out.resolve() == folder.resolve()
+        return replace(known if own else bundle, files={**known.files, **write_files(out, contents)})
+
+    change_record(out, add)
     return written
 
 
-def _has_networks_of(one: Bundle, other: Bundle) -> bool:
-    """Whether two records are of the same networks; fusion, calibration and figures may differ."""
-    names = ("classes", "preparation", "streams", "split", "origin")
-    return all(getattr(one, name) == getattr(other, name) for name in names)
-
-
-def _write_openvino(path: Path, model: "openvino.Model") -> dict[str, str]:
+def _openvino_files(name: str, model: "openvino.Model") -> dict[str, bytes]:
     import openvino
 
-    with tempfile.TemporaryDirectory() as name:
-        made = Path(name) / path.name
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / name
         openvino.save_model(model, made, compress_to_fp16=False)
-        written: dict[str, str] = {}
-        for suffix in (".bin", ".xml"):  # the one that is looked for comes last
-            written |= write_hashed(path.with_suffix(suffix), made.with_suffix(suffix).read_bytes())
-        return written
+        files = [made.with_suffix(suffix) for suffix in (".bin", ".xml")]  # the one that is looked for comes last
+        return {file.name: file.read_bytes() for file in files}
