@@ -1,5 +1,7 @@
 """Which device computes, and in which arithmetic."""
 
+import os
+
 import torch
 
 from rgbflow.errors import InputError, first_line
@@ -21,6 +23,15 @@ def choose_device(device: str = "auto") -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise InputError(f"device {device!r} can't be used here ({first_line(error)}): pass auto or cpu") from error
     return chosen
+
+
+def total_memory(device: torch.device) -> int | None:
+    """Bytes of memory of a device, used or free; None where the system doesn't say."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    if device.type == "cpu" and hasattr(os, "sysconf"):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None
 
 
 def has_fast_bf16(device: torch.device) -> bool:

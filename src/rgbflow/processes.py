@@ -12,6 +12,7 @@ from typing import TypeVar
 from rgbflow.errors import InputError, first_line
 
 RETRIES = 5  # of a task whose node died; a task that raises is not tried again
+WORKERS_PER_CORE = 4
 TASKS_AHEAD = 4  # for each core of the cluster, so that none waits for a slow one
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -32,6 +33,19 @@ def usable_cores() -> int:
     return cpu_count()
 
 
+def check_workers(workers: int) -> None:
+    """Refuse more worker processes than the machine's memory may hold; each has libraries of its own in memory.
+
+    Raises:
+        InputError: if there are more than `WORKERS_PER_CORE` for each core.
+    """
+    most = WORKERS_PER_CORE * max(2, usable_cores())
+    if workers > most:
+        raise InputError(
+            f"workers ({workers}) must be at most {most} on this machine, {WORKERS_PER_CORE} for each core: lower it"
+        )
+
+
 def map_in_processes(
     function: Callable[[Item], Result],
     items: Iterable[Item],
@@ -43,7 +57,7 @@ def map_in_processes(
     Args:
         function: importable.
         items: any number of items.
-        workers: number of processes.
+        workers: number of processes, see `check_workers`.
         instead: gives the result for an item that killed its process when it was alone in it; None gives up.
 
     Raises:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from rgbflow.clip import ArrayClip, FrameClip
 from rgbflow.data.layouts import read_class_folders
@@ -19,7 +20,9 @@ from rgbflow.learn.takes import Take
 from rgbflow.learn.teach import Teacher
 from rgbflow.learn.train import train_stream
 from rgbflow.live.events import EventRules
+from rgbflow.networks.stream_net import check_input
 from rgbflow.recognizer import Recognizer
+from rgbflow.stream import StreamSpec
 from rgbflow.video.reading import Frame, count_frames, decode
 from rgbflow.video.writing import write_video
 
@@ -134,6 +137,27 @@ def test_a_batch_norm_that_sees_one_value_is_said(world, tmp_path):
     line = told(trained, world, tmp_path, batch_size=1)
     assert "batch_size (1) leaves a batch norm one value" in line
     assert not (tmp_path / "recognizer.json").exists()
+
+
+@pytest.mark.parametrize("values", [{"num_segments": 100_000}, {"input_size": 1024, "num_segments": 4096}], ids=str)
+def test_a_step_that_no_memory_holds_is_refused_before_it_is_tried(world, tmp_path, values):
+    line = told(trained, world, tmp_path, **values)
+    assert "GiB of memory, and cpu has" in line
+    assert "lower batch_size, num_segments or input_size" in line
+    assert not (tmp_path / "recognizer.json").exists()
+
+
+def test_the_memory_of_a_snippet_is_that_of_what_its_forward_pass_keeps():
+    spec = StreamSpec("rgb", "test_resnet", 32, 1, (0.5,) * 3, (0.2,) * 3)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10), nn.ReLU(), nn.Linear(10, 4))
+    assert check_input(network, spec) == 4 * (3 * 32 * 32 + 10)  # the inputs of both layers
+
+
+def test_workers_that_would_fill_the_memory_are_refused(world, tmp_path):
+    assert "workers (1024) must be at most" in told(trained, world, tmp_path, workers=1024)
+    assert "workers (1024) must be at most" in told(
+        prepare_store, [], tmp_path / "s", Store(world.store).preparation, 1024
+    )
 
 
 def test_a_take_can_not_be_removed_from_elsewhere(recognizer, tmp_path):

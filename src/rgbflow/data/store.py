@@ -31,14 +31,14 @@ from rgbflow.data.layouts import SourceClip, check_utf8, file_sha256, legible
 from rgbflow.data.manifest import MANIFEST, OK, Hashes, Row
 from rgbflow.errors import InputError, first_line
 from rgbflow.flow import from_pictures, to_picture
-from rgbflow.processes import map_in_processes, map_on_cluster
+from rgbflow.processes import check_workers, map_in_processes, map_on_cluster
 from rgbflow.progress import SILENT, Pace, Progress
 from rgbflow.records import check_argument
 from rgbflow.stream import STREAMS, Preparation, Stream
 from rgbflow.video.intra import IntraReader, IntraWriter
 from rgbflow.video.reading import VideoError, decode, probe
 
-Workers = Annotated[int, Meta(ge=1, le=10_000, description="one per core is usual")]
+Workers = Annotated[int, Meta(ge=1, description="one per core is usual")]
 FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # errors that would hit every other clip too
 
 
@@ -187,6 +187,7 @@ def prepare_store(
     """
     Preparer(preparation)  # refuses wrong settings before anything is changed
     check_argument("workers", workers, Workers)
+    check_workers(workers)
     folder = Path(folder)
     task = partial(_prepare_known, folder=folder.absolute(), preparation=preparation, verify=verify)
     placed = [replace(source, path=source.path.absolute()) for source in sources]  # nodes have folders of their own

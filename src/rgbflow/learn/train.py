@@ -25,8 +25,8 @@ from rgbflow.data.dataset import ClipDataset
 from rgbflow.data.jpegs import AnyStore
 from rgbflow.data.lists import Part
 from rgbflow.data.splits import HeldOut, Split, check_split
-from rgbflow.device import choose_device, has_fast_bf16
-from rgbflow.errors import InputError
+from rgbflow.device import choose_device, has_fast_bf16, total_memory
+from rgbflow.errors import InputError, first_line
 from rgbflow.fusion import Fusion
 from rgbflow.learn import checkpoints
 from rgbflow.learn.callbacks import (
@@ -56,7 +56,7 @@ from rgbflow.networks.families import family_of
 from rgbflow.networks.stream_net import StreamNet, check_input
 from rgbflow.networks.weights import are_of_flow, initialise
 from rgbflow.origin import describe_origin
-from rgbflow.processes import is_first_process
+from rgbflow.processes import check_workers, is_first_process
 from rgbflow.progress import SILENT, Progress
 from rgbflow.stream import Stream, StreamSpec
 from rgbflow.transforms import Augmentation
@@ -131,6 +131,7 @@ def train_stream(
     if not is_first_process():
         progress = SILENT
     choose_device(config.device)
+    check_workers(config.workers)
     check_split(split, store.rows)
     watched: tuple[HeldOut, ...] = ("val", "test") if test_curve else ("val",)
     _check_parts(split, ("train", *watched))
@@ -207,9 +208,23 @@ def _make_module(
         progress.report(
             f"note: {', '.join(sided)} name a side, but a mirrored clip shows the other side: consider --no-flip"
         )
-    check_input(network, spec)
+    _check_memory(check_input(network, spec), len(shown), config)
     network.to(memory_format=network.memory_format).train()
     return StreamTraining(network, config, {"train": training, **measured})
+
+
+def _check_memory(snippet_bytes: int, num_clips: int, config: TrainConfig) -> None:
+    """Refuse a step that all memory of the device could not hold; the system would end the process without a word."""
+    device = _own_device(config)
+    if (memory := total_memory(device)) is None:
+        return
+    snippets = min(config.batch_size, num_clips) * config.num_segments
+    needed = snippets * snippet_bytes // (1 if _precision(config, device) == "fp32" else 2)
+    if needed > memory:
+        raise InputError(
+            f"a step of {snippets:,} snippets needs about {needed / 2**30:,.0f} GiB of memory, and {device} has "
+            f"{memory / 2**30:,.0f}: lower batch_size, num_segments or input_size"
+        )
 
 
 def repeats(num_clips: int, config: TrainConfig) -> int:
@@ -299,6 +314,11 @@ def _fit(module: StreamTraining, work: Path, checkpoint: Path | None, progress: 
                 f"batch_size ({size}) leaves a batch norm one value, which has no spread: use at least 2 clips, "
                 "more num_segments, or weights with freeze_batch_norms"
             ) from error
+        except torch.OutOfMemoryError as error:
+            raise InputError(
+                f"a training step needs more memory than the device has ({first_line(error)}): lower batch_size, "
+                "num_segments or input_size"
+            ) from error
         except OSError as error:
             raise InputError(
                 f"{work} can't be written ({error.strerror}): free space, then run the same command to resume"
@@ -333,13 +353,16 @@ def make_bundle(store: AnyStore, split: Split, spec: StreamSpec, config: TrainCo
     )
 
 
+def _precision(config: TrainConfig, device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
+    if config.precision == "auto":
+        return "bf16" if has_fast_bf16(device) else "fp32"
+    if config.precision == "fp16" and device.type == "cpu":
+        raise InputError("precision fp16 needs a GPU: use bf16, fp32 or auto")
+    return config.precision
+
+
 def _make_trainer(config: TrainConfig, work: Path, callbacks: list[L.Callback]) -> L.Trainer:
     device = choose_device(config.device)
-    precision = config.precision
-    if precision == "auto":
-        precision = "bf16" if has_fast_bf16(device) else "fp32"
-    if precision == "fp16" and device.type == "cpu":
-        raise InputError("precision fp16 needs a GPU: use bf16, fp32 or auto")
     launched, nodes = launched_processes()
     devices: int | list[int] | str | None = launched
     if devices is None:
@@ -348,7 +371,7 @@ def _make_trainer(config: TrainConfig, work: Path, callbacks: list[L.Callback]) 
         accelerator="gpu" if device.type == "cuda" else device.type,
         devices=devices,
         num_nodes=nodes,
-        precision=PRECISIONS[precision],
+        precision=PRECISIONS[_precision(config, device)],
         max_epochs=config.epochs,
         gradient_clip_val=config.gradient_clip or None,
         logger=TensorBoardLogger(work, name="", version="tensorboard"),

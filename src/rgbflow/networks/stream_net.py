@@ -72,12 +72,33 @@ def batch_norms(network: nn.Module) -> list[_BatchNorm]:
     return [module for module in network.modules() if isinstance(module, _BatchNorm)]
 
 
-def check_input(network: nn.Module, spec: StreamSpec) -> None:
-    """Raise InputError if the backbone can't read inputs of the stream's size."""
+def bytes_kept(network: nn.Module, snippets: Tensor) -> int:
+    """Bytes that a forward pass keeps for the backward pass beside the weights, counting each storage once."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        network(snippets)
+    weights = {value.untyped_storage().data_ptr() for value in network.parameters()}
+    return sum(size for storage, size in kept.items() if storage not in weights)
+
+
+def check_input(network: nn.Module, spec: StreamSpec) -> int:
+    """Make sure that the backbone can read inputs of the stream's size.
+
+    Returns:
+        The bytes that a snippet keeps for the backward pass, in float32.
+
+    Raises:
+        InputError: if it can't.
+    """
     network.eval()
+    snippet = torch.zeros(1, 1, spec.channels, spec.input_size, spec.input_size)
     try:
-        with torch.inference_mode():
-            network(torch.zeros(1, 1, spec.channels, spec.input_size, spec.input_size))
+        return bytes_kept(network, snippet)
     except (RuntimeError, AssertionError, ValueError) as error:
         raise InputError(
             f"backbone {spec.backbone} can't read {spec.input_size}×{spec.input_size} inputs ({first_line(error)}): "

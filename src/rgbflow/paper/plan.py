@@ -17,7 +17,7 @@ from rgbflow.learn.optimizers import make_optimizer
 from rgbflow.learn.spec import form_of_input
 from rgbflow.learn.tasks import Evaluating, Training, free_devices
 from rgbflow.networks.families import family_of
-from rgbflow.networks.stream_net import StreamNet
+from rgbflow.networks.stream_net import StreamNet, bytes_kept
 from rgbflow.origin import describe_machine
 from rgbflow.progress import SILENT, Progress, counted
 from rgbflow.stream import StreamSpec
@@ -171,7 +171,8 @@ def _measure(task: Training, split: Split, spec: StreamSpec, device: torch.devic
         with torch.inference_mode(), precision:
             network(snippets)
 
-    kept = _bytes_kept(lambda: network(snippets), precision)
+    with precision:
+        kept = bytes_kept(network, snippets)
     train_seconds = _median_seconds(step, device)
     forward_seconds = _median_seconds(look, device)
     weights = sum(value.nbytes for value in network.state_dict().values())
@@ -194,19 +195,6 @@ def _median_seconds(function: Callable[[], None], device: torch.device) -> float
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - began)
     return statistics.median(seconds[1:])
-
-
-def _bytes_kept(forward: Callable[[], torch.Tensor], precision: torch.autocast) -> int:
-    """Bytes that a forward pass keeps for the backward pass, counting each storage once, weights too."""
-    kept: dict[int, int] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), precision:
-        forward()
-    return sum(kept.values())
 
 
 def _reading_seconds(task: Training, split: Split, spec: StreamSpec) -> float:
