@@ -16,13 +16,15 @@ from rgbflow.data.store import Store, prepare_store
 from rgbflow.errors import InputError
 from rgbflow.learn.config import TrainConfig, completed, load_config
 from rgbflow.learn.presets import LITE, STRONG
+from rgbflow.learn.spec import form_of_input
 from rgbflow.learn.takes import Take
 from rgbflow.learn.teach import Teacher
 from rgbflow.learn.train import train_stream
 from rgbflow.live.events import EventRules
-from rgbflow.networks.stream_net import check_input
+from rgbflow.networks.families import FAMILIES
+from rgbflow.networks.stream_net import StreamNet, check_input
 from rgbflow.recognizer import Recognizer
-from rgbflow.stream import StreamSpec
+from rgbflow.stream import STREAMS, StreamSpec
 from rgbflow.video.reading import Frame, count_frames, decode
 from rgbflow.video.writing import write_video
 
@@ -145,6 +147,13 @@ def test_a_step_that_no_memory_holds_is_refused_before_it_is_tried(world, tmp_pa
     assert "GiB of memory, and cpu has" in line
     assert "lower batch_size, num_segments or input_size" in line
     assert not (tmp_path / "recognizer.json").exists()
+
+
+@pytest.mark.parametrize("algorithm", FAMILIES)
+def test_a_backbone_of_another_family_is_refused(algorithm):
+    config = completed(TINY, {"algorithm": algorithm, "backbone": "no_such_network", "weights": "none"})
+    for stream in STREAMS:
+        assert "'no_such_network'" in told(lambda stream: StreamNet(form_of_input(stream, config), 2), stream)
 
 
 def test_the_memory_of_a_snippet_is_that_of_what_its_forward_pass_keeps():

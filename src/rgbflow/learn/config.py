@@ -29,6 +29,7 @@ Schedule = Literal["cosine", "exponential", "constant"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Number = Annotated[int, Meta(ge=1, le=100_000)]
 NumberOrNone = Annotated[int, Meta(ge=0, le=100_000)]
+Frames = Annotated[int, Meta(ge=0, le=1000)]
 Rate = Annotated[float, Meta(gt=0, le=10)]
 RateShare = Annotated[float, Meta(ge=0, le=10)]
 RateOrNone = Annotated[float, Meta(ge=0, le=1000)]
@@ -65,7 +66,7 @@ class TrainConfig:
     stack_length: StackLength = STACK_LENGTH
     """Flow fields in a snippet (L); 1 is the paper's single pair (u,v). Not used by rgb and by networks that read
     several frames."""
-    frames: NumberOrNone = 0
+    frames: Frames = 0
     """Frames, or flow fields, in a snippet of a video network; 0 takes the number that its family is published with."""
     frame_rate: RateOrNone = 0.0
     """Frames per second of such a snippet, whatever the rate of a clip; 0 takes the published rate."""

@@ -163,9 +163,14 @@ def _trunk(backbone: str, published: Published, planes: int) -> tuple[Trunk, int
 
 
 def published_weights(backbone: str) -> WeightsRecord:
-    """torchvision's record of the weights for Kinetics-400: their address, transforms and names of classes."""
+    """torchvision's record of the weights for Kinetics-400: their address, transforms and names of classes.
+
+    Raises:
+        InputError: if it has no such network.
+    """
     from torchvision.models import get_model_weights
 
+    _published(backbone)
     return cast("WeightsRecord", get_model_weights(backbone).DEFAULT.value)
 
 
