@@ -98,6 +98,14 @@ def test_a_node_dies_midway_and_the_store_is_the_same_to_the_last_byte(cluster, 
     assert shared == alone
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "[::1]:9", "no-such-host.invalid:6379"])
+def test_an_address_at_which_nobody_listens_is_refused_at_once(address, monkeypatch):
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'rgbflow[cluster]'")
+    monkeypatch.setattr(ray, "init", None)  # it would try for more than a minute
+    with pytest.raises(InputError, match=r"can't be reached \(.*\): start one by `ray start`"):
+        map_on_cluster(square, range(3), address)
+
+
 @pytest.mark.timeout(120)
 def test_a_cluster_that_is_not_there_is_one_line(monkeypatch):
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'rgbflow[cluster]'")

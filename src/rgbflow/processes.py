@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -12,6 +13,7 @@ from typing import TypeVar
 from rgbflow.errors import InputError, first_line
 
 RETRIES = 5  # of a task whose node died; a task that raises is not tried again
+SECONDS_TO_ANSWER = 10.0  # for a machine of the cluster
 WORKERS_PER_CORE = 4
 TASKS_AHEAD = 4  # for each core of the cluster, so that none waits for a slow one
 Item = TypeVar("Item")
@@ -116,6 +118,7 @@ def map_on_cluster(function: Callable[[Item], Result], items: Iterable[Item], ad
         raise InputError(
             "--cluster needs Ray: pip install 'rgbflow[cluster]' on every machine of the cluster"
         ) from error
+    _check_reachable(address)
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -123,6 +126,17 @@ def map_on_cluster(function: Callable[[Item], Result], items: Iterable[Item], ad
             f"--cluster {address} can't be reached ({first_line(error)}): start one by `ray start`"
         ) from error
     return _map_by_ray(function, items, address)
+
+
+def _check_reachable(address: str) -> None:
+    """Refuse an address at which nobody listens; Ray would try it for more than a minute."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdecimal() and int(port) < 1 << 16):
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_ANSWER).close()
+    except OSError as error:
+        raise InputError(f"--cluster {address} can't be reached ({error}): start one by `ray start`") from error
 
 
 def _map_by_ray(function: Callable[[Item], Result], items: Iterable[Item], address: str) -> Iterator[Result]:
