@@ -3,9 +3,9 @@
     python benchmarks/strong.py DATA [--runs runs/strong] [--jobs 2]
 
 DATA holds weizmann/ and ut-interaction/, class folders with a groups.tsv. Weizmann: each of its nine persons is held
-out once, three at a time. UT-Interaction: each of its two places is held out once, and each of its twenty sequences once, four at a
-time. Each fold is prepared, trained, calibrated and evaluated without a flag. A stopped run goes on; the page can be
-written when some folds are missing, and then says so.
+out once, three at a time. UT-Interaction: each of its two places is held out once, and each of its twenty sequences
+once, four at a time. Each fold is prepared, trained, calibrated and evaluated without a flag. A stopped run goes on;
+the page can be written when some folds are missing, and then says so.
 """
 
 import argparse
@@ -118,7 +118,9 @@ def fours(groups: list[str]) -> dict[str, list[str]]:
 
 
 PROTOCOLS = (
-    Protocol("weizmann", "weizmann", "Weizmann (Gorelick et al. 2007), three of nine persons held out", "person", threes),
+    Protocol(
+        "weizmann", "weizmann", "Weizmann (Gorelick et al. 2007), three of nine persons held out", "person", threes
+    ),
     Protocol(
         "ut-interaction",
         "ut-interaction",

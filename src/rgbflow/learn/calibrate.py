@@ -24,7 +24,7 @@ from rgbflow.data.jpegs import AnyStore
 from rgbflow.data.splits import Split, SplitClip
 from rgbflow.errors import InputError
 from rgbflow.fusion import METHODS, Fusion, log_scores, probabilities
-from rgbflow.learn.evaluate import label_clips, stream_scores
+from rgbflow.learn.evaluate import label_clips, read_clips, stream_scores
 from rgbflow.learn.metrics import calibration_error
 from rgbflow.learn.probe import SNIPPETS, fit_head
 from rgbflow.origin import describe_origin
@@ -185,10 +185,17 @@ def score_val(
     Raises:
         InputError: if store, split and bundle do not belong together.
     """
-    scores = stream_scores(label_clips(recognizer, store, split, split.val, num_snippets, crops, progress))
-    for stream, origin in recognizer.bundle.origin.items():
-        if (strength := _strength_of_fit(origin)) is not None:
-            scores[stream] = _held_out_scores(recognizer, store, split, stream, strength, num_snippets, crops)
+    streams, origin = recognizer.bundle.streams, recognizer.bundle.origin
+    strengths = {stream: _strength_of_fit(origin.get(stream, {})) for stream in streams}
+    fitted = {stream: strength for stream, strength in strengths.items() if strength is not None}
+    found: dict[str, np.ndarray] = {}
+    if whole := [stream for stream in streams if stream not in fitted]:
+        alone = _of_streams(recognizer, whole)
+        found |= stream_scores(label_clips(alone, store, split, split.val, num_snippets, crops, progress))
+    if fitted:
+        alone = _of_streams(recognizer, fitted)
+        found |= _held_out_scores(alone, store, split, fitted, num_snippets, crops, progress)
+    scores = {stream: found[stream] for stream in streams}
     labels = np.array([split.classes.index(clip.label) for clip in split.val])
     return ScoredClips(scores, labels, np.array([clip.group for clip in split.val]))
 
@@ -204,23 +211,33 @@ def _held_out_scores(
     recognizer: Recognizer,
     store: AnyStore,
     split: Split,
-    stream: Stream,
-    strength: float,
+    strengths: Mapping[Stream, float],
     num_snippets: int,
     crops: Crops,
-) -> np.ndarray:
-    """(N, K): what the network of a stream says of val with a classifier fitted on the train part alone."""
-    bundle = recognizer.bundle
-    alone = Recognizer(replace(bundle, streams={stream: bundle.streams[stream]}), recognizer.engine)
+    progress: Progress,
+) -> dict[Stream, np.ndarray]:
+    """Per stream (N, K): what its network says of val with a classifier fitted on the train part alone."""
 
-    def features(clips: Sequence[SplitClip], snippets: int, crops: Crops) -> np.ndarray:
-        read = (alone.features(store.clip(clip.name), snippets, crops)[stream].mean(axis=0) for clip in clips)
-        return np.stack(list(read))
+    def features(clips: Sequence[SplitClip], snippets: int, crops: Crops) -> dict[Stream, np.ndarray]:
+        ready = read_clips(recognizer, store, split, clips, snippets, progress)
+        rows = [recognizer.features(clip, snippets, crops) for clip in ready]
+        return {stream: np.stack([row[stream].mean(axis=0) for row in rows]) for stream in strengths}
 
     labels = [split.classes.index(clip.label) for clip in split.train]
     groups = [clip.group for clip in split.train]
-    head = fit_head(features(split.train, SNIPPETS, 1), labels, groups, len(split.classes), (strength,))
-    return probabilities(head.logits(features(split.val, num_snippets, crops)))
+    seen, unseen = features(split.train, SNIPPETS, 1), features(split.val, num_snippets, crops)
+    heads = {
+        stream: fit_head(seen[stream], labels, groups, len(split.classes), (strength,))
+        for stream, strength in strengths.items()
+    }
+    return {stream: probabilities(head.logits(unseen[stream])) for stream, head in heads.items()}
+
+
+def _of_streams(recognizer: Recognizer, streams: Collection[Stream]) -> Recognizer:
+    """The same networks for some streams alone, fused as new bundles are."""
+    bundle = recognizer.bundle
+    kept = {stream: bundle.streams[stream] for stream in streams}
+    return Recognizer(replace(bundle, streams=kept, fusion=Fusion()), recognizer.engine)
 
 
 def fit_calibration(clips: ScoredClips, choice: Choice = "auto") -> Calibration:

@@ -202,6 +202,22 @@ def label_clips(
     Raises:
         InputError: if store, split and bundle do not belong together, or a clip is too short.
     """
+    ready = read_clips(recognizer, store, split, clips, num_snippets, progress)
+    return [recognizer.predict(clip, num_snippets, crops) for clip in ready]
+
+
+def read_clips(
+    recognizer: Recognizer,
+    store: AnyStore,
+    split: Split,
+    clips: Sequence[SplitClip],
+    num_snippets: int = NUM_SNIPPETS,
+    progress: Progress = SILENT,
+) -> Iterator[Clip]:
+    """Some clips of a split in their order, with the frames that a recogniser will look at in memory.
+
+    Args and raises: as `label_clips`.
+    """
     check_split(split, store.rows)
     check_belongs(recognizer.bundle, store, split)
 
@@ -209,8 +225,7 @@ def label_clips(
         stored = store.clip(clip.name)
         return read_ahead(stored, recognizer.wanted_indices(stored, num_snippets))
 
-    ready = counted(_ahead(read, clips), len(clips), progress)
-    return [recognizer.predict(clip, num_snippets, crops) for clip in ready]
+    return counted(_ahead(read, clips), len(clips), progress)
 
 
 def stream_scores(predictions: Sequence[Prediction]) -> dict[str, np.ndarray]:
