@@ -73,7 +73,7 @@ fusion: $(VENV)/installed
 	$(BIN)/python benchmarks/fusion.py
 
 unknown: $(VENV)/installed
-	$(BIN)/python benchmarks/unknown.py $(VIDEOS)
+	$(BIN)/python benchmarks/unknown.py $(DATA)
 
 BUNDLE ?= runs/mine
 VIDEO ?= clip.mp4

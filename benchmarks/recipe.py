@@ -48,6 +48,7 @@ CANDIDATES: dict[str, dict[str, object]] = {
     "160-pixels": {"input_size": 160},
     "224-pixels": {"input_size": 224},
     "one-segment": {"num_segments": 1},
+    "colours-varied": {"colour_jitter": 0.4},
 }
 
 Clips = Sequence[SourceClip]
