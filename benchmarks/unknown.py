@@ -55,7 +55,7 @@ def frozen_features(store: Store) -> Features:
 
 
 def fitted(
-    features: Features, stream: Stream, split: Split, clips: Sequence[SplitClip], strength: float | None
+    features: Features, stream: Stream, split: Split, clips: Sequence[SplitClip], strength: float | None = None
 ) -> Head:
     """A stream's classifier, of a given strength or one chosen on held-out groups."""
     rows = np.stack([features[stream][clip.name] for clip in clips])
@@ -98,7 +98,7 @@ def run_set(videos: Path, store: Path, rate: float, num_left_out: int) -> list[d
     features = frozen_features(opened)
     for number in range(len(classes)):
         left_out = [classes[(number + step) % len(classes)] for step in range(num_left_out)]
-        split = make_split(clips, seed=number, leave_out=left_out)
+        split = make_split(clips, "group", seed=number, leave_out=left_out)
         turns.append({"left_out": left_out, **turn(features, split, rate)})
         print(videos.name, turns[-1], flush=True)
     return turns
