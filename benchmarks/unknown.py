@@ -131,9 +131,8 @@ def turn_row(row: dict) -> str:
     return f"| {names} | {row['fitted_on']} | {row['unknown_clips']} | {shares} |"
 
 
-def page(sets: dict[str, list[dict]], rate: float) -> str:
+def page(sets: dict[str, list[dict]], rate: float, origin: dict[str, str]) -> str:
     """The results page."""
-    origin = describe_origin()
     lines = "\n".join(pooled_row(name, pool(turns)) for name, turns in sets.items())
     head = "| threshold | test | clips | test clips | false alarms % | rejected % | AUROC % | top-1 % of known |"
     parts = "\n".join(
@@ -174,10 +173,11 @@ if __name__ == "__main__":
     parser.add_argument("--runs", type=Path, default=Path("runs/unknown"))
     parser.add_argument("--rate", type=float, default=0.2)
     given = parser.parse_args()
+    origin = describe_origin()
     sets = {
         name: run_set(given.data / name, given.runs / name / "store", given.rate, count)
         for name, count in LEFT_OUT.items()
     }
-    record = json.dumps({"rate": given.rate, "sets": sets, "origin": describe_origin()}, indent=1)
+    record = json.dumps({"rate": given.rate, "sets": sets, "origin": origin}, indent=1)
     PAGE.with_suffix(".json").write_text(record + "\n", encoding="utf-8")
-    write_page(PAGE, page(sets, given.rate))
+    write_page(PAGE, page(sets, given.rate, origin))
