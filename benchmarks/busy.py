@@ -53,8 +53,8 @@ def run(arguments: Sequence[str | Path], environment: dict[str, str]) -> str:
 
 def make_data(folder: Path) -> None:
     """A small store, its split, and an exported bundle of random weights for the updates."""
+    from rgbflow.data.cutting import make_split
     from rgbflow.data.layouts import read_class_folders
-    from rgbflow.data.splits import make_split
     from rgbflow.data.store import prepare_store
     from rgbflow.demo.run import PREPARATION
     from rgbflow.demo.synthetic import write_dataset

@@ -174,8 +174,9 @@ def clips(setup: Setup) -> Figures:
 
     Where no folder is given they show drawn people; their files are smaller than those of films.
     """
+    from rgbflow.data.cutting import make_split
     from rgbflow.data.layouts import read_class_folders
-    from rgbflow.data.splits import SplitClip, make_split
+    from rgbflow.data.splits import SplitClip
     from rgbflow.data.store import Store, prepare_store
     from rgbflow.demo.synthetic import write_dataset
 

@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from pages import rgbflow, write_page
 
+from rgbflow.data.cutting import make_split
 from rgbflow.data.dataset import ClipDataset
 from rgbflow.data.manifest import MANIFEST
-from rgbflow.data.splits import Split, SplitClip, make_split
+from rgbflow.data.splits import Split, SplitClip
 from rgbflow.data.store import Store
 from rgbflow.fusion import probabilities
 from rgbflow.learn.calibrate import ScoredClips, fit_calibration, with_threshold

@@ -12,7 +12,8 @@ from types import ModuleType
 import pytest
 import torch
 
-from rgbflow.data.splits import make_split, read_lists
+from rgbflow.data.cutting import make_split
+from rgbflow.data.official import read_lists
 
 
 @pytest.fixture

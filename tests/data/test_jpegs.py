@@ -10,10 +10,12 @@ import torch
 from PIL import Image
 
 from rgbflow.clip import FrameClip
+from rgbflow.data.cutting import make_split
 from rgbflow.data.dataset import ClipDataset
 from rgbflow.data.jpegs import JpegStore, open_store
 from rgbflow.data.layouts import SourceClip
-from rgbflow.data.splits import SplitClip, check_split, make_split, read_lists
+from rgbflow.data.official import read_lists
+from rgbflow.data.splits import SplitClip, check_split
 from rgbflow.data.store import Store, prepare_store, read_ahead, stored_file
 from rgbflow.errors import InputError
 from rgbflow.flow import FlowSettings

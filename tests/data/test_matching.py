@@ -2,10 +2,11 @@
 
 import pytest
 
+from rgbflow.data.cutting import make_split
 from rgbflow.data.layouts import SourceClip, read_class_folders
 from rgbflow.data.lists import ListedClip, parse_list
 from rgbflow.data.matching import listed_sources, match_lists, note_clips
-from rgbflow.data.splits import SplitClip, make_split
+from rgbflow.data.splits import SplitClip
 from rgbflow.errors import InputError
 
 
@@ -65,7 +66,7 @@ def test_without_a_val_list_val_is_cut_from_train_by_group(tmp_path):
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_ucf101s_lists_give_its_official_splits(ucf101_lists, number):
-    from rgbflow.data.splits import read_lists
+    from rgbflow.data.official import read_lists
 
     clips = read_lists(ucf101_lists)
     one = make_split(clips, f"official-{number}", lists=ucf101_lists)

@@ -9,16 +9,9 @@ from itertools import combinations
 
 import pytest
 
-from rgbflow.data.splits import (
-    PARTS,
-    Split,
-    SplitClip,
-    check_split,
-    leak_percent,
-    load_split,
-    make_split,
-    read_lists,
-)
+from rgbflow.data.cutting import make_split
+from rgbflow.data.official import read_lists
+from rgbflow.data.splits import PARTS, Split, SplitClip, check_split, leak_percent, load_split
 from rgbflow.errors import InputError
 
 PERSONS = ("ann", "bob", "cy", "dee", "eva", "fay", "gus", "hal", "ida")

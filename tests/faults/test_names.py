@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rgbflow.cli import main
+from rgbflow.data.cutting import make_split
 from rgbflow.data.jpegs import JpegStore, open_store
 from rgbflow.data.layouts import SourceClip, match_groups, read_class_folders, read_groups
 from rgbflow.data.lists import read_listed
 from rgbflow.data.matching import listed_sources, match_lists
-from rgbflow.data.splits import make_split
 from rgbflow.data.store import Store
 from rgbflow.errors import InputError
 from rgbflow.video.writing import write_video

@@ -230,7 +230,8 @@ def split(
         leave_out: two or more classes to leave out of training, so that "unknown" can be fitted and tested on them.
         json: print the result as JSON.
     """
-    from rgbflow.data.splits import is_lists, make_split, read_lists
+    from rgbflow.data.cutting import make_split
+    from rgbflow.data.official import is_lists, read_lists
 
     lists_alone = is_lists(store)
     if lists_alone and groups:

@@ -29,7 +29,8 @@ from urllib.request import Request, urlopen
 
 import rarfile
 
-from rgbflow.data.splits import SplitClip, read_lists
+from rgbflow.data.official import read_lists
+from rgbflow.data.splits import SplitClip
 from rgbflow.errors import InputError
 from rgbflow.progress import SILENT, Progress
 

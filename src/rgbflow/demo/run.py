@@ -7,8 +7,9 @@ from pathlib import Path
 
 from rgbflow.atomic import write_atomically
 from rgbflow.bundle import RECORD, load_bundle
+from rgbflow.data.cutting import make_split
 from rgbflow.data.layouts import read_class_folders
-from rgbflow.data.splits import Split, make_split
+from rgbflow.data.splits import Split
 from rgbflow.data.store import Store, prepare_store
 from rgbflow.demo.synthetic import write_dataset
 from rgbflow.demo.training import Job, train_one_by_one, train_side_by_side

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 
 from rgbflow.data.dataset import ClipDataset
 from rgbflow.data.jpegs import open_store
-from rgbflow.data.splits import Split, is_lists, load_split
+from rgbflow.data.official import is_lists
+from rgbflow.data.splits import Split, load_split
 from rgbflow.device import choose_device, has_fast_bf16
 from rgbflow.learn.config import Optimizer
 from rgbflow.learn.optimizers import make_optimizer
