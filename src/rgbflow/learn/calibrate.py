@@ -195,7 +195,7 @@ def score_val(
     if fitted:
         alone = _of_streams(recognizer, fitted)
         found |= _held_out_scores(alone, store, split, fitted, num_snippets, crops, progress)
-    scores = {stream: found[stream] for stream in streams}
+    scores: dict[str, np.ndarray] = {stream: found[stream] for stream in streams}
     labels = np.array([split.classes.index(clip.label) for clip in split.val])
     return ScoredClips(scores, labels, np.array([clip.group for clip in split.val]))
 
@@ -215,7 +215,7 @@ def _held_out_scores(
     num_snippets: int,
     crops: Crops,
     progress: Progress,
-) -> dict[Stream, np.ndarray]:
+) -> dict[str, np.ndarray]:
     """Per stream (N, K): what its network says of val with a classifier fitted on the train part alone."""
 
     def features(clips: Sequence[SplitClip], snippets: int, crops: Crops) -> dict[Stream, np.ndarray]:
