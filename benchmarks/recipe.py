@@ -21,12 +21,13 @@ from pages import rgbflow, write_page
 from scipy.special import softmax
 from sklearn.model_selection import StratifiedGroupKFold
 
-from rgbflow.bundle import load_bundle
+from rgbflow.bundle import load_bundle, load_weights, save_stream
 from rgbflow.data.layouts import SourceClip, read_class_folders
 from rgbflow.data.manifest import MANIFEST
 from rgbflow.data.splits import Split, SplitClip, load_split
 from rgbflow.data.store import Store
 from rgbflow.fusion import log_scores
+from rgbflow.learn.config import NOT_USED
 from rgbflow.learn.metrics import wilson_interval
 from rgbflow.learn.presets import LITE
 from rgbflow.learn.tasks import Training, run_tasks
@@ -113,6 +114,19 @@ class Fold:
         config = replace(LITE, **CANDIDATES[candidate], seed=self.number, workers=0)
         title = f"{candidate}, {self.name} {self.number}, {stream}"
         return Training(title, self.store, self.split, stream, self.folder / candidate, config)
+
+    def borrow(self, candidate: str) -> None:
+        """Take from the preset's bundle what the candidate changes nothing of, such as flow where colours vary."""
+        source, folder = self.folder / "lite", self.folder / candidate
+        for stream in STREAMS:
+            if candidate == "lite" or not set(CANDIDATES[candidate]) <= set(NOT_USED[stream]):
+                continue
+            if self.training("lite", stream).is_done() and not self.training(candidate, stream).is_done():
+                bundle = load_bundle(source)
+                alone = replace(
+                    bundle, streams={stream: bundle.streams[stream]}, origin={stream: bundle.origin[stream]}, files={}
+                )
+                save_stream(folder, alone, stream, load_weights(source, stream))
 
     def is_done(self, candidate: str) -> bool:
         return all(self.training(candidate, stream).is_done() for stream in STREAMS)
@@ -267,8 +281,10 @@ def main(data: Path, runs: Path, only: Sequence[str], count: int, test: bool, wr
     """Run what is missing, and write the page and beside it the figures as JSON."""
     folds = make_folds(data, runs, count)
     chosen = only or list(CANDIDATES)
-    if not write_only:
-        run_tasks([fold.training(name, stream) for name in chosen for fold in folds for stream in STREAMS], ["auto"])
+    for name in () if write_only else chosen:
+        for fold in folds:
+            fold.borrow(name)
+        run_tasks([fold.training(name, stream) for fold in folds for stream in STREAMS], ["auto"])
     figures = PAGE.with_suffix(".json")
     kept = json.loads(figures.read_text(encoding="utf-8")) if figures.exists() else {}
     validated = {name: found for name in CANDIDATES if (found := measure(folds, name, "val"))}
