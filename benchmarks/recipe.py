@@ -174,10 +174,8 @@ def measure(folds: list[Fold], candidate: str, part: str) -> dict[str, dict[str,
         origins = [load_bundle(fold.folder / candidate).origin for fold in own]
         for stream in STREAMS:
             ahead = every["fused"].astype(float) - every[stream]
-            figures[name][stream] |= {
-                "fused_ahead": 100 * ahead.mean(),
-                "variance": 1e4 * ahead.var(ddof=1) / len(ahead),
-            }
+            variance = float(1e4 * ahead.var(ddof=1) / len(ahead))
+            figures[name][stream] |= {"fused_ahead": float(100 * ahead.mean()), "variance": variance}
             probes = [origin[stream]["probe_val_top1"] for origin in origins if "probe_val_top1" in origin[stream]]
             figures[name][stream]["probe_val_top1"] = float(np.mean(probes)) if probes else None
             figures[name][stream]["kept_probes"] = sum(origin[stream]["epoch"] == 0 for origin in origins)
