@@ -61,10 +61,10 @@ def test_the_temperature_that_scores_were_drawn_with_is_found(temperature):
 
 
 def test_ten_of_ten_right_do_not_make_it_certain():
-    """Ten clips alike, all right: the rule of succession gives the next 11 in 12, not certainty."""
+    """Ten clips alike, all right: with half a clip that is wrong, 10 of 10.5, not certainty."""
     scores = np.tile([0.6, 0.2, 0.2], (10, 1))
     temperature = fit_temperature(scores, np.zeros(10, int))
-    assert Fusion(temperature=temperature).fuse({"rgb": scores})[0, 0] == pytest.approx(10 / 11, abs=0.002)
+    assert Fusion(temperature=temperature).fuse({"rgb": scores})[0, 0] == pytest.approx(10 / 10.5, abs=0.002)
 
 
 def test_each_stream_gets_the_temperature_that_its_scores_were_drawn_with():
@@ -134,15 +134,16 @@ def test_stacking_finds_the_logarithmic_weights_that_labels_were_drawn_with():
 
 @pytest.mark.parametrize("clips", [12, 60])
 def test_the_product_is_the_optimum_of_its_loss(clips):
-    """Against a fine grid on a loss written as a loop."""
+    """Against a fine grid on a loss written as a loop, of factors to each stream's own power."""
     part = scored(clips, classes=3, flow=0.8, sharpness=2.0)
-    weights = fit_product(part).weights
-    found = weights["rgb"] + weights["flow"]
+    weights, own = fit_product(part).weights, {stream: power for stream, (power,) in fit_tempered(part).weights.items()}
+    found = weights["rgb"][0] / own["rgb"], weights["flow"][0] / own["flow"]
+    scores = {stream: rows ** own[stream] for stream, rows in part.scores.items()}
 
     def loss(one, other):
-        total = ((one - 1) ** 2 + (other - 1) ** 2) / 2
+        total = 30 * ((one - 1) ** 2 + (other - 1) ** 2) / 2
         for n, label in enumerate(part.labels):
-            fused = [part.scores["rgb"][n, k] ** one * part.scores["flow"][n, k] ** other for k in range(3)]
+            fused = [scores["rgb"][n, k] ** one * scores["flow"][n, k] ** other for k in range(3)]
             total -= np.log(fused[label] / sum(fused))
         return total
 
@@ -168,10 +169,19 @@ def test_the_product_finds_the_temperatures_that_streams_were_made_too_sure_with
     assert calibration_error(true.fuse(unseen.scores), unseen.labels) < 2
 
 
-def test_few_clips_leave_the_product_near_the_plain_one():
-    assert fit_product(scored(1)).weights["rgb"][0] == pytest.approx(1, abs=0.5)
-    part = scored(40, flow=0.0)
-    assert 0 <= fit_product(part).weights["flow"][0] < 0.4
+def test_few_clips_leave_the_streams_an_equal_say():
+    """And a stream that knows nothing is silent at once: its own temperature is high."""
+    few = scored(6)
+    weights, own = fit_product(few).weights, fit_tempered(few).weights
+    assert weights["rgb"][0] / own["rgb"][0] == pytest.approx(weights["flow"][0] / own["flow"][0], abs=0.1)
+    assert 0 <= fit_product(scored(40, flow=0.0)).weights["flow"][0] < 0.4
+
+
+def test_how_sure_of_itself_a_stream_is_changes_nothing_in_the_fitted_product():
+    part = scored(30)
+    sharper = {**part.scores, "flow": probabilities(4 * np.log(part.scores["flow"]))}
+    found = fit_product(dataclasses.replace(part, scores=sharper)).fuse(sharper)
+    np.testing.assert_allclose(found, fit_product(part).fuse(part.scores), atol=1e-3)
 
 
 def test_a_class_without_validation_clips_keeps_a_sensible_weight():
@@ -222,8 +232,9 @@ def candidates_of(**losses):
 
 def test_the_average_stays_unless_another_is_clearly_better():
     assert choose(candidates_of(average=(1.0, 0.0), weighted=(1.0, 0.0))) == "average"
-    assert choose(candidates_of(average=(1.0, 0.0), weighted=(0.95, 0.1), stacking=(1.2, 0.1))) == "average"
-    assert choose(candidates_of(average=(1.0, 0.0), weighted=(0.85, 0.1), stacking=(0.8, 0.1))) == "stacking"
+    assert choose(candidates_of(average=(1.0, 0.0), weighted=(0.75, 0.1), stacking=(1.2, 0.1))) == "average"
+    assert choose(candidates_of(average=(1.0, 0.0), weighted=(0.75, 0.1), stacking=(0.65, 0.1))) == "stacking"
+    assert choose(candidates_of(average=(1.0, 0.0), weighted=(0.85, 0.1)), errors=1) == "weighted"
 
 
 def test_what_a_fit_has_to_beat_is_the_default(monkeypatch):

@@ -1,11 +1,12 @@
 """Fits on the validation part: the fusion of the streams, its temperature, and the threshold of "unknown".
 
-Validation parts are small (10 to 100 clips), so every fit adds about one imaginary clip, and no fit uses scores that an
-earlier fit has seen: the temperature is fitted on fused scores that were each made without the clip's group, and the
-figures that compare fusions repeat all of this without each group. The test part is never read.
+Validation parts are small (10 to 100 clips), so every fit is held back by imaginary clips or a penalty, and no fit uses
+scores that an earlier fit has seen: the temperature is fitted on fused scores that were each made without the clip's
+group, and the figures that compare fusions repeat all of this without each group. The test part is never read.
+docs/results/calibration.md has what the numbers below were chosen on.
 
-Sources: Guo et al. 2017 (temperature); Hinton 2002 (product); Seewald 2002, Ting and Witten 1999 (stacking); Vovk et
-al. 2005 (threshold).
+Sources: Guo et al. 2017 (temperature); Krichevsky and Trofimov 1981 (half a clip); Hinton 2002 (product); Seewald 2002,
+Ting and Witten 1999 (stacking); Vovk et al. 2005 (threshold).
 """
 
 import math
@@ -35,6 +36,9 @@ from rgbflow.stream import FusionMethod as Method
 
 FEWEST_CLIPS = 5
 MOST_FOLDS = 10
+CLEARLY = 3.0  # standard errors: the best of six fusions is ahead by two of them where luck alone decides
+PULL = 30.0  # of streams towards equal say: a factor of 0.5 costs 30 · 0.5² / 2 nats, 4 clips' at 1 nat each
+DOUBT = 0.5  # imaginary clips that are named wrongly
 Choice = Literal["auto", Method]
 
 
@@ -292,15 +296,15 @@ def fit_candidates(clips: ScoredClips) -> dict[Method, Candidate]:
     }
 
 
-def choose(candidates: Mapping[Method, Candidate]) -> Method:
-    """The method with the least cross-validated log loss, if it beats the default by more than a standard error.
+def choose(candidates: Mapping[Method, Candidate], errors: float = CLEARLY) -> Method:
+    """The method with the least cross-validated log loss, if it beats the default by more than `errors` standard errors.
 
-    The one-standard-error rule of Breiman et al. 1984 keeps the default unless another method is clearly better. The
+    This is the rule of Breiman et al. 1984, who take one standard error; one lets luck choose where val is small. The
     default is `DEFAULT_FUSION`, and the average for a single stream.
     """
     best, default = min(candidates, key=lambda method: candidates[method].log_loss), _default(candidates)
     gain = candidates[default].log_loss - candidates[best].log_loss
-    return best if gain > candidates[best].log_loss_error else default
+    return best if gain > errors * candidates[best].log_loss_error else default
 
 
 def _default(methods: Collection[Method]) -> Method:
@@ -337,24 +341,27 @@ def fit_average(clips: ScoredClips) -> Fusion:
     return Fusion()
 
 
-def fit_product(clips: ScoredClips) -> Fusion:
-    """One power for each stream (one over its temperature) by log loss, regularised towards 1, the plain product.
+def fit_product(clips: ScoredClips, pull: float = PULL) -> Fusion:
+    """One power for each stream: one over its own temperature, times a factor by log loss that is pulled towards 1.
 
-    The regularisation is that of stacking (L2, strength 1). The loss is convex, so there is one optimum. Powers are not
+    So it makes no difference how sure of itself a stream is, and with few clips the streams count alike. The penalty is
+    `pull` · (factor - 1)² / 2 nats for each stream. The loss is convex, so there is one optimum. Factors are not
     negative, since no stream should be worse than none.
     """
-    said = np.stack([log_scores(rows) for rows in clips.scores.values()])  # (streams, N, K)
+    own = {stream: power for stream, (power,) in fit_tempered(clips).weights.items()}
+    said = np.stack([own[stream] * log_scores(rows) for stream, rows in clips.scores.items()])  # (streams, N, K)
     rows = np.arange(len(clips))
     right = said[:, rows, clips.labels].sum(axis=1)
 
-    def loss(powers: np.ndarray) -> tuple[float, np.ndarray]:
-        log_fused = log_softmax(np.einsum("snk,s->nk", said, powers), axis=1)
+    def loss(factors: np.ndarray) -> tuple[float, np.ndarray]:
+        log_fused = log_softmax(np.einsum("snk,s->nk", said, factors), axis=1)
         gradient = np.einsum("snk,nk->s", said, np.exp(log_fused)) - right
-        return -log_fused[rows, clips.labels].sum() + np.square(powers - 1).sum() / 2, gradient + powers - 1
+        penalty = pull * np.square(factors - 1).sum() / 2
+        return penalty - log_fused[rows, clips.labels].sum(), gradient + pull * (factors - 1)
 
     bounds = [(0, None)] * len(said)
-    powers = minimize(loss, np.ones(len(said)), jac=True, method="L-BFGS-B", bounds=bounds).x
-    return Fusion("product", {stream: (float(power),) for stream, power in zip(clips.scores, powers, strict=True)})
+    factors = minimize(loss, np.ones(len(said)), jac=True, method="L-BFGS-B", bounds=bounds).x
+    return Fusion("product", {stream: (own[stream] * float(x),) for stream, x in zip(own, factors, strict=True)})
 
 
 def fit_weighted(clips: ScoredClips) -> Fusion:
@@ -430,22 +437,23 @@ FITS: dict[Method, Callable[[ScoredClips], Fusion]] = {
 }
 
 
-def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature with the least log loss (Guo et al. 2017), with one imaginary clip added that is named wrongly.
+def fit_temperature(scores: np.ndarray, labels: np.ndarray, doubt: float = DOUBT) -> float:
+    """The temperature with the least log loss (Guo et al. 2017), with half an imaginary clip that is named wrongly.
 
-    This is the rule of succession: n of n right do not prove that the next will be, so the confidence stays below about
-    n / (n + 1). With many clips the added clip changes nothing.
+    n of n right do not prove that the next will be: the confidence stays below about n / (n + 0.5), the estimate of
+    Krichevsky and Trofimov 1981. With many clips the half changes nothing.
 
     Args:
         scores: (N, K) probabilities of clips that nothing else was fitted on.
         labels: (N,) integers.
+        doubt: number of imaginary clips.
     """
     logits, rows = log_scores(scores), np.arange(len(labels))
 
     def loss(log_temperature: float) -> float:
         log_scaled = log_softmax(logits / np.exp(log_temperature), axis=1)
-        doubt = np.maximum(1 - np.exp(log_scaled.max(axis=1)), np.finfo(np.float64).eps)
-        return -log_scaled[rows, labels].sum() - np.log(doubt).mean()
+        wrong = np.maximum(1 - np.exp(log_scaled.max(axis=1)), np.finfo(np.float64).eps)
+        return -log_scaled[rows, labels].sum() - doubt * np.log(wrong).mean()
 
     return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
 

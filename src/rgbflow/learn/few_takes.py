@@ -27,6 +27,7 @@ USUAL_SCALE = 8.0  # of logits: the answers of least squares lie about between 0
 SMALLEST_SPREAD = 0.1  # of a feature, as a share of the mean spread
 NEVER = -10.0  # bias of a class without a row, where answers lie about between 0 and 1
 MOST_FOLDS = 10
+DOUBT = 1.0  # takes that are named wrongly, imagined for the temperatures
 FALSE_NAMES = 0.2  # promised share of clips of other actions that are given a name
 FALSE_STARTS = 6.0  # an hour, at most, of actions in recordings of none that the heads have not seen
 
@@ -116,7 +117,8 @@ def fit_product(scores: Mapping[Stream, np.ndarray], labels: np.ndarray) -> Fusi
     fusion = Fusion("product", {stream: (POWERS[stream],) for stream in scores}, temperature=float(len(scores)))
     if not len(labels):
         return fusion
-    return replace(fusion, temperature=fit_temperature(replace(fusion, temperature=1.0).fuse(scores), labels))
+    fused = replace(fusion, temperature=1.0).fuse(scores)
+    return replace(fusion, temperature=fit_temperature(fused, labels, DOUBT))
 
 
 def fit_linear(
@@ -176,7 +178,7 @@ def _choose(answers: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     if not known.any():
         return USUAL_STRENGTH, USUAL_SCALE
     answers, labels = USUAL_SCALE * answers[:, known], labels[known]
-    scales = np.array([1 / fit_temperature(probabilities(one), labels) for one in answers])
+    scales = np.array([1 / fit_temperature(probabilities(one), labels, DOUBT) for one in answers])
     scaled = torch.from_numpy(answers * scales[:, None, None])
     losses = [F.cross_entropy(one, torch.from_numpy(labels)).item() for one in scaled]
     best = int(np.argmin(losses))
