@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ON_ALL_CORES := --numprocesses auto --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test test-long test-video busy weizmann paper-small strong recipe motion motion-compare teach ablation flow-methods stored-flow fusion unknown live-soak serve-load serve-hostile serve-replicas browser inference layers int8 video inflation plot gpu torture lock clean
+.PHONY: demo test test-long test-video busy weizmann paper-small strong recipe motion motion-compare teach ablation flow-methods stored-flow fusion calibration unknown live-soak serve-load serve-hostile serve-replicas browser inference layers int8 video inflation plot gpu torture lock clean
 
 demo: $(VENV)/installed
 	$(BIN)/rgbflow demo --out demo
@@ -71,6 +71,9 @@ stored-flow: $(VENV)/installed
 
 fusion: $(VENV)/installed
 	$(BIN)/python benchmarks/fusion.py
+
+calibration: $(VENV)/installed
+	$(BIN)/python benchmarks/calibration.py $(DATA)
 
 unknown: $(VENV)/installed
 	$(BIN)/python benchmarks/unknown.py $(DATA)

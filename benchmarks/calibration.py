@@ -1,4 +1,4 @@
-"""What holds the fits of `calibrate` back where val is small: frozen networks of `lite` on many divisions of three sets.
+"""What holds the fits of `calibrate` back where val is small: frozen networks on many divisions of three sets.
 
     python benchmarks/calibration.py DATA [--runs runs/unknown] [--divisions 40]
 

@@ -297,10 +297,10 @@ def fit_candidates(clips: ScoredClips) -> dict[Method, Candidate]:
 
 
 def choose(candidates: Mapping[Method, Candidate], errors: float = CLEARLY) -> Method:
-    """The method with the least cross-validated log loss, if it beats the default by more than `errors` standard errors.
+    """The method with the least cross-validated log loss, if it beats the default by more than some standard errors.
 
-    This is the rule of Breiman et al. 1984, who take one standard error; one lets luck choose where val is small. The
-    default is `DEFAULT_FUSION`, and the average for a single stream.
+    Breiman et al. 1984 take one standard error, which lets luck choose where val is small. The default is
+    `DEFAULT_FUSION`, and the average for a single stream.
     """
     best, default = min(candidates, key=lambda method: candidates[method].log_loss), _default(candidates)
     gain = candidates[default].log_loss - candidates[best].log_loss
