@@ -25,7 +25,7 @@ from rgbflow.data.manifest import MANIFEST
 from rgbflow.data.splits import Split, SplitClip
 from rgbflow.data.store import Store
 from rgbflow.fusion import METHODS, Fusion, log_scores
-from rgbflow.learn.calibrate import (
+from rgbflow.learn.fits import (
     Candidate,
     ScoredClips,
     choose,

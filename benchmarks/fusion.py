@@ -20,9 +20,10 @@ from rgbflow.bundle import load_bundle
 from rgbflow.data.jpegs import AnyStore, open_store
 from rgbflow.data.splits import HeldOut, Split, load_split
 from rgbflow.fusion import METHODS, Fusion, log_scores
-from rgbflow.learn.calibrate import Calibration, ScoredClips, fit_calibration, score_val
+from rgbflow.learn.calibrate import Calibration, fit_calibration, score_val
 from rgbflow.learn.comparison import Compared, compare
 from rgbflow.learn.evaluate import label_clips, stream_scores
+from rgbflow.learn.fits import ScoredClips
 from rgbflow.learn.metrics import calibration_error, calibration_error_by_chance
 from rgbflow.learn.scores import ScoreFile, read_scores
 from rgbflow.origin import describe_origin

@@ -25,7 +25,8 @@ from rgbflow.data.manifest import MANIFEST
 from rgbflow.data.splits import Split, SplitClip
 from rgbflow.data.store import Store
 from rgbflow.fusion import probabilities
-from rgbflow.learn.calibrate import ScoredClips, fit_calibration, with_threshold
+from rgbflow.learn.calibrate import fit_calibration, with_threshold
+from rgbflow.learn.fits import ScoredClips
 from rgbflow.learn.metrics import measure_unknown, wilson_interval
 from rgbflow.learn.presets import LITE
 from rgbflow.learn.probe import SNIPPETS, Head, clip_features, fit_head

@@ -26,7 +26,7 @@ class Fusion:
     """How the streams' scores become one probability per class, and when the answer is "unknown".
 
     `Fusion()` is the paper's plain average. `Fusion("product")` needs no fitted numbers either. All other numbers are
-    fitted on validation clips (`rgbflow.learn.calibrate`).
+    fitted on validation clips (`rgbflow.learn.fits`).
 
     Attributes:
         method: "average": the mean of the streams' probabilities.

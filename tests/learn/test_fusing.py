@@ -8,7 +8,7 @@ import pytest
 from rgbflow import cli
 from rgbflow.errors import InputError
 from rgbflow.fusion import Fusion, probabilities
-from rgbflow.learn.calibrate import ScoredClips, fit
+from rgbflow.learn.fits import ScoredClips, fit
 from rgbflow.learn.fusing import clip_groups, fuse_clips
 from rgbflow.learn.metrics import calibration_error, group_interval
 from rgbflow.learn.scores import read_scores

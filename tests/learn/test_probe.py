@@ -13,8 +13,9 @@ from rgbflow.data.splits import load_split
 from rgbflow.data.store import Store
 from rgbflow.errors import InputError
 from rgbflow.fusion import probabilities
-from rgbflow.learn.calibrate import ScoredClips, calibrate_fusion, fit_calibration
+from rgbflow.learn.calibrate import calibrate_fusion, fit_calibration
 from rgbflow.learn.config import TrainConfig
+from rgbflow.learn.fits import ScoredClips
 from rgbflow.learn.presets import LITE
 from rgbflow.learn.probe import (
     SNIPPETS,

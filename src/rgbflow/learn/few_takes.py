@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from rgbflow.fusion import Fusion, probabilities
-from rgbflow.learn.calibrate import fit_temperature
+from rgbflow.learn.fits import fit_temperature
 from rgbflow.learn.probe import Head
 from rgbflow.learn.takes import WINDOW_SECONDS
 from rgbflow.stream import Stream

@@ -10,8 +10,8 @@ import numpy as np
 from rgbflow.data.layouts import match_groups, ucf101_group, without_ending
 from rgbflow.errors import InputError
 from rgbflow.fusion import UNFITTED, Fusion
-from rgbflow.learn.calibrate import FEWEST_CLIPS, ScoredClips, cross_validated, fit
 from rgbflow.learn.comparison import Compared, compare
+from rgbflow.learn.fits import FEWEST_CLIPS, ScoredClips, cross_validated, fit
 from rgbflow.learn.metrics import Figures, measure
 from rgbflow.stream import FusionMethod as Method
 
