@@ -21,9 +21,12 @@ from urllib.error import URLError
 import pytest
 import rarfile
 
+from rgbflow.data import download as downloads
 from rgbflow.data import ucf101
+from rgbflow.data.archives import extract, find_unrar
+from rgbflow.data.download import download
 from rgbflow.data.splits import SplitClip
-from rgbflow.data.ucf101 import Archive, check_complete, download, extract, fetch_ucf101, find_unrar
+from rgbflow.data.ucf101 import Archive, check_complete, fetch_ucf101
 from rgbflow.errors import InputError
 
 NAMES = [
@@ -36,7 +39,7 @@ BYTES = bytes(range(256)) * 4096  # 1 MiB
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch):
-    monkeypatch.setattr(ucf101, "PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(downloads, "PAUSE_SECONDS", 0.001)
 
 
 @dataclass
@@ -307,7 +310,9 @@ def test_a_download_that_breaks_off_goes_on(home, tmp_path, resets):
 
 def test_a_killed_download_goes_on(home, tmp_path):
     home.files["a.rar"] = Served(BYTES, breaks=[700_000], stall=threading.Event())
-    code = "import sys; from rgbflow.data.ucf101 import download; download(sys.argv[1], sys.argv[2], int(sys.argv[3]))"
+    code = (
+        "import sys; from rgbflow.data.download import download; download(sys.argv[1], sys.argv[2], int(sys.argv[3]))"
+    )
     arguments = [home.url + "a.rar", str(tmp_path / "a.rar"), str(len(BYTES))]
     part = tmp_path / "a.rar.part"
     with subprocess.Popen([sys.executable, "-c", code, *arguments]) as process:
@@ -383,7 +388,7 @@ def test_a_certificate_that_cannot_be_verified_is_refused_at_once(tmp_path, monk
         asked.append(request)
         raise URLError(error)
 
-    monkeypatch.setattr(ucf101, "urlopen", refuse)
+    monkeypatch.setattr(downloads, "urlopen", refuse)
     assert message_of(download, "https://a.edu/a.rar", tmp_path / "a.rar", 10) == (
         "https://a.edu/a.rar can't be trusted (its certificate: unable to get local issuer certificate): "
         f"download it by hand into {tmp_path} and run again"

@@ -14,7 +14,7 @@ import torch
 
 from rgbflow.bundle import RECORD, check_file, load_bundle, save_bundle, weights_file
 from rgbflow.clip import FrameClip
-from rgbflow.data.ucf101 import _explaining_archive
+from rgbflow.data.archives import _explaining_archive
 from rgbflow.errors import InputError
 from rgbflow.learn.scores import read_scores
 from rgbflow.networks.loading import load_engine
