@@ -141,10 +141,9 @@ def mean_rows(sets: Mapping[str, dict], kind: str) -> list[dict]:
     ]
 
 
-def page(sets: Mapping[str, dict]) -> str:
+def page(sets: Mapping[str, dict], origin: Mapping[str, str]) -> str:
     """The results page."""
-    origin = describe_origin()
-    sizes = "; ".join(f"{name} {found['val'][0]} to {found['val'][1]}" for name, found in sets.items())
+    sizes = ", ".join(f"{found['val'][1]} ({name})" for name, found in sets.items())
     count = next(iter(sets.values()))["divisions"]
     product = "\n".join(f"| {row['pull']:g} | {row['doubt']:g} | {cells(row)} |" for row in mean_rows(sets, "product"))
     rules = "\n".join(
@@ -153,12 +152,12 @@ def page(sets: Mapping[str, dict]) -> str:
     )
     return f"""# Fits on few clips
 
-What `rgbflow calibrate` should fit, and choose, where the val part is small. {count} divisions of each of three sets
-into whole groups; val has {sizes} clips. Both networks are frozen and have the starting weights of the preset `lite`
-([training.md](../training.md)). The classifiers and fusions are fitted as `train` and `calibrate` fit them for a stream
-that stays frozen. Figures are of the test clips: all divisions of a set together, then the mean of the sets. "By
-chance" is the calibration error of perfectly calibrated scores. A clip is in many divisions, so they are no independent
-experiments.
+What `rgbflow calibrate` should fit, and choose, where the val part is small. Each of three sets is divided {count} times
+into whole groups. Clips of val: {sizes} at most. Both networks are frozen and have the starting
+weights of the preset `lite` ([training.md](../training.md)). The classifiers and fusions are fitted as `train` and
+`calibrate` fit them for a stream that stays frozen. Figures are of the test clips: all divisions of a set together, then
+the mean of the sets. "By chance" is the calibration error of perfectly calibrated scores. A clip is in many divisions,
+so they are no independent experiments.
 
 ## The product
 
@@ -212,6 +211,7 @@ if __name__ == "__main__":
         name: measure_set(divisions_of(given.data / name, given.runs / name / "store", given.divisions))
         for name in SETS
     }
-    record = json.dumps({"sets": sets, "origin": describe_origin()}, indent=1)
+    origin = describe_origin()
+    record = json.dumps({"sets": sets, "origin": origin}, indent=1)
     PAGE.with_suffix(".json").write_text(record + "\n", encoding="utf-8")
-    write_page(PAGE, page(sets))
+    write_page(PAGE, page(sets, origin))
