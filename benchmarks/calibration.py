@@ -152,12 +152,12 @@ def page(sets: Mapping[str, dict], origin: Mapping[str, str]) -> str:
     )
     return f"""# Fits on few clips
 
-What `rgbflow calibrate` should fit, and choose, where the val part is small. Each of three sets is divided {count} times
-into whole groups. Clips of val: {sizes} at most. Both networks are frozen and have the starting
-weights of the preset `lite` ([training.md](../training.md)). The classifiers and fusions are fitted as `train` and
-`calibrate` fit them for a stream that stays frozen. Figures are of the test clips: all divisions of a set together, then
-the mean of the sets. "By chance" is the calibration error of perfectly calibrated scores. A clip is in many divisions,
-so they are no independent experiments.
+What `rgbflow calibrate` should fit, and choose, where the val part is small. Each of three sets is divided {count}
+times into whole groups. Clips of val: {sizes} at most. Both
+networks are frozen and have the starting weights of the preset `lite` ([training.md](../training.md)). The classifiers
+and fusions are fitted as `train` and `calibrate` fit them for a stream that stays frozen. Figures are of the test
+clips: all divisions of a set together, then the mean of the sets. "By chance" is the calibration error of perfectly
+calibrated scores. A clip is in many divisions, so they are no independent experiments.
 
 ## The product
 
