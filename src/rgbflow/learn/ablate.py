@@ -221,8 +221,8 @@ def render(ablation: Ablation) -> str:
     runs = len(ablation.rows[0].run_top1)
     note = (
         f"Top-1, percent of whole videos: {ablation.clips} distinct test clips, {runs} runs, "
-        f"{ablation.num_snippets} snippets of each clip and stream, averaged scores. A part is worth the points that "
-        "are lost without it, measured on the same clips; its interval takes "
+        f"{ablation.num_snippets} snippets of each clip and stream, fused by the {ablation.settings['fusion']}. A part "
+        "is worth the points that are lost without it, measured on the same clips; its interval takes "
         + (
             "a split as one."
             if len(ablation.splits) >= FEWEST_SPLITS
