@@ -49,7 +49,7 @@ CANDIDATES: dict[str, dict[str, object]] = {
     "160-pixels": {"input_size": 160},
     "224-pixels": {"input_size": 224},
     "one-segment": {"num_segments": 1},
-    "colours-varied": {"colour_jitter": 0.4},
+    "colours-as-they-are": {"colour_jitter": 0.0},
 }
 
 Clips = Sequence[SourceClip]

@@ -20,9 +20,9 @@ SMALL += " --num-segments 1 --epochs 2 --average-epochs 1 --workers 0 --batch-si
 
 
 def test_every_part_of_the_strong_recipe_can_be_taken_away_and_is_then_gone():
-    whole = replace(STRONG, colour_jitter=0.6)  # which the presets have not
+    whole = replace(STRONG, colour_jitter=0.6)  # which `strong` has not
     assert choose_parts([], whole) == list(PARTS)
-    assert [part.name for part in PARTS if not part.is_in(LITE)] == ["frozen", "colour"]
+    assert [part.name for part in PARTS if not part.is_in(LITE)] == ["frozen"]
     for part in PARTS:
         without = replace(whole, **part.without)
         assert not part.is_in(without)
