@@ -17,13 +17,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from pages import rgbflow, write_page
-from unknown import Features, answers, fitted, frozen_features
+from pages import write_page
+from unknown import Features, fit_streams, open_set, scored
 
 from rgbflow.data.cutting import make_split
-from rgbflow.data.manifest import MANIFEST
-from rgbflow.data.splits import Split, SplitClip
-from rgbflow.data.store import Store
+from rgbflow.data.splits import Split
 from rgbflow.fusion import METHODS, Fusion, log_scores
 from rgbflow.learn.fits import (
     Candidate,
@@ -36,7 +34,6 @@ from rgbflow.learn.fits import (
 )
 from rgbflow.learn.metrics import calibration_error, calibration_error_by_chance
 from rgbflow.origin import describe_origin
-from rgbflow.stream import STREAMS
 from rgbflow.stream import FusionMethod as Method
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "calibration.md"
@@ -58,27 +55,15 @@ class Division:
 
 def divide(features: Features, split: Split) -> Division:
     """Fit the classifiers, and then the fusions, as for streams that stay frozen."""
-    first = {stream: fitted(features, stream, split, split.train) for stream in STREAMS}
-    both = split.train + split.val
-    heads = {stream: fitted(features, stream, split, both, head.strength) for stream, head in first.items()}
-    val, test = (
-        ScoredClips(
-            answers(features, fit, clips),
-            np.array([split.classes.index(clip.label) for clip in clips]),
-            np.array([clip.group for clip in clips]),
-        )
-        for fit, clips in ((first, split.val), (heads, split.test))
-    )
-    return Division(val, test, fit_candidates(val))
+    first, heads = fit_streams(features, split)
+    val = scored(features, first, split, split.val)
+    return Division(val, scored(features, heads, split, split.test), fit_candidates(val))
 
 
 def divisions_of(videos: Path, store: Path, count: int) -> list[Division]:
     """So many divisions of a set."""
-    if not (store / MANIFEST).is_file():
-        rgbflow(f"prepare {videos} --out {store}")
-    opened = Store(store)
-    clips = [SplitClip(row.clip, row.label, row.group) for row in opened.rows.values()]
-    features, found = frozen_features(opened), []
+    clips, features = open_set(videos, store)
+    found = []
     for seed in range(count):
         found.append(divide(features, make_split(clips, "group", seed=seed)))
         print(videos.name, seed, flush=True)

@@ -74,13 +74,23 @@ def answers(features: Features, heads: dict[Stream, Head], clips: Sequence[Split
     }
 
 
-def turn(features: Features, split: Split, rate: float) -> dict:
-    """The figures of one turn."""
+def fit_streams(features: Features, split: Split) -> tuple[dict[Stream, Head], dict[Stream, Head]]:
+    """The classifiers of train, which have not seen val, and those of train and val, of the same strength."""
     first = {stream: fitted(features, stream, split, split.train) for stream in STREAMS}
     both = split.train + split.val
-    heads = {stream: fitted(features, stream, split, both, head.strength) for stream, head in first.items()}
-    labels = np.array([split.classes.index(clip.label) for clip in split.val])
-    val = ScoredClips(answers(features, first, split.val), labels, np.array([clip.group for clip in split.val]))
+    return first, {stream: fitted(features, stream, split, both, head.strength) for stream, head in first.items()}
+
+
+def scored(features: Features, heads: dict[Stream, Head], split: Split, clips: Sequence[SplitClip]) -> ScoredClips:
+    """What the classifiers say of known clips."""
+    labels = np.array([split.classes.index(clip.label) for clip in clips])
+    return ScoredClips(answers(features, heads, clips), labels, np.array([clip.group for clip in clips]))
+
+
+def turn(features: Features, split: Split, rate: float) -> dict:
+    """The figures of one turn."""
+    first, heads = fit_streams(features, split)
+    val = scored(features, first, split, split.val)
     fusion = with_threshold(fit_calibration(val).fusion, answers(features, heads, split.unknown_val), rate)
     known = fusion.fuse(answers(features, heads, split.test))
     figures = asdict(
@@ -90,14 +100,18 @@ def turn(features: Features, split: Split, rate: float) -> dict:
     return {**figures, "top1": 100 * float((known.argmax(1) == truth).mean()), "fitted_on": len(split.unknown_val)}
 
 
-def run_set(videos: Path, store: Path, rate: float, num_left_out: int) -> list[dict]:
-    """The turns of a set."""
+def open_set(videos: Path, store: Path) -> tuple[list[SplitClip], Features]:
+    """The clips of a set, which is prepared if it is not, and their features."""
     if not (store / MANIFEST).is_file():
         rgbflow(f"prepare {videos} --out {store}")
     opened = Store(store)
-    clips = [SplitClip(row.clip, row.label, row.group) for row in opened.rows.values()]
+    return [SplitClip(row.clip, row.label, row.group) for row in opened.rows.values()], frozen_features(opened)
+
+
+def run_set(videos: Path, store: Path, rate: float, num_left_out: int) -> list[dict]:
+    """The turns of a set."""
+    clips, features = open_set(videos, store)
     classes, turns = sorted({clip.label for clip in clips}), []
-    features = frozen_features(opened)
     for number in range(len(classes)):
         left_out = [classes[(number + step) % len(classes)] for step in range(num_left_out)]
         split = make_split(clips, "group", seed=number, leave_out=left_out)

@@ -15,11 +15,10 @@ from typing import IO, cast
 
 import rarfile
 
-from rgbflow.data.disk import explaining_disk, megabytes, require_space
+from rgbflow.data.disk import CHUNK_BYTES, explaining_disk, megabytes, require_space
 from rgbflow.errors import InputError
 from rgbflow.progress import SILENT, Progress
 
-_CHUNK_BYTES = 1 << 18
 _DAMAGED_ARCHIVE = (rarfile.Error, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 
 
@@ -191,7 +190,7 @@ def _copy(stream: IO[bytes], target: Path, member: _Member) -> None:
     left, crc = member.num_bytes, 0
     with target.open("xb") as file:
         while left:
-            chunk = stream.read(min(left, _CHUNK_BYTES))
+            chunk = stream.read(min(left, CHUNK_BYTES))
             if not chunk:
                 raise EOFError(f"{member.name} ends {left} bytes too early")
             file.write(chunk)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from rgbflow.errors import InputError
 
+CHUNK_BYTES = 1 << 18  # read and written at a time
+
 
 def size_of(path: Path) -> int:
     """Bytes of a file, 0 if there is none."""

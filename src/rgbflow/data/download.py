@@ -10,14 +10,13 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from rgbflow.data.disk import explaining_disk, megabytes, require_space, size_of
+from rgbflow.data.disk import CHUNK_BYTES, explaining_disk, megabytes, require_space, size_of
 from rgbflow.errors import InputError
 from rgbflow.progress import SILENT, Progress
 
 TIMEOUT_SECONDS = 60
 PAUSE_SECONDS = 1.0  # after the first failure; doubled after each further one
 MOST_FAILURES = 5
-_CHUNK_BYTES = 1 << 18
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 _WORTH_ANOTHER_TRY = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 
@@ -145,7 +144,7 @@ def _start(response: HTTPResponse, part: Path, num_bytes: int) -> int:
 
 def _receive(response: HTTPResponse) -> Iterator[bytes]:
     try:
-        while chunk := response.read(_CHUNK_BYTES):
+        while chunk := response.read(CHUNK_BYTES):
             yield chunk
     except (OSError, HTTPException) as error:
         raise _TransferError(error) from None
