@@ -21,7 +21,7 @@ from rgbflow.stream import NUM_SNIPPETS
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 PICTURE = RESULTS / "accuracy-time.png"
-NEAR = 4.0  # percent; labels at points that are nearer cover each other
+NEAR = 6  # percent; labels at points that are nearer cover each other
 COLOURS = {"Weizmann": "#0072b2", "UT-Interaction": "#d55e00", "jhmdb-11": "#009e73", "Kinetics-400": "#555555"}
 TITLES = {"weizmann": "Weizmann", "ut-interaction": "UT-Interaction", "jhmdb-11": "jhmdb-11"}
 MARKS = {"openvino bf16": "o", "openvino int8": "^", "torch fp32": "s"}
