@@ -4,14 +4,14 @@
 
 DATA holds jhmdb-11/, weizmann/ and ut-interaction/, class folders with a groups.tsv. Each candidate trains both
 streams in two folds of each set, each fold with a seed and a validation part of its own; test parts are measured with
---test only. The stores are what `rgbflow prepare` makes without flags. A stopped run goes on; the page can be written
-when runs are missing, and then says so. What was tried before by a script outside the project stands in recipe.json
-under "search" and "frozen", and in tables of the page.
+--test only. The stores are what `rgbflow prepare` makes without flags, or with those of a candidate. A stopped run goes
+on; the page can be written when runs are missing, and then says so. What was tried before by a script outside the
+project stands in recipe.json under "search" and "frozen", and in tables of the page.
 """
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,14 +22,15 @@ from scipy.special import softmax
 from sklearn.model_selection import StratifiedGroupKFold
 
 from rgbflow.bundle import load_bundle, load_weights, save_stream
+from rgbflow.data.jpegs import open_store
 from rgbflow.data.layouts import SourceClip, read_class_folders
 from rgbflow.data.manifest import MANIFEST
-from rgbflow.data.splits import Split, SplitClip, load_split
-from rgbflow.data.store import Store
+from rgbflow.data.splits import HeldOut, Split, SplitClip, load_split
 from rgbflow.fusion import log_scores
 from rgbflow.learn.config import NOT_USED
 from rgbflow.learn.metrics import wilson_interval
 from rgbflow.learn.presets import LITE
+from rgbflow.learn.runs import clip_hits, mean_by_clip
 from rgbflow.learn.tasks import Training, run_tasks
 from rgbflow.origin import describe_origin
 from rgbflow.stream import STREAMS, Stream
@@ -50,7 +51,9 @@ CANDIDATES: dict[str, dict[str, object]] = {
     "224-pixels": {"input_size": 224},
     "one-segment": {"num_segments": 1},
     "colours-as-they-are": {"colour_jitter": 0.0},
+    "dis-medium": {},
 }
+PREPARED = {"dis-medium": "--preset medium"}  # the flags of `prepare` for the flow of a candidate
 
 Clips = Sequence[SourceClip]
 Parts = tuple[list[SourceClip], list[SourceClip], list[SourceClip]]
@@ -99,52 +102,66 @@ class Fold:
     Attributes:
         name: of the set.
         number: which clips are val, and the seed.
-        store: folder.
+        videos: class folders.
         split: file.
         folder: of the bundles, one for each candidate.
     """
 
     name: str
     number: int
-    store: Path
+    videos: Path
     split: Path
     folder: Path
+
+    def store(self, candidate: str) -> Path:
+        """The prepared set: as the default has it, or with the candidate's flow."""
+        flags = PREPARED.get(candidate)
+        store = self.split.with_name(f"store-{candidate}" if flags else "store")
+        if not (store / MANIFEST).is_file():
+            rgbflow(f"prepare {self.videos} --out {store} {flags or ''}")
+        return store
 
     def training(self, candidate: str, stream: Stream) -> Training:
         config = replace(LITE, **CANDIDATES[candidate], seed=self.number, workers=0)
         title = f"{candidate}, {self.name} {self.number}, {stream}"
-        return Training(title, self.store, self.split, stream, self.folder / candidate, config)
+        return Training(title, self.store(candidate), self.split, stream, self.folder / candidate, config)
 
     def borrow(self, candidate: str) -> None:
         """Take from the preset's bundle what the candidate changes nothing of, such as flow where colours vary."""
         source, folder = self.folder / "lite", self.folder / candidate
         for stream in STREAMS:
-            if candidate == "lite" or not set(CANDIDATES[candidate]) <= set(NOT_USED[stream]):
+            other_flow = stream == "flow" and candidate in PREPARED
+            if candidate == "lite" or other_flow or not set(CANDIDATES[candidate]) <= set(NOT_USED[stream]):
                 continue
             if self.training("lite", stream).is_done() and not self.training(candidate, stream).is_done():
                 bundle = load_bundle(source)
                 alone = replace(
-                    bundle, streams={stream: bundle.streams[stream]}, origin={stream: bundle.origin[stream]}, files={}
+                    bundle,
+                    streams={stream: bundle.streams[stream]},
+                    origin={stream: bundle.origin[stream]},
+                    files={},
+                    preparation=open_store(self.store(candidate)).preparation,
                 )
                 save_stream(folder, alone, stream, load_weights(source, stream))
 
     def is_done(self, candidate: str) -> bool:
         return all(self.training(candidate, stream).is_done() for stream in STREAMS)
 
-    def hits(self, candidate: str, part: str) -> dict[str, np.ndarray]:
-        """For each scorer, which clips of a part it names rightly; fused is the product."""
-        scored = scored_part(self.folder / candidate, Store(self.store), load_split(self.split), part, SNIPPETS)
+    def hits(self, candidate: str, part: HeldOut) -> dict[str, dict[str, float]]:
+        """For each scorer and each clip of a part, 1.0 where its answer is right, else 0.0; fused is the product."""
+        split = load_split(self.split)
+        scored = scored_part(self.folder / candidate, open_store(self.store(candidate)), split, part, SNIPPETS)
         fused = softmax(sum(map(log_scores, scored.scores.values())), axis=1)
-        return {name: scores.argmax(1) == scored.labels for name, scores in {**scored.scores, "fused": fused}.items()}
+        names = [clip.name for clip in split.clips(part)]
+        return {
+            name: clip_hits(names, scores, scored.labels) for name, scores in {**scored.scores, "fused": fused}.items()
+        }
 
 
 def make_folds(data: Path, runs: Path, count: int) -> list[Fold]:
-    """Prepare the videos and cut the splits."""
+    """Cut the splits; a fold prepares its videos when they are wanted."""
     folds = []
     for name, cut in SETS.items():
-        store = runs / name / "store"
-        if not (store / MANIFEST).is_file():
-            rgbflow(f"prepare {data / name} --out {store}")
         clips = read_class_folders(data / name)
         for number in range(count):
             path = runs / name / f"fold{number}.json"
@@ -153,33 +170,42 @@ def make_folds(data: Path, runs: Path, count: int) -> list[Fold]:
                     tuple(SplitClip(clip.name, clip.label, clip.group) for clip in part)
                     for part in cut(clips, data / name, number)
                 ]
+                path.parent.mkdir(parents=True, exist_ok=True)
                 Split("group", number, tuple(sorted({clip.label for clip in clips})), *parts).save(path)
-            folds.append(Fold(name, number, store, path, runs / name / f"fold{number}"))
+            folds.append(Fold(name, number, data / name, path, runs / name / f"fold{number}"))
     return folds
 
 
-def measure(folds: list[Fold], candidate: str, part: str) -> dict[str, dict[str, dict]]:
-    """For each set and scorer: clips, how many were named rightly, percent; sets with a missing fold are left out."""
+def measure(folds: list[Fold], candidate: str, part: HeldOut) -> dict[str, dict[str, dict]]:
+    """For each set and scorer: clips, percent named rightly, and more; a set of which a fold is missing is left out.
+
+    A clip that several folds test counts once, with its mean.
+    """
     figures: dict[str, dict[str, dict]] = {}
     for name in SETS:
         own = [fold for fold in folds if fold.name == name]
         if not all(fold.is_done(candidate) for fold in own):
             continue
         hits = [fold.hits(candidate, part) for fold in own]
-        every = {scorer: np.concatenate([one[scorer] for one in hits]) for scorer in SCORERS}
+        right = {scorer: np.array(list(mean_by_clip([one[scorer] for one in hits]).values())) for scorer in SCORERS}
         figures[name] = {
-            scorer: {"clips": len(right), "right": int(right.sum()), "top1": 100 * float(right.mean())}
-            for scorer, right in every.items()
+            scorer: {"clips": len(values), "right": float(values.sum()), "top1": 100 * float(values.mean())}
+            for scorer, values in right.items()
         }
         origins = [load_bundle(fold.folder / candidate).origin for fold in own]
         for stream in STREAMS:
-            ahead = every["fused"].astype(float) - every[stream]
+            ahead = right["fused"] - right[stream]
             variance = float(1e4 * ahead.var(ddof=1) / len(ahead))
             figures[name][stream] |= {"fused_ahead": float(100 * ahead.mean()), "variance": variance}
             probes = [origin[stream]["probe_val_top1"] for origin in origins if "probe_val_top1" in origin[stream]]
             figures[name][stream]["probe_val_top1"] = float(np.mean(probes)) if probes else None
             figures[name][stream]["kept_probes"] = sum(origin[stream]["epoch"] == 0 for origin in origins)
     return figures
+
+
+def measure_all(folds: list[Fold], candidates: Iterable[str], part: HeldOut) -> dict[str, dict[str, dict]]:
+    """The figures of each candidate that is finished in these folds of a set."""
+    return {name: found for name in candidates if (found := measure(folds, name, part))}
 
 
 def leads(measured: dict[str, dict]) -> str:
@@ -209,7 +235,7 @@ def table(measured: dict[str, dict], part: str) -> str:
                     cells.append("missing")
                     continue
                 own = figures[name][scorer]
-                low, high = wilson_interval(own["right"], own["clips"])
+                low, high = wilson_interval(round(own["right"]), own["clips"])
                 probe = own.get("probe_val_top1")
                 frozen = f"; frozen {probe:.1f}" if part == "val" and probe is not None else ""
                 cells.append(f"{own['top1']:.1f} ({low:.0f} – {high:.0f}{frozen})")
@@ -234,24 +260,38 @@ def search_table(search: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def page(validated: dict, tested: dict, kept: dict, count: int) -> str:
+def tables(measured: dict[str, dict[str, dict]], part: HeldOut) -> str:
+    """The table of each number of folds."""
+    return "\n".join(
+        f"### {which.capitalize()}\n\n{table(found, part)}\n\n{leads(found)}"
+        for which, found in measured.items()
+        if found
+    )
+
+
+def words(candidate: str) -> str:
+    """What a candidate has otherwise than the preset."""
+    changes = [f"`{key}` {value}" for key, value in CANDIDATES[candidate].items()]
+    if candidate in PREPARED:
+        changes.append(f"`rgbflow prepare {PREPARED[candidate]}`")
+    return ", ".join(changes) or "the preset itself"
+
+
+def page(validated: dict, tested: dict, kept: dict) -> str:
     """The results page."""
     origin = describe_origin()
-    changes = "\n".join(
-        f"- `{name}`: {', '.join(f'`{key}` {value}' for key, value in own.items()) or 'the preset itself'}"
-        for name, own in CANDIDATES.items()
-    )
-    test = f"## Test parts\n\n{table(tested, 'test')}\n\n{leads(tested)}" if tested else ""
+    changes = "\n".join(f"- `{name}`: {words(name)}" for name in CANDIDATES)
+    test = f"## Test parts\n\n{tables(tested, 'test')}" if tested else ""
     return f"""# The recipe, chosen on three sets
 
 Candidates for the preset `lite` on validation parts, in percent of whole videos ({SNIPPETS} snippets of each stream,
-the centre crop, fused by the product), over {count} of two folds of a set. Brackets give Wilson's 95 % interval over
-the clips and the figure of the frozen network with a classifier fitted on the train part. The classifiers of these
-figures have not seen val; those of the test parts are fitted on train and val.
+the centre crop, fused by the product). Each fold has a seed and a validation part of its own. Brackets give Wilson's
+95 % interval over the clips and the figure of the frozen network with a classifier fitted on the train part. The
+classifiers of these figures have not seen val; those of the test parts are fitted on train and val.
 
-{table(validated, "val") if validated else "No candidate is finished on a set."}
+## Validation parts
 
-{leads(validated)}
+{tables(validated, "val") or "No candidate is finished on a set."}
 Changes of each candidate from the preset:
 
 {changes}
@@ -298,18 +338,18 @@ def main(data: Path, runs: Path, only: Sequence[str], count: int, test: bool, wr
     """Run what is missing, and write the page and beside it the figures as JSON."""
     folds = make_folds(data, runs, count)
     chosen = only or list(CANDIDATES)
+    together = {"both folds": folds} if count > 1 else {}
+    together["fold 0"] = [fold for fold in folds if fold.number == 0]
     for name in () if write_only else chosen:
         for fold in folds:
             fold.borrow(name)
         run_tasks([fold.training(name, stream) for fold in folds for stream in STREAMS], ["auto"])
     figures = PAGE.with_suffix(".json")
     kept = json.loads(figures.read_text(encoding="utf-8")) if figures.exists() else {}
-    validated = {name: found for name in CANDIDATES if (found := measure(folds, name, "val"))}
-    tested = (
-        {name: found for name in chosen if (found := measure(folds, name, "test"))} if test else kept.get("test", {})
-    )
-    kept |= {"val": validated, "test": tested}
-    write_page(PAGE, page(validated, tested, kept, count))
+    kept["val"] = {which: measure_all(some, CANDIDATES, "val") for which, some in together.items()}
+    if test:
+        kept["test"] = {which: measure_all(some, chosen, "test") for which, some in together.items()}
+    write_page(PAGE, page(kept["val"], kept.get("test", {}), kept))
     figures.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
