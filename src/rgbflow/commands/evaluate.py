@@ -106,7 +106,7 @@ def calibrate(
         bundle: folder from `rgbflow train`.
         store: prepared data set, or a folder in a published JPEG layout.
         split: the split the bundle was trained on.
-        fusion: fusion method; auto takes the default unless another is clearly better on val: docs/fusion.md.
+        fusion: fusion method; auto takes the product unless another is clearly better on val: docs/fusion.md.
         false_alarm_rate: share of clips of unseen classes that may get a known name, as 0.05; needs split --leave-out.
         snippets: number of snippets per clip and stream.
         crops: 1 takes the centre of each snippet; 3 takes also both ends of the longer side;
