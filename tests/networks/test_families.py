@@ -15,6 +15,7 @@ from rgbflow.data.splits import load_split
 from rgbflow.data.store import Store, StoredClip
 from rgbflow.fusion import probabilities
 from rgbflow.learn.config import TrainConfig, with_algorithm
+from rgbflow.learn.spec import form_of_input
 from rgbflow.learn.train import train_stream
 from rgbflow.networks.export import export_bundle
 from rgbflow.networks.families import FAMILIES, check_form, family_of
@@ -144,3 +145,19 @@ def test_a_family_reads_snippets_of_its_form(algorithm):
     assert logits.shape == (2, 5)
     assert features.ndim == 2
     torch.testing.assert_close(logits, network(snippets))
+
+
+@pytest.mark.parametrize("algorithm", FAMILIES)
+def test_a_backbone_of_another_family_is_refused_and_its_own_family_named(algorithm):
+    own = FAMILIES[algorithm].backbones
+    for home, family in FAMILIES.items():
+        for backbone in family.backbones:
+            config = TrainConfig(algorithm=algorithm, backbone=backbone, weights="none")
+            if backbone in own:
+                assert form_of_input("flow", config).backbone == backbone
+                continue
+            with pytest.raises(InputError, match=f"'{backbone}' is not for algorithm {algorithm}: .*algorithm {home}$"):
+                form_of_input("flow", config)
+    if own:
+        with pytest.raises(InputError, match=f"'resnet101' is not for algorithm {algorithm}: use {own[0]}"):
+            form_of_input("flow", TrainConfig(algorithm=algorithm, weights="none"))

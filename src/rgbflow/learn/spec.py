@@ -9,7 +9,7 @@ from rgbflow.data.jpegs import AnyStore
 from rgbflow.data.splits import SplitClip
 from rgbflow.errors import InputError
 from rgbflow.learn.config import TrainConfig
-from rgbflow.networks.families import family_of
+from rgbflow.networks.families import check_backbone, family_of
 from rgbflow.stream import Stream, StreamSpec
 from rgbflow.transforms import mean_of_fields, read_snippets, snippet_starts
 
@@ -22,6 +22,7 @@ def make_spec(store: AnyStore, clips: tuple[SplitClip, ...], stream: Stream, con
 
 def form_of_input(stream: Stream, config: TrainConfig) -> StreamSpec:
     """The stream's record without data: flow has no scale yet."""
+    check_backbone(config.algorithm, config.backbone)
     family = family_of(config.algorithm)
     length, frame_rate = family.frames or (config.stack_length if stream == "flow" else 1), family.frame_rate
     if frame_rate:

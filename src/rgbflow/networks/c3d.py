@@ -106,6 +106,7 @@ def _build(spec: StreamSpec, num_classes: int) -> C3D:
 FAMILY = Family(
     build=_build,
     logits_and_features=C3D.logits_and_features,
+    backbones=tuple(WIDTHS),
     statistics=lambda backbone: ((0.5,) * 3, (0.5,) * 3),  # random weights expect no other
     frames=FRAMES,
     memory_format=torch.channels_last_3d,

@@ -28,6 +28,23 @@ def family_of(algorithm: str) -> Family[Any]:
     return FAMILIES[algorithm]
 
 
+def check_backbone(algorithm: str, backbone: str) -> None:
+    """Check that a backbone belongs to a family: the form of the input and the settings are the family's.
+
+    Raises:
+        InputError: if there is no such family, or the backbone is another's.
+    """
+    own = family_of(algorithm).backbones
+    if backbone in own:
+        return
+    homes = [name for name, family in FAMILIES.items() if backbone in family.backbones]
+    if own or homes:
+        hints = [f"use {', '.join(own) or 'a network of timm, such as resnet101'}"] + [
+            f"or algorithm {home}" for home in homes
+        ]
+        raise InputError(f"backbone {backbone!r} is not for algorithm {algorithm}: {', '.join(hints)}")
+
+
 def check_form(spec: StreamSpec) -> None:
     """Check that a stream's snippets have the length and stride that its family reads.
 

@@ -76,6 +76,7 @@ class Family(Generic[Backbone]):
             snippets (N, C, H, W) float32 to logits (N, K). Of a snippet of several frames, C holds frame after frame.
         logits_and_features: from a backbone in evaluation and its snippets to the logits (N, K) and the features: the
             vectors (N, D) that the classifier reads.
+        backbones: names of its backbones; empty for a family whose backbones are timm's.
         statistics: from a backbone's name to the mean and std that its published weights expect.
         frames: frames of a snippet, in both streams; None: one frame of rgb, `stack_length` fields of flow.
         stride: distance from one frame of a snippet to the next.
@@ -100,6 +101,7 @@ class Family(Generic[Backbone]):
     build: Callable[[StreamSpec, int], Backbone]
     logits_and_features: Callable[[Backbone, Tensor], tuple[Tensor, Tensor]]
     statistics: Callable[[str], Statistics]
+    backbones: tuple[str, ...] = ()
     frames: int | None = None
     stride: int = 1
     frame_rate: float | None = None

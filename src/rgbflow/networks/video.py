@@ -240,6 +240,7 @@ def _family(backbone: str, published: Published) -> Family[VideoNetwork]:
         build=_build,
         logits_and_features=VideoNetwork.logits_and_features,
         statistics=kinetics_statistics,
+        backbones=(backbone,),
         frames=published.frames,
         frame_rate=published.frame_rate,
         published={"kinetics": lambda spec: kinetics_weights(spec.backbone)},

@@ -160,6 +160,7 @@ def _build(spec: StreamSpec, num_classes: int) -> VideoMAE:
 FAMILY = Family(
     build=_build,
     logits_and_features=VideoMAE.logits_and_features,
+    backbones=tuple(SIZES),
     statistics=_statistics,
     frames=FRAMES,
     frame_rate=FRAME_RATE,
