@@ -67,7 +67,7 @@ PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "bf16": "bf16-mixed",
     "fp16": "16-mixed",
 }
-PROBE = "probe.safetensors"
+PROBE = "probe.safetensors"  # in the folder of a training: the frozen network with its fitted classifier
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class TrainResult:
         probe_top1: percent on the validation part of a classifier fitted on the frozen starting weights; None without
             such a start.
         curve: a row per epoch: epoch, learning_rate, and loss and top1 (percent) of each part: train_loss, train_top1,
-            val_loss, ... Those of the training part come from the epoch's steps, augmented, with dropout.
+            val_loss, ... The figures of the training part come from the epoch's steps, with augmentation and dropout.
         seconds: seconds of training, including those before a resume.
         resumed_epoch: the last epoch that an earlier run had finished; 0 if there was no earlier run, or none finished.
     """
@@ -148,15 +148,15 @@ def train_stream(
         probe = _probe(module, split, work / PROBE, checkpoint is not None, progress)
         curve, best_epoch, seconds = _fit(module, work, checkpoint, progress)
         module.trainer.strategy.barrier()  # every process has read the best epoch
-        val_top1 = curve[best_epoch - 1]["val_top1"]
-        if probe and not probe.is_beaten_by(val_top1, curve[best_epoch - 1]["val_loss"]):
+        val_top1, val_loss = curve[best_epoch - 1]["val_top1"], curve[best_epoch - 1]["val_loss"]
+        if probe and not probe.is_beaten_by(val_top1, val_loss):
             progress.report(
                 f"no epoch was better on val than the frozen network ({val_top1:.1f} against "
                 f"{probe.val_top1:.1f} %): the bundle keeps the frozen one"
             )
             best_epoch, val_top1 = 0, probe.val_top1
-        if best_epoch and has_exploded(curve[best_epoch - 1]["val_loss"], module):
-            raise diverged(work, best_epoch, curve[best_epoch - 1]["val_loss"], module)
+        elif has_exploded(val_loss, module):
+            raise diverged(work, best_epoch, val_loss, module)
         if module.trainer.is_global_zero:
             origin = {**describe_origin(), "epoch": best_epoch, "seconds": round(seconds, 1), "config": asdict(config)}
             if probe:
@@ -240,8 +240,8 @@ def repeats(num_clips: int, config: TrainConfig) -> int:
 def _probe(module: StreamTraining, split: Split, path: Path, resumes: bool, progress: Progress) -> Probe | None:
     """Fit a classifier on the network's frozen features; None if the settings or the network don't allow it.
 
-    A gentle training starts from it. Flow from weights of images needs other features, and there it is only the figure
-    to beat. Each of several processes fits the same classifier. A resumed run reads the one it began with from `path`.
+    A gentle training starts from this classifier. For every other training, it is only the figure to beat. Each of
+    several processes fits the same classifier. A resumed run reads the one it began with from `path`.
     """
     network, config, data = module.network, module.config, module.parts["train"]
     if not is_fitted(network, config):
@@ -267,10 +267,10 @@ def _probe(module: StreamTraining, split: Split, path: Path, resumes: bool, prog
 def _learn_val_too(module: StreamTraining, split: Split, strength: float) -> None:
     """Fit the kept network's classifier on train and val: val has chosen, and its clips are too good to waste.
 
-    What a few steps of training make of the last layer depends on their order; a fit has one answer. The features of
-    the clips that a network was trained on are more certain than those of others, so the strength can't be chosen on
-    them (docs/results/recipe.md has what this is worth). `calibrate` knows such a stream by its `head_strength`, and
-    fits on scores of a classifier that has not seen val.
+    What a few steps of training make of the last layer depends on their order; a fit has one answer. The strength can't
+    be chosen on clips that the network was trained on, because their features are more certain than those of others.
+    docs/results/recipe.md has what this fit is worth. `calibrate` knows such a stream by the `head_strength` in its
+    origin, and scores val by a classifier that has not seen val.
     """
     network, config, data = module.network, module.config, module.parts["train"]
     clips, device = split.train + split.val, _own_device(config)
@@ -296,9 +296,8 @@ def _fit(module: StreamTraining, work: Path, checkpoint: Path | None, progress: 
         callbacks.append(LastEpochsAverage())
     if module.config.patience:
         callbacks.append(Patience(module.config.patience))
-    callbacks.append(
-        StepSaver(work / checkpoints.LAST, module.config.save_minutes)
-    )  # last: the others have done the step
+    # Last, so that the others have done the step when it saves.
+    callbacks.append(StepSaver(work / checkpoints.LAST, module.config.save_minutes))
     with _quiet_lightning():
         trainer = _make_trainer(module.config, work, callbacks)
         try:
@@ -339,16 +338,14 @@ def make_bundle(store: AnyStore, split: Split, spec: StreamSpec, config: TrainCo
         "sha256": split.sha256,
     }
     rate = statistics.median(store.rows[clip.name].frames_per_second for clip in split.train)
-    streams = {spec.stream: spec}
+    of_weights = family_of(config.algorithm).licences.get(config.weights, NO_LICENCE)
     return Bundle(
         classes=split.classes,
         preparation=store.preparation,
-        streams=streams,
+        streams={spec.stream: spec},
         split=about,
         fusion=Fusion(config.fusion),
-        licence=family_of(config.algorithm).licences.get(config.weights, NO_LICENCE)
-        if config.licence == NO_LICENCE
-        else config.licence,
+        licence=of_weights if config.licence == NO_LICENCE else config.licence,
         frames_per_second=round(rate, 3),
     )
 
@@ -429,9 +426,9 @@ def _find_checkpoint(
     A run resumes only with the settings it began with: those of the data, the stream and the training, in `about`.
     """
     changing = {name: value for name, value in asdict(config).items() if name not in RESULT_NEUTRAL}
-    # config's flip and frame_rate, and the algorithm's: said there, and older runs say them there alone
-    own = ("mirrored", "stride", "frame_rate")
-    form = {name: value for name, value in asdict(spec).items() if name not in own}
+    # These follow from flip, frame_rate and algorithm, which `changing` has; the settings of older runs lack them here.
+    following = ("mirrored", "stride", "frame_rate")
+    form = {name: value for name, value in asdict(spec).items() if name not in following}
     settings = json.dumps({**about, "spec": form, "config": changing}, indent=2)
     path, last = work / "settings.json", work / checkpoints.LAST
     if not checkpoints.are_there(work):
