@@ -11,12 +11,16 @@ from rgbflow.commands.printing import print_calibration, print_evaluation, print
 from rgbflow.commands.terminal import track
 from rgbflow.errors import InputError
 from rgbflow.shown import say
-from rgbflow.stream import DEFAULT_FUSION, Crops, EngineName, EnginePrecision, FusionMethod
+from rgbflow.stream import DEFAULT_FUSION, NUM_SNIPPETS, Crops, EngineName, EnginePrecision, FusionMethod
 
 if TYPE_CHECKING:
     import numpy as np
 
     from rgbflow.learn.scores import ScoreFile
+
+Snippets = Annotated[
+    int | None, Flag(help=f"snippets per clip and stream; {NUM_SNIPPETS} if not given, 5 of video networks.")
+]
 
 
 def evaluate(
@@ -26,7 +30,7 @@ def evaluate(
     part: Literal["test", "val"] = "test",
     scores: Annotated[Path | None, Flag(metavar="PATH")] = None,
     report: Annotated[Path | None, Flag(metavar="PATH")] = None,
-    snippets: int | None = None,
+    snippets: Snippets = None,
     crops: Crops = 1,
     device: str = "auto",
     engine: EngineName = "torch",
@@ -42,7 +46,7 @@ def evaluate(
         part: the part of the split to measure on.
         scores: .npz file to write the scores of every clip to.
         report: HTML file to write the report to.
-        snippets: number of snippets per clip and stream; as many as `predict` takes if not given.
+        snippets: snippets per clip and stream; as many as `predict` takes if not given.
         crops: 1 takes the centre of each snippet; 3 takes also both ends of the longer side;
             10 takes centre and corners, and mirrors each if training mirrored.
         device: auto, cpu, cuda or mps.
@@ -95,7 +99,7 @@ def calibrate(
     split: Path,
     fusion: Literal["auto", FusionMethod] = "auto",
     false_alarm_rate: Annotated[float | None, Flag(metavar="SHARE")] = None,
-    snippets: int | None = None,
+    snippets: Snippets = None,
     crops: Crops = 1,
     device: str = "auto",
     precision: EnginePrecision = "auto",
@@ -109,7 +113,7 @@ def calibrate(
         split: the split the bundle was trained on.
         fusion: fusion method; auto takes the product unless another is clearly better on val: docs/fusion.md.
         false_alarm_rate: share of clips of unseen classes that may get a known name, as 0.05; needs split --leave-out.
-        snippets: number of snippets per clip and stream; as many as `predict` takes if not given.
+        snippets: snippets per clip and stream; as many as `predict` takes if not given.
         crops: 1 takes the centre of each snippet; 3 takes also both ends of the longer side;
             10 takes centre and corners, and mirrors each if training mirrored.
         device: auto, cpu, cuda or mps.
