@@ -120,7 +120,7 @@ plot: $(VENV)/installed
 int8: $(VENV)/installed
 	$(BIN)/python benchmarks/int8.py
 
-# Damage, kills, full disks and long runs, in under an hour; a broken-off run goes on
+# Damage, kills, full disks and long runs, in one to two hours; a broken-off run goes on
 torture: $(VENV)/installed
 	nice $(BIN)/python benchmarks/torture.py
 

@@ -1,4 +1,4 @@
-"""What docs/architecture.md draws is there: its tree is the package, and the names on its roads exist."""
+"""What the pages say is there: the tree and the names of docs/architecture.md, and the flags of the commands shown."""
 
 import ast
 import importlib
@@ -7,6 +7,8 @@ import runpy
 from pathlib import Path
 
 import pytest
+
+from rgbflow import cli
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "rgbflow"
@@ -72,3 +74,26 @@ def test_every_clip_is_named():
     (listed,) = re.findall(r"Every source of snippets is a .*?\. ", section("The path"), re.DOTALL)
     assert {*re.findall(r"`(.*?)`", listed)} == readers
     assert len(readers) > 5
+
+
+def commands_shown():
+    """The commands of all pages: (page, command, its flags), from blocks of code and from code within a sentence."""
+    found = []
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        text = page.read_text(encoding="utf-8")
+        lines = [line for block in re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S) for line in block.splitlines()]
+        prose = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+        for shown in [*lines, *re.findall(r"`([^`]+)`", prose)]:
+            if command := re.match(r"(?:\S+ -m )?rgbflow ([a-z0-9]+)([^#]*)", shown):
+                found.append((page.name, command[1], re.findall(r"(?<!\S)--[a-z0-9-]+", command[2])))
+    return found
+
+
+def test_the_flags_of_every_command_shown_exist(capsys):
+    helps = {}
+    for _, command, _ in commands_shown():
+        if command not in helps:
+            assert cli.main([command, "--help"]) == 0, command
+            helps[command] = {*re.findall(r"--[a-z0-9-]+", capsys.readouterr().out)}
+    assert [shown for shown in commands_shown() if not {*shown[2]} <= helps[shown[1]]] == []
+    assert sum(len(flags) for _, _, flags in commands_shown()) > 150

@@ -1,7 +1,9 @@
 """Video networks give what torchvision's own give: the same frames, the same pixels, the same logits."""
 
 import dataclasses
+import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from rgbflow import InputError, Recognizer
+from rgbflow import InputError, Recognizer, cli
 from rgbflow.bundle import Bundle, load_bundle, save_stream
 from rgbflow.clip import FrameClip
 from rgbflow.data.splits import load_split
@@ -150,6 +152,12 @@ def test_it_trains_predicts_explains_and_watches(small_bundle, world):
     updates = [update for place, one in enumerate(frames) if (update := live.push(one, place / 25))]
     needed = round(7 * 25 / 15) + 1  # steps of 25 a second that eight frames at 15 a second span, and both ends
     assert len(updates) == len(frames) - needed  # flow needs a frame more
+
+
+def test_it_is_measured_with_as_many_snippets_as_predict_takes(small_bundle, world, tmp_path, capsys):
+    bundle = shutil.copytree(small_bundle, tmp_path / "bundle")
+    assert cli.main(["evaluate", str(bundle), str(world.store), "--split", str(world.split), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["snippets"] == 5
 
 
 EXPORTED = [

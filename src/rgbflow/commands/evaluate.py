@@ -11,7 +11,7 @@ from rgbflow.commands.printing import print_calibration, print_evaluation, print
 from rgbflow.commands.terminal import track
 from rgbflow.errors import InputError
 from rgbflow.shown import say
-from rgbflow.stream import DEFAULT_FUSION, NUM_SNIPPETS, Crops, EngineName, EnginePrecision, FusionMethod
+from rgbflow.stream import DEFAULT_FUSION, Crops, EngineName, EnginePrecision, FusionMethod
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +26,7 @@ def evaluate(
     part: Literal["test", "val"] = "test",
     scores: Annotated[Path | None, Flag(metavar="PATH")] = None,
     report: Annotated[Path | None, Flag(metavar="PATH")] = None,
-    snippets: int = NUM_SNIPPETS,
+    snippets: int | None = None,
     crops: Crops = 1,
     device: str = "auto",
     engine: EngineName = "torch",
@@ -42,7 +42,7 @@ def evaluate(
         part: the part of the split to measure on.
         scores: .npz file to write the scores of every clip to.
         report: HTML file to write the report to.
-        snippets: number of snippets per clip and stream.
+        snippets: number of snippets per clip and stream; as many as `predict` takes if not given.
         crops: 1 takes the centre of each snippet; 3 takes also both ends of the longer side;
             10 takes centre and corners, and mirrors each if training mirrored.
         device: auto, cpu, cuda or mps.
@@ -63,8 +63,9 @@ def evaluate(
     recognizer = Recognizer.load(folder, device, engine, partial(say, file=sys.stderr), precision)
     data, parts = open_store(store), load_split(split)
     say(f"engine: {recognizer.engine.name}", file=sys.stderr)
+    number = snippets or recognizer.usual_snippets
     with track("evaluating", "clips") as progress:
-        evaluation = evaluate_recognizer(recognizer, data, parts, part, snippets, crops, progress)
+        evaluation = evaluate_recognizer(recognizer, data, parts, part, number, crops, progress)
     written = {}
     if scores:
         evaluation.save_scores(scores)
@@ -94,7 +95,7 @@ def calibrate(
     split: Path,
     fusion: Literal["auto", FusionMethod] = "auto",
     false_alarm_rate: Annotated[float | None, Flag(metavar="SHARE")] = None,
-    snippets: int = NUM_SNIPPETS,
+    snippets: int | None = None,
     crops: Crops = 1,
     device: str = "auto",
     precision: EnginePrecision = "auto",
@@ -106,9 +107,9 @@ def calibrate(
         bundle: folder from `rgbflow train`.
         store: prepared data set, or a folder in a published JPEG layout.
         split: the split the bundle was trained on.
-        fusion: fusion method; auto takes the default unless another is clearly better on val: docs/fusion.md.
+        fusion: fusion method; auto takes the product unless another is clearly better on val: docs/fusion.md.
         false_alarm_rate: share of clips of unseen classes that may get a known name, as 0.05; needs split --leave-out.
-        snippets: number of snippets per clip and stream.
+        snippets: number of snippets per clip and stream; as many as `predict` takes if not given.
         crops: 1 takes the centre of each snippet; 3 takes also both ends of the longer side;
             10 takes centre and corners, and mirrors each if training mirrored.
         device: auto, cpu, cuda or mps.
@@ -127,8 +128,9 @@ def calibrate(
     data, parts = open_store(store), load_split(split)
     if parts.unknown_val and false_alarm_rate is None:
         say("note: the split leaves classes out; --false-alarm-rate 0.05 would fit a threshold", file=sys.stderr)
+    number = snippets or recognizer.usual_snippets
     with track("calibrating", "clips") as progress:
-        made = calibrate_fusion(recognizer, data, parts, fusion, false_alarm_rate, snippets, crops, progress)
+        made = calibrate_fusion(recognizer, data, parts, fusion, false_alarm_rate, number, crops, progress)
     record_calibration(bundle, recognizer.bundle, made)
     if json:
         show({"bundle": str(bundle), **made.as_dict()}, True)

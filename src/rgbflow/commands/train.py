@@ -32,7 +32,7 @@ def train(
         settings: any field of TrainConfig.
         preset: settings to start from. strong: with an NVIDIA GPU; lite: without one; paper: the paper's Table I;
             video: S3D from Kinetics weights; video-strong: MViTv2-S, on a GPU. By default strong or lite, by the
-            machine.
+            machine; with another --algorithm than two-stream, the defaults of its family.
         config: TOML file with fields of TrainConfig; it overrides the preset, and flags override both.
         replace: train the stream again although the bundle already holds it.
         json: print the result as JSON.
@@ -87,7 +87,8 @@ def ablate(
         settings: any field of TrainConfig, for the whole recipe.
         out: folder for the bundles, and for ablation.html and ablation.json.
         parts: the parts to take away; all that the settings have, if none is named.
-        preset: settings to start from. strong: with an NVIDIA GPU; lite: without one; by default as the machine is.
+        preset: settings to start from. strong: with an NVIDIA GPU; lite: without one. By default the one for this
+            machine.
         config: TOML file with fields of TrainConfig; it overrides the preset, and flags override both.
         seeds: number of trainings of each variant on each split.
         snippets: number of snippets per test clip and stream.

@@ -110,18 +110,18 @@ class TrainConfig:
     """Steps of an epoch, at least: a small training part is shown several times in an epoch until it has as many, each
     time with other crops. 0 shows it once."""
     probe: bool = True
-    """First fit a classifier on the features of the frozen starting weights. In the end the bundle keeps the weights
-    that name the validation part best: the frozen ones, the trained ones, or some on the way between them. Not used
-    with weights none, nor by c3d and lrcn."""
+    """First fit a classifier on the features of the frozen starting weights. At the end, the bundle keeps the weights
+    that name the validation part best, the frozen ones, the trained ones, or some on the way between them, with a
+    classifier fitted on train and val. Not used with weights none, nor by c3d and lrcn."""
     probe_rate: RateShare = 0.1
     """Training starts from the probe's classifier with this share of the learning rate; a larger rate would destroy the
-    features that it starts with. 0 starts from a random classifier, as flow from weights of images always does."""
+    features that it starts with. 0 starts from a random classifier; flow from weights of images always does so."""
     freeze_batch_norms: bool = False
     """Freeze all batch norms but the first at the starting weights. A stream that starts from its probe's classifier
     always freezes all of them."""
     average_epochs: NumberOrNone = 0
-    """Number of last epochs in which the weights are averaged over the steps; the best of these epochs is kept, and
-    earlier ones do not count. 0 averages nothing."""
+    """Number of last epochs in which the weights are averaged over the steps. The best of these epochs is kept; earlier
+    ones do not count. 0 averages nothing."""
     patience: NumberOrNone = 0
     """After this many epochs without a better one on the validation part, go straight to the averaged epochs, or stop
     if there are none. 0 never stops early."""

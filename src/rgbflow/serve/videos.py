@@ -13,11 +13,10 @@ from rgbflow.networks.engine import Engine, StreamAnswer
 from rgbflow.recognizer import Recognizer
 from rgbflow.serve.limits import Limits
 from rgbflow.serve.service import Networks
-from rgbflow.stream import NUM_SNIPPETS, Crops, Stream
+from rgbflow.stream import Crops, Stream
 from rgbflow.timeline import Timeline
 
 PIECE = 4  # snippets that a video asks for at once: live sessions take their turns in between
-WINDOW_SNIPPETS = 5  # of a window of a timeline
 
 
 class Piecewise:
@@ -50,7 +49,7 @@ def predict_upload(networks: Networks, path: Path, name: str, limits: Limits, to
         InputError: if it can't be used, or needs more than the allowance.
     """
     recognizer, clip = _opened(networks, path, name, limits)
-    prediction = recognizer.predict(clip, NUM_SNIPPETS)
+    prediction = recognizer.predict(clip)
     return {"video": name, **prediction.as_dict(top), "engine": recognizer.engine.name}
 
 
@@ -63,7 +62,7 @@ def timeline_of_upload(
         InputError: for the reasons of `predict_upload`.
     """
     recognizer, clip = _opened(networks, path, name, limits)
-    timeline = recognizer.timeline(clip, window_seconds, step_seconds, WINDOW_SNIPPETS)
+    timeline = recognizer.timeline(clip, window_seconds, step_seconds)
     return {"video": name, **_as_dict(timeline), "engine": recognizer.engine.name}
 
 
