@@ -40,6 +40,7 @@ NO_LICENCE = "not stated"
 ASSUMED_RATE = 25.0  # frames per second of the training clips of a bundle that does not say
 Classes = Annotated[tuple[ClassName, ...], Meta(min_length=1, max_length=100_000)]
 Text = Annotated[str, Meta(max_length=1000)]
+Strength = Annotated[float, Meta(gt=0, le=1e6)]  # of a fitted classifier, see `rgbflow.learn.probe`
 FileName = Annotated[str, Meta(pattern=r"^(rgb|flow)\.(safetensors|onnx|xml|bin)$")]
 
 
@@ -94,6 +95,9 @@ class StreamOrigin(TypedDict, total=False):
 
     config: dict[str, Any]
     seconds: Annotated[float, Meta(ge=0)]
+    epoch: Count
+    head_strength: Strength
+    probe_strength: Strength  # of bundles of earlier versions
 
 
 class _Kept(TypedDict):
@@ -149,6 +153,7 @@ class Bundle:
 
 
 def weights_file(folder: Path, stream: Stream) -> Path:
+    """The file of a bundle that holds the weights of a stream."""
     return folder / f"{stream}.safetensors"
 
 
@@ -178,7 +183,7 @@ def _bundle_from_record(raw: Mapping[str, Any]) -> Bundle:
     convert(made, _Kept)
     _refuse_unknown_parts(made)
     _check_agreement(bundle)
-    # Older bundles say it among the settings of the training.
+    # Older bundles say whether a stream was mirrored among the settings of its training.
     streams = {
         stream: replace(spec, mirrored=raw["streams"][stream].get("mirrored", _was_mirrored(bundle, stream)))
         for stream, spec in bundle.streams.items()
@@ -323,6 +328,11 @@ def check_file(folder: Path, bundle: Bundle, name: FileName) -> None:
 
 
 def load_weights(folder: Path, stream: Stream) -> dict[str, Tensor]:
+    """The weights of a stream, by the names of the network's tensors.
+
+    Raises:
+        InputError: if the file is missing, no regular file, or can't be read.
+    """
     path = weights_file(folder, stream)
     if not path.is_file():
         reason = "no regular file" if path.exists() else "missing"
@@ -424,10 +434,11 @@ def _origin_line(bundle: Bundle) -> str:
 
 def _fusion_line(bundle: Bundle) -> str:
     fusion = bundle.fusion
-    line = f"Fusion: {fusion.method}, temperature {fusion.temperature:.2f}, fitted on the val part."
-    named = replace(fusion, threshold=None, false_alarm_rate=None)  # with its temperature and weights alone
-    if not named.is_fitted:
-        line = "" if named == Fusion() else f"Fusion: {fusion.method}. "
+    without_threshold = replace(fusion, threshold=None, false_alarm_rate=None)
+    if without_threshold.is_fitted:
+        line = f"Fusion: {fusion.method}, temperature {fusion.temperature:.2f}, fitted on the val part."
+    else:
+        line = "" if without_threshold == Fusion() else f"Fusion: {fusion.method}. "
         line += "Its probabilities are not calibrated; `rgbflow calibrate` calibrates them."
     if fusion.threshold is None:
         return line

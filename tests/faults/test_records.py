@@ -207,6 +207,8 @@ WRONG = [
     ("calibration.candidates.average.fusion", "average", "calibration.candidates.average.fusion"),
     ("origin", "me", "origin ('me') must be"),
     ("origin.rgb.config", [], "origin.rgb.config ([]) must be"),
+    ("origin.rgb.head_strength", "firm", "origin.rgb.head_strength ('firm') must be"),
+    ("origin.rgb.head_strength", 0, "origin.rgb.head_strength (0) must be"),
     ("split", None, "split (None) must be"),
     ("split.seed", "three", "split.seed"),
     ("split.leak_percent", "none", "split.leak_percent"),

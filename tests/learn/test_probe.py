@@ -99,6 +99,13 @@ def test_without_groups_to_hold_out_a_usual_strength_is_taken():
         assert (head.logits(features).argmax(1) == labels).mean() > 0.9
 
 
+def test_a_given_strength_is_taken_whatever_the_groups():
+    features, labels, groups = clouds(3, 8, 10, 3.0)
+    heads = [fit_head(features, labels, chosen, strengths=(1e-3,)) for chosen in (groups, ["one"] * 24)]
+    assert [head.strength for head in heads] == [1e-3, 1e-3]
+    np.testing.assert_array_equal(heads[0].weight, heads[1].weight)
+
+
 @pytest.mark.parametrize("missing", [0, 1, 2])
 def test_a_class_without_a_clip_is_never_the_answer(missing):
     features, labels, groups = clouds(2, 12, 6, 2.0)

@@ -58,7 +58,7 @@ PARTS = (
     Part("stack", "stacks of flow fields", {"stack_length": 1}, ("flow",)),
     Part("segments", "consensus of segments", {"num_segments": 1}),
     Part("weights", "starting weights", {"weights": "none", "freeze_batch_norms": False}),
-    Part("probe", "start from a fitted classifier", {"probe": False}),
+    Part("probe", "classifiers fitted on features", {"probe": False}),
     Part("frozen", "frozen batch norms", {"freeze_batch_norms": False}),
     Part("dropout", "dropout", {"dropout": 0.0}),
     Part("flip", "mirroring", {"flip": False}),
@@ -142,7 +142,7 @@ def ablation_tasks(
     parts: Sequence[Part],
     snippets: int,
 ) -> tuple[list[Training], list[Evaluating]]:
-    """All trainings and evaluations, run after run, so that a table of few runs is ready early.
+    """All trainings and evaluations, run after run, so that the table of the first runs is ready early.
 
     A part that only flow has is removed only from flow; the fusion then takes the rgb stream of the whole recipe.
     """

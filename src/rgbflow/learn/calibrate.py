@@ -142,18 +142,18 @@ def score_val(
     fitted = {stream: strength for stream, strength in strengths.items() if strength is not None}
     found: dict[str, np.ndarray] = {}
     if whole := [stream for stream in streams if stream not in fitted]:
-        alone = _of_streams(recognizer, whole)
-        found |= stream_scores(label_clips(alone, store, split, split.val, num_snippets, crops, progress))
+        ready = _of_streams(recognizer, whole)
+        found |= stream_scores(label_clips(ready, store, split, split.val, num_snippets, crops, progress))
     if fitted:
-        alone = _of_streams(recognizer, fitted)
-        found |= _held_out_scores(alone, store, split, fitted, num_snippets, crops, progress)
-    scores: dict[str, np.ndarray] = {stream: found[stream] for stream in streams}
+        to_refit = _of_streams(recognizer, fitted)
+        found |= _held_out_scores(to_refit, store, split, fitted, num_snippets, crops, progress)
+    scores: dict[str, np.ndarray] = {stream: found[stream] for stream in streams}  # in the bundle's order
     labels = np.array([split.classes.index(clip.label) for clip in split.val])
     return ScoredClips(scores, labels, np.array([clip.group for clip in split.val]))
 
 
 def _strength_of_fit(origin: Mapping[str, Any]) -> float | None:
-    """Of a classifier that was fitted on train and val; None where the network was trained whole, without val."""
+    """The strength of a classifier that was fitted on train and val; None if no part of the network has seen val."""
     if "head_strength" in origin:
         return origin["head_strength"]
     return origin.get("probe_strength") if origin.get("epoch") == 0 else None  # bundles of earlier versions
@@ -168,7 +168,7 @@ def _held_out_scores(
     crops: Crops,
     progress: Progress,
 ) -> dict[str, np.ndarray]:
-    """Per stream (N, K): what its network says of val with a classifier fitted on the train part alone."""
+    """Scores (N, K) of val per stream, by a classifier that is fitted anew, on the features of the train part alone."""
 
     def features(clips: Sequence[SplitClip], snippets: int, crops: Crops) -> dict[Stream, np.ndarray]:
         ready = read_clips(recognizer, store, split, clips, snippets, progress)

@@ -29,10 +29,10 @@ SNIPPETS = 5  # of each clip, for the features that a classifier is fitted on
 FOLDS = 5
 MANY_CLIPS = 2000  # above it one fold tells the strength as well as five
 SMALLEST_VARIANCE = 1e-12  # where all features are the same in all clips
+NEVER = -30.0  # bias of a class without a clip
 BATCH = 8  # clips whose features are computed at a time
 Number = TypeVar("Number", float, Tensor)
 Module = TypeVar("Module", bound=nn.Module)
-NEVER = -30.0  # bias of a class without a clip
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,8 @@ class Head:
         weight: (K, D) float32.
         bias: (K,) float32.
         strength: inverse of the penalty on its squared weights, for features of unit spread.
-        top1: accuracy in percent of heads of this strength on held-out groups; NaN if no group could be held out.
+        top1: accuracy in percent of heads of this strength on held-out groups; NaN if no group could be held out, or
+            if no strength had to be chosen.
     """
 
     weight: np.ndarray
@@ -68,9 +69,9 @@ def fit_head(
     Args:
         features: (N, D), a row per clip.
         labels: (N,) class indices.
-        groups: the group of each clip; when the strength is chosen, no group is on both sides.
+        groups: the group of each clip; where the strength is chosen, no group is on both sides.
         num_classes: K, the largest label plus one if None; a class without a clip is never the answer.
-        strengths: to choose from.
+        strengths: to choose from; a single one is taken as it is.
 
     Raises:
         InputError: if the numbers of rows differ, a feature is not finite, or there are fewer than two classes.
@@ -90,21 +91,34 @@ def fit_head(
     if len(np.unique(labels)) < 2:
         raise InputError(f"labels hold one class ({labels[:1]}): a head needs two: add clips of another class")
     num_classes = num_classes or int(labels.max()) + 1
+    strength, top1 = float(strengths[0]), float("nan")
+    if len(strengths) > 1:
+        strength, top1 = _choose_strength(features, labels, groups, num_classes, strengths)
+    ((weight, bias),) = _fits(features, labels, (strength,), num_classes)
+    return Head(weight.astype(np.float32), bias.astype(np.float32), strength, top1)
+
+
+def _choose_strength(
+    features: np.ndarray, labels: np.ndarray, groups: np.ndarray, num_classes: int, strengths: Sequence[float]
+) -> tuple[float, float]:
+    """The strength with the least log loss on held-out groups, and its top-1 there in percent.
+
+    (USUAL_STRENGTH, NaN) if no group can be held out.
+    """
     losses, hits, count = np.zeros(len(strengths)), np.zeros(len(strengths)), 0
     for fitted, held_out in _group_folds(labels, groups):
         held_out = held_out[np.isin(labels[held_out], labels[fitted])]  # of other classes a head can't know
         if not len(held_out) or len(np.unique(labels[fitted])) < 2:
             continue
         count += len(held_out)
-        for place, (weight, bias) in enumerate(_path(features[fitted], labels[fitted], strengths, num_classes)):
+        for place, (weight, bias) in enumerate(_fits(features[fitted], labels[fitted], strengths, num_classes)):
             logits, truth = features[held_out] @ weight.T + bias, labels[held_out]
             losses[place] += F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(truth), reduction="sum").item()
             hits[place] += (logits.argmax(1) == truth).sum()
+    if not count:
+        return USUAL_STRENGTH, float("nan")
     best = int(losses.argmin())
-    strength = float(strengths[best]) if count else USUAL_STRENGTH
-    ((weight, bias),) = _path(features, labels, (strength,), num_classes)
-    top1 = 100 * hits[best] / count if count else float("nan")
-    return Head(weight.astype(np.float32), bias.astype(np.float32), strength, float(top1))
+    return float(strengths[best]), float(100 * hits[best] / count)
 
 
 def _group_folds(labels: np.ndarray, groups: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -119,7 +133,7 @@ def _group_folds(labels: np.ndarray, groups: np.ndarray) -> list[tuple[np.ndarra
     return pairs if len(labels) <= MANY_CLIPS else pairs[:1]
 
 
-def _path(
+def _fits(
     features: np.ndarray, labels: np.ndarray, strengths: Sequence[float], num_classes: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Weight (K, D) and bias (K,) of a head of each strength; each fit starts from the one before."""
@@ -129,7 +143,7 @@ def _path(
     spread = np.sqrt((variance + max(variance.mean(), SMALLEST_VARIANCE)) / 2)
     rows, axes = (features - mean) / spread, None
     if len(rows) < rows.shape[1]:  # a penalty on squares keeps the weights in the span of the clips: fewer numbers
-        left, sizes, axes = np.linalg.svd(rows, full_matrices=False)
+        left, sizes, axes = np.linalg.svd(rows, full_matrices=False)  # the axes of that span
         rows = left * sizes
     model = LogisticRegression(max_iter=1000, tol=1e-3, warm_start=True)
     for strength in strengths:

@@ -21,7 +21,8 @@ class Run:
 
 def runs_of(splits: Sequence[Path], seeds: int) -> list[Run]:
     """Every split with `seeds` seeds. The seeds of all runs differ, so that no lucky seed counts twice."""
-    every = [split for _ in range(seeds) for split in splits]  # so that more seeds are more runs, and none is another
+    # All splits come once before any comes again: with more seeds, the runs that are there keep their names and seeds.
+    every = [split for _ in range(seeds) for split in splits]
     return [Run(f"run{index}", split, index) for index, split in enumerate(every)]
 
 

@@ -24,7 +24,10 @@ from rgbflow.stream import StreamSpec
 
 
 def probe_rate_of(config: TrainConfig, spec: StreamSpec) -> float:
-    """The share of the learning rate for a start from the probe's classifier; 0 for flow from weights of images."""
+    """The share of the learning rate for a start from the probe's classifier; 0 for flow from weights of images.
+
+    Such flow needs other features than those that the classifier was fitted on.
+    """
     return config.probe_rate if spec.stream == "rgb" or are_of_flow(config.weights, spec) else 0.0
 
 
@@ -37,8 +40,8 @@ class StreamTraining(L.LightningModule):
         parts: "train" and "val" data; also "test" for a curve of it, which decides nothing.
 
     Attributes:
-        probe_rate: the share of the learning rate with which it starts from a fitted classifier; 0 if it does not.
-        is_gentle: whether it starts from a fitted classifier, so that the features should change little at first.
+        is_gentle: whether it starts from the probe's classifier: with all batch norms frozen, and with a share of the
+            learning rate, so that the features change little at first.
         last_phase: the epoch, counted from 0, from which weights are averaged; earlier where patience has run out.
     """
 
@@ -48,8 +51,8 @@ class StreamTraining(L.LightningModule):
         self.last_phase = config.epochs - config.average_epochs
         # Where the features are good for this input already, a high rate and the statistics of small batches would
         # shake them.
-        self.probe_rate = probe_rate_of(config, parts["train"].spec)
-        self.is_gentle = self.probe_rate > 0 and is_fitted(network, config)
+        self._probe_rate = probe_rate_of(config, parts["train"].spec)
+        self.is_gentle = self._probe_rate > 0 and is_fitted(network, config)
         norms = batch_norms(network)
         self.frozen = norms if self.is_gentle else norms[1:] if config.freeze_batch_norms else []
         for layer in self.frozen:
@@ -60,7 +63,8 @@ class StreamTraining(L.LightningModule):
                 for part in self.watched_parts
             }
         )
-        # This epoch's clips, sum of losses, right ones, of this process; DDP would make a buffer the same everywhere.
+        # This process's clips in this epoch, the sum of their losses, and how many were right. No buffer: DDP would
+        # make it the same in all processes.
         self.seen = torch.zeros(3)
 
     def train(self, mode: bool = True) -> "StreamTraining":
@@ -163,14 +167,14 @@ class StreamTraining(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         config = self.config
-        rate = config.learning_rate * (self.probe_rate if self.is_gentle else 1)
+        rate = config.learning_rate * (self._probe_rate if self.is_gentle else 1)
         optimizer = make_optimizer(self.parameters(), replace(config, learning_rate=rate))
         # Not the trainer's own estimate: for it, Lightning would take the loader before it has read the checkpoint.
         steps_per_epoch = len(self.train_dataloader())
 
         def factor(step: int) -> float:
             epoch = step / steps_per_epoch
-            if epoch >= self.last_phase:  # which has the rates of the planned last epochs, whenever it begins
+            if epoch >= self.last_phase:  # the last phase has the rates of the planned last epochs, whenever it begins
                 epoch += config.epochs - config.average_epochs - self.last_phase
             return learning_rate_factor(config, epoch)
 

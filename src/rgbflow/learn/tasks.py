@@ -26,7 +26,9 @@ from rgbflow.shown import say
 from rgbflow.stream import Stream
 
 SCORES = "scores.npz"
-OF_OLDER = {"probe": False}  # what bundles were trained with that don't say it, where that is not the default
+# Settings that older bundles do not record, with the values that they were trained with, where these are not today's
+# default.
+OF_OLDER = {"probe": False}
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,8 @@ class Training:
             return False
         trained = {**asdict(TrainConfig()), **OF_OLDER, **bundle.origin[self.stream]["config"]}
         wanted = asdict(self.config)
-        same = (*RESULT_NEUTRAL, *NOT_USED[self.stream])
-        other = [name for name in wanted if name not in same and trained.get(name) != wanted[name]]
+        may_differ = (*RESULT_NEUTRAL, *NOT_USED[self.stream])
+        other = [name for name in wanted if name not in may_differ and trained.get(name) != wanted[name]]
         if bundle.split.get("sha256") != load_split(self.split).sha256:
             other.append("split")
         if bundle.preparation != open_store(self.store).preparation:

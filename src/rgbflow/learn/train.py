@@ -68,7 +68,7 @@ PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "bf16": "bf16-mixed",
     "fp16": "16-mixed",
 }
-PROBE = "probe.safetensors"
+PROBE = "probe.safetensors"  # in the folder of a training: the frozen network with its fitted classifier
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class TrainResult:
         probe_top1: percent on the validation part of a classifier fitted on the frozen starting weights; None without
             such a start.
         curve: a row per epoch: epoch, learning_rate, and loss and top1 (percent) of each part: train_loss, train_top1,
-            val_loss, ... Those of the training part come from the epoch's steps, augmented, with dropout.
+            val_loss, ... The figures of the training part come from the epoch's steps, with augmentation and dropout.
         seconds: seconds of training, including those before a resume.
         resumed_epoch: the last epoch that an earlier run had finished; 0 if there was no earlier run, or none finished.
     """
@@ -239,8 +239,8 @@ def repeats(num_clips: int, config: TrainConfig) -> int:
 def _probe(module: StreamTraining, split: Split, path: Path, resumes: bool, progress: Progress) -> Probe | None:
     """Fit a classifier on the network's frozen features; None if the settings or the network don't allow it.
 
-    A gentle training starts from it. Flow from weights of images needs other features, and there it is only the figure
-    to beat. Each of several processes fits the same classifier. A resumed run reads the one it began with from `path`.
+    A gentle training starts from this classifier. For every other training, it is only the figure to beat. Each of
+    several processes fits the same classifier. A resumed run reads the one it began with from `path`.
     """
     network, config, data = module.network, module.config, module.parts["train"]
     if not is_fitted(network, config):
@@ -289,10 +289,10 @@ def _keep_best(module: StreamTraining, split: Split, ends: tuple[Kept, Kept], pa
 def _learn_val_too(module: StreamTraining, split: Split, strength: float) -> None:
     """Fit the kept network's classifier on train and val: val has chosen, and its clips are too good to waste.
 
-    What a few steps of training make of the last layer depends on their order; a fit has one answer. The features of
-    the clips that a network was trained on are more certain than those of others, so the strength can't be chosen on
-    them (docs/results/recipe.md has what this is worth). `calibrate` knows such a stream by its `head_strength`, and
-    fits on scores of a classifier that has not seen val.
+    What a few steps of training make of the last layer depends on their order; a fit has one answer. The strength can't
+    be chosen on clips that the network was trained on, because their features are more certain than those of others.
+    docs/results/recipe.md has what this fit is worth. `calibrate` knows such a stream by the `head_strength` in its
+    origin, and scores val by a classifier that has not seen val.
     """
     network, config, data = module.network, module.config, module.parts["train"]
     clips, device = split.train + split.val, _own_device(config)
@@ -318,9 +318,8 @@ def _fit(module: StreamTraining, work: Path, checkpoint: Path | None, progress: 
         callbacks.append(LastEpochsAverage())
     if module.config.patience:
         callbacks.append(Patience(module.config.patience))
-    callbacks.append(
-        StepSaver(work / checkpoints.LAST, module.config.save_minutes)
-    )  # last: the others have done the step
+    # Last, so that the others have done the step when it saves.
+    callbacks.append(StepSaver(work / checkpoints.LAST, module.config.save_minutes))
     with _quiet_lightning():
         trainer = _make_trainer(module.config, work, callbacks)
         try:
@@ -361,16 +360,14 @@ def make_bundle(store: AnyStore, split: Split, spec: StreamSpec, config: TrainCo
         "sha256": split.sha256,
     }
     rate = statistics.median(store.rows[clip.name].frames_per_second for clip in split.train)
-    streams = {spec.stream: spec}
+    of_weights = family_of(config.algorithm).licences.get(config.weights, NO_LICENCE)
     return Bundle(
         classes=split.classes,
         preparation=store.preparation,
-        streams=streams,
+        streams={spec.stream: spec},
         split=about,
         fusion=Fusion(config.fusion),
-        licence=family_of(config.algorithm).licences.get(config.weights, NO_LICENCE)
-        if config.licence == NO_LICENCE
-        else config.licence,
+        licence=of_weights if config.licence == NO_LICENCE else config.licence,
         frames_per_second=round(rate, 3),
     )
 
@@ -451,9 +448,9 @@ def _find_checkpoint(
     A run resumes only with the settings it began with: those of the data, the stream and the training, in `about`.
     """
     changing = {name: value for name, value in asdict(config).items() if name not in RESULT_NEUTRAL}
-    # config's flip and frame_rate, and the algorithm's: said there, and older runs say them there alone
-    own = ("mirrored", "stride", "frame_rate")
-    form = {name: value for name, value in asdict(spec).items() if name not in own}
+    # These follow from flip, frame_rate and algorithm, which `changing` has; the settings of older runs lack them here.
+    following = ("mirrored", "stride", "frame_rate")
+    form = {name: value for name, value in asdict(spec).items() if name not in following}
     settings = json.dumps({**about, "spec": form, "config": changing}, indent=2)
     path, last = work / "settings.json", work / checkpoints.LAST
     if not checkpoints.are_there(work):

@@ -146,7 +146,7 @@ class Ring:
                 kept.clear()
         want_flow = self._wants_flow and step.ticks > 0
         frame, flow = self._preparer.step(pixels, want_flow, step.scale)
-        count = step.ticks + step.starts
+        count = step.ticks + step.starts  # a frame that starts the ring completes no tick, but is kept
         if flow is not None:
             self._fields.extend([stored_flow(flow, self._quality)] * count)
         self._frames.extend([_KeptFrame(frame, self._quality)] * count)
@@ -269,12 +269,13 @@ class LiveRecognizer:
         self._scene = Scene()
         self._events = EventFinder(bundle.classes, checked_rules(rules))
         self._rest_seconds = 0.0 if updates_per_second is None else 1 / updates_per_second
-        self._lock = threading.Lock()  # of the ring and of what the four lines below hold
-        self._newest: tuple[float, dict[str, float]] = (0.0, {})  # arrival of the newest frame, its stages
-        self._seen = 0.0  # when it was taken
-        self._has_news, self._has_restarted = False, False
+        self._lock = threading.Lock()  # of the ring, and of what follows down to _starts_without_update
+        self._newest: tuple[float, dict[str, float]] = (0.0, {})  # arrival of the newest frame, seconds of its stages
+        self._seen = 0.0  # `time.perf_counter()` when the newest frame was taken
+        self._has_news, self._has_restarted = False, False  # since the last update
         self._starts_without_update = 0  # beginnings in a row, at the start or after a gap, that no update came of
-        self._last_update = self._due = -np.inf  # time of its newest frame; of the soonest next one
+        self._last_update = -np.inf  # pts_seconds of the newest frame of the last update
+        self._due = -np.inf  # pts_seconds from which on the next update is due
         self._last: tuple[Prediction, float] | None = None  # of the last update, and the arrival of its newest frame
 
     def push(self, pixels: np.ndarray, pts_seconds: float, arrived: float | None = None) -> Update | None:
@@ -314,9 +315,9 @@ class LiveRecognizer:
             state = self._take_state()
         if state is None:
             return None
-        ended = []
+        ended: tuple[Event, ...] = ()
         if state.is_first:
-            ended = self._end_action()
+            ended = self.finish()
             for window in self._windows.values():
                 window.clear()
         try:
@@ -358,13 +359,13 @@ class LiveRecognizer:
         """End the current action: an update that repeats the last scores; None without a current action."""
         if self._last is None or self._events.action is None:
             return None
-        events = self._end_action()
-        return Update(self._last[0], None, tuple(events), events[0].latency_seconds)
+        events = self.finish()
+        return Update(self._last[0], None, events, events[0].latency_seconds)
 
     def take_over(self, former: "LiveRecognizer") -> None:
         """Go on with the frames and flow of another recogniser of the same camera, which gets no more frames.
 
-        Where its networks read other frames or other flow than these, they are waited for anew.
+        If the networks of the two read different frames or flow, this recogniser waits for its own.
         """
         one, other = self.bundle, former.bundle
         if (one.preparation, one.frame_rate, self._spans) != (other.preparation, other.frame_rate, former._spans):
@@ -374,8 +375,12 @@ class LiveRecognizer:
             self._newest, self._seen, self._has_news = former._newest, former._seen, self._ring.num_frames > 0
 
     def finish(self) -> tuple[Event, ...]:
-        """Finish, because the video is over; returns the end of the current action, if there is one."""
-        return tuple(self._end_action())
+        """End the current action, as when the video is over; returns its end, if there is a current action.
+
+        The latency of the end counts from the arrival of the newest frame of the last update.
+        """
+        latency = 0.0 if self._last is None else time.perf_counter() - self._last[1]
+        return tuple(replace(event, latency_seconds=latency) for event in self._events.finish())
 
     @property
     def rules(self) -> EventRules:
@@ -408,11 +413,6 @@ class LiveRecognizer:
             "camera, or, where flow takes that long, networks trained with a faster --flow"
         )
 
-    def _end_action(self) -> list[Event]:
-        """The end of the current action; its latency counts from the action's newest frame."""
-        latency = 0.0 if self._last is None else time.perf_counter() - self._last[1]
-        return [replace(event, latency_seconds=latency) for event in self._events.finish()]
-
     def _look(self, state: _State) -> None:
         """Run the networks, and put their answers into the windows."""
         answers = self._engine.answers(state.snippets)
@@ -433,6 +433,7 @@ class LiveRecognizer:
             self._due = -np.inf
         if pts < self._due - 1e-6:
             return None
+        # From the time that was due rather than from this frame's, so that waiting for frames does not lower the rate.
         self._due = max(self._due, pts - ring.ticks.step_seconds) + self._rest_seconds
         is_first = self._has_restarted
         if is_first:

@@ -37,10 +37,10 @@ from rgbflow.video.times import JUMP_SECONDS, mended, rate_of
 Picture = TypeVar("Picture")
 SAME_TIME = 1e-6  # seconds; times closer than this differ by rounding only
 WantedRate = Annotated[float, Meta(gt=0, le=1e9, description="25 frames per second are usual")]
-AHEAD_PACKETS, AHEAD_BYTES = 500, 1 << 26  # that are read, undecoded, to judge a time that jumps
-RATE_FRAMES = 10_000  # the rate is told by the times of so many frames at most
-RESTARTING_FORMATS = {"mpegts", "mpeg", "hls"}  # whose clock may start anew at any place
-LONGEST_GAP_SECONDS = 30 * 3600.0  # in the others; both limits as the ffmpeg program has them
+AHEAD_PACKETS, AHEAD_BYTES = 500, 1 << 26  # of packets that are read, undecoded, to judge a time that jumps
+RATE_FRAMES = 10_000  # at most, whose times tell the frame rate
+RESTARTING_FORMATS = {"mpegts", "mpeg", "hls"}  # whose clock may start anew at any place: a longest gap of JUMP_SECONDS
+LONGEST_GAP_SECONDS = 30 * 3600.0  # in the other formats; both as the ffmpeg program has them
 
 
 class VideoError(InputError):
@@ -180,7 +180,8 @@ def resample(timed: Iterable[tuple[Picture, float]], frame_rate: float | None) -
     if frame_rate is None:
         yield from timed
         return
-    shown, first, last, step, given = None, 0.0, 0.0, 0.0, 0
+    shown, first, last, step = None, 0.0, 0.0, 0.0  # a picture, its time, and the time from the one before it
+    given = 0  # pictures of the result so far: the next one is due at first + given / frame_rate
     for picture, seconds in timed:
         if shown is None:
             first = last = seconds
@@ -302,7 +303,7 @@ def pixel_limit() -> dict[str, str]:
 
 
 class PacketsAhead:
-    """The packets of a stream one after the other; the times of those to come can be asked for before they are decoded.
+    """The packets of a stream one after the other, and before they are decoded the times of those to come.
 
     Args:
         packets: as `demux` gives them.
@@ -353,7 +354,7 @@ def timed(
     stream: av.VideoStream,
     report: Callable[[str], None] = lambda line: None,
 ) -> Iterator[tuple[av.VideoFrame, float]]:
-    """Decoded pictures, each with its time from the start of the file, as `mended` gives it: of files and addresses."""
+    """Decoded pictures of a file or an address, each with its time from the start, as `mended` gives it."""
     start = (container.start_time or 0) / av.time_base
     base = time_base_of(stream)
     stamped = ((p, None if p.pts is None else float(p.pts * base) - start) for p in pictures)
@@ -395,14 +396,14 @@ def _pictures(
 
     At a break, pictures still inside the decoder are dropped, since some before them may be missing.
     """
-    damaged, is_checked = damaged_place(path), False
+    damaged, is_known_as_joined = damaged_place(path), False
     for packet in packets:
         is_end = packet.size == 0 and packet.pts is None and packet.dts is None
-        if packet.is_corrupt and not is_checked:
+        if packet.is_corrupt and not is_known_as_joined:
             if container.format.name != "mpegts" or not is_joined(path):
                 raise DamageError("a packet is cut short")
             report("is several recordings in one file, all of them complete")
-            is_checked = True
+            is_known_as_joined = True
         if damaged is not None and (is_end or (packet.pos or 0) >= damaged):
             raise DamageError(f"from byte {damaged:,} on some of it is missing, too much or changed")
         if is_end and (missing := missing_bytes(path, stream)):
