@@ -20,7 +20,7 @@ def config_of(monkeypatch):
 
         def train_stream(store, split, stream, folder, config, *_):
             seen.append(config)
-            return TrainResult(stream, 1, 0.0, None, [], 0.0, 0)
+            return TrainResult(stream, 1, 1.0, 0.0, None, [], 0.0, 0)
 
         monkeypatch.setattr("rgbflow.learn.train.train_stream", train_stream)
         monkeypatch.setattr("rgbflow.data.jpegs.open_store", str)

@@ -46,11 +46,14 @@ def train(
     with track(f"training {stream}", "steps") as progress:
         result = train_stream(data, parts, stream, out, merged, progress, replace)
     best = f"epoch {result.best_epoch} was best" if result.best_epoch else "the frozen network was best"
+    if 0 < result.trained_share < 1:
+        best = f"{result.trained_share:.0%} of the way to epoch {result.best_epoch} was best"
     show(
         {
             "bundle": str(out),
             "stream": stream,
             "best_epoch": result.best_epoch,
+            "trained_share": result.trained_share,
             "val_top1": result.val_top1,
             "probe_top1": result.probe_top1,
             "seconds": result.seconds,

@@ -279,10 +279,6 @@ class Probe:
     val_top1: float
     val_loss: float
 
-    def is_beaten_by(self, val_top1: float, val_loss: float) -> bool:
-        """Whether an epoch with these figures is better, by the rule that chooses the best epoch."""
-        return validation_rank(val_top1, val_loss) > validation_rank(self.val_top1, self.val_loss)
-
     def save(self, network: StreamNet, path: Path) -> None:
         """Save the figures and the network."""
         state = {name: value.contiguous() for name, value in network.state_dict().items()}
@@ -330,10 +326,13 @@ def fit_probe(
         settle_first_batch_norm(network, train, device, workers)
     head = fit_head(clip_features(network, train, device, workers), train.labels, groups, network.num_classes)
     put_head(network, head)
-    logits = torch.from_numpy(head.logits(clip_features(network, val, device, workers)))
-    labels = torch.tensor(val.labels)
-    top1 = 100 * (logits.argmax(1) == labels).float().mean().item()
-    return Probe(head.strength, head.top1, top1, F.cross_entropy(logits, labels).item())
+    return Probe(head.strength, head.top1, *val_figures(head, clip_features(network, val, device, workers), val.labels))
+
+
+def val_figures(head: Head, features: np.ndarray, labels: Sequence[int]) -> tuple[float, float]:
+    """Top-1 in percent and mean log loss of a head on clips: features (N, D), labels (N,)."""
+    logits, truth = torch.from_numpy(head.logits(features)), torch.tensor(labels)
+    return 100 * (logits.argmax(1) == truth).float().mean().item(), F.cross_entropy(logits, truth).item()
 
 
 def refit_head(

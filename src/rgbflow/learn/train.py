@@ -29,6 +29,7 @@ from rgbflow.device import choose_device, has_fast_bf16, total_memory
 from rgbflow.errors import InputError, first_line
 from rgbflow.fusion import Fusion
 from rgbflow.learn import checkpoints
+from rgbflow.learn.between import Kept, keep_best, weights_of
 from rgbflow.learn.callbacks import (
     CurveKeeper,
     LastEpochsAverage,
@@ -76,8 +77,10 @@ class TrainResult:
 
     Attributes:
         stream: the trained stream.
-        best_epoch: the epoch with the weights in the bundle, counted from 1, chosen only on the validation part. 0 if
-            no epoch was better than the probe; the bundle then holds the probe's weights.
+        best_epoch: the epoch with the trained weights, counted from 1, chosen only on the validation part; 0 if the
+            bundle holds the starting weights.
+        trained_share: how far the weights in the bundle are on the way from the starting weights to those of that
+            epoch: 0 is the frozen network, 1 the trained one (see `between`).
         val_top1: percent on the validation part with these weights.
         probe_top1: percent on the validation part of a classifier fitted on the frozen starting weights; None without
             such a start.
@@ -89,6 +92,7 @@ class TrainResult:
 
     stream: Stream
     best_epoch: int
+    trained_share: float
     val_top1: float
     probe_top1: float | None
     curve: Curve
@@ -148,30 +152,25 @@ def train_stream(
         probe = _probe(module, split, work / PROBE, checkpoint is not None, progress)
         curve, best_epoch, seconds = _fit(module, work, checkpoint, progress)
         module.trainer.strategy.barrier()  # every process has read the best epoch
-        val_top1, val_loss = curve[best_epoch - 1]["val_top1"], curve[best_epoch - 1]["val_loss"]
-        if probe and not probe.is_beaten_by(val_top1, val_loss):
-            progress.report(
-                f"no epoch was better on val than the frozen network ({val_top1:.1f} against "
-                f"{probe.val_top1:.1f} %): the bundle keeps the frozen one"
-            )
-            best_epoch, val_top1 = 0, probe.val_top1
-        elif has_exploded(val_loss, module):
-            raise diverged(work, best_epoch, val_loss, module)
+        kept = Kept(1.0, curve[best_epoch - 1]["val_top1"], curve[best_epoch - 1]["val_loss"])
+        if probe:
+            kept = _keep_best(module, split, (Kept(0.0, probe.val_top1, probe.val_loss), kept), work / PROBE, progress)
+            best_epoch = best_epoch if kept.share else 0
+        elif has_exploded(kept.val_loss, module):
+            raise diverged(work, best_epoch, kept.val_loss, module)
         if module.trainer.is_global_zero:
             origin = {**describe_origin(), "epoch": best_epoch, "seconds": round(seconds, 1), "config": asdict(config)}
             if probe:
-                if not best_epoch:
-                    load_probe(module.network, work / PROBE)
                 strength = USUAL_STRENGTH if best_epoch else probe.strength
                 progress.report("fitting the classifier on train and val")
                 _learn_val_too(module, split, strength)
-                origin |= {"probe_val_top1": probe.val_top1, "head_strength": strength}
+                origin |= {"probe_val_top1": probe.val_top1, "trained_share": kept.share, "head_strength": strength}
             addition.origin[stream] = origin
             save_stream(folder, addition, stream, module.network.state_dict())
             checkpoints.remove_all(work)
             (work / PROBE).unlink(missing_ok=True)
     probe_top1 = probe.val_top1 if probe else None
-    return TrainResult(stream, best_epoch, val_top1, probe_top1, curve, seconds, resumed_epoch)
+    return TrainResult(stream, best_epoch, kept.share, kept.val_top1, probe_top1, curve, seconds, resumed_epoch)
 
 
 @contextmanager
@@ -252,7 +251,7 @@ def _probe(module: StreamTraining, split: Split, path: Path, resumes: bool, prog
         progress.report("fitting a classifier on the features of the frozen network")
         clips = ClipDataset(data.store, split.train, split.classes, data.spec, SNIPPETS)
         groups, device = [clip.group for clip in split.train], _own_device(config)
-        start = {name: value.clone() for name, value in network.state_dict().items()}
+        start = weights_of(network)
         of_images = not are_of_flow(config.weights, data.spec)
         probe = fit_probe(network.to(device), clips, module.parts["val"], groups, device, config.workers, of_images)
         module.to("cpu").train()  # the module knows which of its layers stay frozen
@@ -262,6 +261,29 @@ def _probe(module: StreamTraining, split: Split, path: Path, resumes: bool, prog
             network.load_state_dict(start)
     progress.report(f"the frozen network with a fitted classifier has top-1 {probe.val_top1:.1f} % on val")
     return probe
+
+
+def _keep_best(module: StreamTraining, split: Split, ends: tuple[Kept, Kept], path: Path, progress: Progress) -> Kept:
+    """Choose by val how far from its starting weights the network stays; each of several processes chooses the same."""
+    network, config, data = module.network, module.config, module.parts["train"]
+    trained = weights_of(network)
+    load_probe(network, path)
+    start = weights_of(network)
+    module.trainer.strategy.barrier()  # every process has read the probe, which the first one will remove
+    network.load_state_dict(trained)
+    progress.report("comparing the trained weights with the frozen ones, and those between them, on val")
+    clips = ClipDataset(data.store, split.train, split.classes, data.spec, SNIPPETS)
+    groups, device = [clip.group for clip in split.train], _own_device(config)
+    kept = keep_best(network.to(device), start, ends, clips, module.parts["val"], groups, device, config.workers)
+    network.to("cpu")
+    if kept.share == 0:
+        progress.report("training made no network that names val better: the bundle keeps the frozen one")
+    else:
+        progress.report(
+            f"kept: {kept.share:.0%} of the way from the starting weights to the trained ones, with log loss "
+            f"{kept.val_loss:.2f} (frozen {ends[0].val_loss:.2f})"
+        )
+    return kept
 
 
 def _learn_val_too(module: StreamTraining, split: Split, strength: float) -> None:
