@@ -6,7 +6,7 @@ DATA holds jhmdb-11/, weizmann/ and ut-interaction/, class folders with a groups
 streams in two folds of each set, each fold with a seed and a validation part of its own; test parts are measured with
 --test only. The stores are what `rgbflow prepare` makes without flags, or with those of a candidate. A stopped run goes
 on; the page can be written when runs are missing, and then says so. What was tried before by a script outside the
-project stands in recipe.json under "search" and "frozen", and in tables of the page.
+project stands in recipe.json under "search", "frozen" and "between", and in tables of the page.
 """
 
 import argparse
@@ -199,7 +199,9 @@ def measure(folds: list[Fold], candidate: str, part: HeldOut) -> dict[str, dict[
             figures[name][stream] |= {"fused_ahead": float(100 * ahead.mean()), "variance": variance}
             probes = [origin[stream]["probe_val_top1"] for origin in origins if "probe_val_top1" in origin[stream]]
             figures[name][stream]["probe_val_top1"] = float(np.mean(probes)) if probes else None
-            figures[name][stream]["kept_probes"] = sum(origin[stream]["epoch"] == 0 for origin in origins)
+            figures[name][stream]["trained_shares"] = [
+                origin[stream].get("trained_share", float(origin[stream]["epoch"] > 0)) for origin in origins
+            ]
     return figures
 
 
@@ -304,6 +306,15 @@ loop of its own; the settings stand in recipe.json. Not said otherwise: 300 step
 
 {search_table(kept.get("search", []))}
 
+## Weights between the frozen and the trained ones
+
+The weights at the end of a training with `lite`, those of the frozen network, and weights on the way between them, by a
+script with the functions of `rgbflow train`. Each share has the log loss on val of a classifier fitted on train (five
+snippets a clip) and the top-1 on test of one fitted on train and val. Bold is what the rule of `rgbflow train` keeps,
+which also knows the loss of the trained network's own classifier.
+
+{between_table(kept.get("between", []))}
+
 ## The frozen network alone
 
 Top-1 on val of a classifier fitted on five snippets of each clip. `short side` is that of the store; `crop` is the
@@ -316,6 +327,36 @@ share of it that the centre square covers.
 Written at commit {origin["commit"]}; {origin["machine"]}; {origin["date"]}. `make recipe` prepares the videos, trains
 what is missing and writes this page; `make recipe RECIPE="--test"` measures the test parts too.
 """
+
+
+def between_table(rows: list[dict]) -> str:
+    """Of each training the networks on the way; then how much better what is kept is than the trained weights."""
+    shares = ("0.0", "0.25", "0.5", "0.75", "1.0")
+    lines = [
+        f"| set, fold | stream | val clips | own loss | {' | '.join(f'{float(share):.0%}' for share in shares)} |",
+        f"|---|---|---|---|{'---|' * len(shares)}",
+    ]
+    for row in rows:
+        cells = []
+        for share in shares:
+            own = row["shares"].get(share)
+            cell = f"{own['val_loss']:.2f}, {own['test_top1']:.1f}" if own else ""
+            cells.append(f"**{cell}**" if share == row["kept"] else cell)
+        own_loss = f"{row['own_val_loss']:.2f}" if row["own_val_loss"] is not None else ""
+        lines.append(f"| {row['set']} | {row['stream']} | {row['val_clips']} | {own_loss} | {' | '.join(cells)} |")
+    for stream in STREAMS:
+        gains = [
+            row["shares"][row["kept"]]["test_top1"] - row["shares"]["1.0"]["test_top1"]
+            for row in rows
+            if row["stream"] == stream
+        ]
+        if len(gains) > 1:
+            mean, half = np.mean(gains), 1.96 * np.std(gains, ddof=1) / np.sqrt(len(gains))
+            lines.append(
+                f"\nWhat is kept of {stream} has {mean:+.1f} points ({mean - half:+.1f} to {mean + half:+.1f}) more "
+                f"top-1 than the trained weights: the mean of {len(gains)} folds."
+            )
+    return "\n".join(lines)
 
 
 def frozen_table(rows: list[dict]) -> str:
