@@ -56,9 +56,9 @@ class TrainConfig:
     """Name of an image classifier of timm; for c3d: c3d, c3d_half or c3d_quarter; for videomae: videomae_base or
     videomae_large; for the other video networks but i3d their own name."""
     weights: FileName = "imagenet"
-    """Starting weights: none, imagenet (i3d too), motion (flow of tf_efficientnet_lite0 begins with what motions of
-    synthetic people teach, all else with imagenet), kinetics (the other video networks), a .safetensors or .pth file,
-    or a bundle, such as one of `rgbflow teach`: its network of the same stream."""
+    """Starting weights: none, imagenet (i3d too), motion (flow of tf_efficientnet_lite0 with stacks of 10 begins with
+    what motions of synthetic people teach; all else begins with imagenet), kinetics (the other video networks), a
+    .safetensors or .pth file, or a bundle, such as one of `rgbflow teach`: its network of the same stream."""
     input_size: InputSize = 224
     """The network's input is input_size × input_size pixels."""
     crop_fraction: CropFraction = 0.875
@@ -69,7 +69,7 @@ class TrainConfig:
     frames: Frames = 0
     """Frames, or flow fields, in a snippet of a video network; 0 takes the number that its family is published with."""
     frame_rate: RateOrNone = 0.0
-    """Frames per second of such a snippet, whatever the rate of a clip; 0 takes the published rate."""
+    """Frames per second of a snippet of a video network, whatever the rate of a clip; 0 takes the published rate."""
     num_segments: Number = 1
     """Snippets of a clip per training step (S); the loss is that of their mean logits."""
     epochs: Number = 50
@@ -181,8 +181,8 @@ def with_algorithm(base: TrainConfig, algorithm: str) -> TrainConfig:
 def completed(base: TrainConfig, given: Mapping[str, object]) -> TrainConfig:
     """The base with the given fields; fields not given follow the given algorithm and epochs.
 
-    Where fewer epochs are given than the base averages, or warms up in, half of them are averaged, and the warm-up ends
-    in their middle. Random starting weights have no batch norms worth freezing.
+    If the given epochs are fewer than the base averages, half of them are averaged; if they are no more than those of
+    the base's warm-up, the warm-up ends in their middle. Random starting weights have no batch norms worth freezing.
     """
     if "algorithm" in given:
         base = with_algorithm(base, str(given["algorithm"]))

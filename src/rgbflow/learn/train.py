@@ -322,33 +322,39 @@ def _fit(module: StreamTraining, work: Path, checkpoint: Path | None, progress: 
     callbacks.append(StepSaver(work / checkpoints.LAST, module.config.save_minutes))
     with _quiet_lightning():
         trainer = _make_trainer(module.config, work, callbacks)
-        try:
+        with _errors_in_one_line(work, module.config):
             trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
-        except InputError as error:  # from a loader's process it comes with the traceback as text
-            line = str(error).strip().splitlines()[-1]
-            raise InputError(re.sub(r"^rgbflow\.[\w.]+Error: ", "", line)) from error
-        except ValueError as error:
-            if "Expected more than 1 value per channel" not in str(error):
-                raise
-            size = module.config.batch_size
-            raise InputError(
-                f"batch_size ({size}) leaves a batch norm one value, which has no spread: use at least 2 clips, "
-                "more num_segments, or weights with freeze_batch_norms"
-            ) from error
-        except torch.OutOfMemoryError as error:
-            raise InputError(
-                f"a training step needs more memory than the device has ({first_line(error)}): lower batch_size, "
-                "num_segments or input_size"
-            ) from error
-        except OSError as error:
-            raise InputError(
-                f"{work} can't be written ({error.strerror}): free space, then run the same command to resume"
-            ) from error
     if trainer.interrupted:
         raise KeyboardInterrupt
     kept = checkpoints.read_best(work)
     module.load_state_dict(kept["state_dict"])
     return curve.rows, kept["epoch"] + 1, curve.seconds
+
+
+@contextmanager
+def _errors_in_one_line(work: Path, config: TrainConfig) -> Iterator[None]:
+    """Within the block, errors that the user can do something about become an InputError of one line."""
+    try:
+        yield
+    except InputError as error:  # from a loader's process it comes with the traceback as text
+        line = str(error).strip().splitlines()[-1]
+        raise InputError(re.sub(r"^rgbflow\.[\w.]+Error: ", "", line)) from error
+    except ValueError as error:
+        if "Expected more than 1 value per channel" not in str(error):
+            raise
+        raise InputError(
+            f"batch_size ({config.batch_size}) leaves a batch norm one value, which has no spread: use at least 2 "
+            "clips, more num_segments, or weights with freeze_batch_norms"
+        ) from error
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"a training step needs more memory than the device has ({first_line(error)}): lower batch_size, "
+            "num_segments or input_size"
+        ) from error
+    except OSError as error:
+        raise InputError(
+            f"{work} can't be written ({error.strerror}): free space, then run the same command to resume"
+        ) from error
 
 
 def make_bundle(store: AnyStore, split: Split, spec: StreamSpec, config: TrainConfig) -> Bundle:
@@ -383,9 +389,13 @@ def _precision(config: TrainConfig, device: torch.device) -> Literal["fp32", "bf
 def _make_trainer(config: TrainConfig, work: Path, callbacks: list[L.Callback]) -> L.Trainer:
     device = choose_device(config.device)
     launched, nodes = launched_processes()
-    devices: int | list[int] | str | None = launched
-    if devices is None:
-        devices = 1 if device.type != "cuda" else "auto" if device.index is None else [device.index]
+    devices: int | list[int] | str
+    if launched is not None:
+        devices = launched
+    elif device.type != "cuda":
+        devices = 1
+    else:
+        devices = "auto" if device.index is None else [device.index]
     return L.Trainer(
         accelerator="gpu" if device.type == "cuda" else device.type,
         devices=devices,
@@ -428,8 +438,8 @@ def _existing_bundle(folder: Path, stream: Stream, replace_stream: bool) -> Bund
 
 
 def _check_parts(split: Split, parts: tuple[Part, ...]) -> None:
-    devices, nodes = launched_processes()
-    processes = nodes * (devices or 1)
+    launched, nodes = launched_processes()
+    processes = nodes * (launched or 1)
     for part in parts:
         clips = len(split.clips(part))
         if not clips:
@@ -452,20 +462,21 @@ def _find_checkpoint(
     following = ("mirrored", "stride", "frame_rate")
     form = {name: value for name, value in asdict(spec).items() if name not in following}
     settings = json.dumps({**about, "spec": form, "config": changing}, indent=2)
-    path, last = work / "settings.json", work / checkpoints.LAST
+    settings_file, last = work / "settings.json", work / checkpoints.LAST
     if not checkpoints.are_there(work):
-        write_atomically(path, settings)
+        write_atomically(settings_file, settings)
         return None, 0
-    if not path.is_file() or path.read_text(encoding="utf-8") != settings:
+    if not settings_file.is_file() or settings_file.read_text(encoding="utf-8") != settings:
         raise InputError(
             f"{work} holds an unfinished run with other settings: delete it to start again, or use its settings"
         )
     found = checkpoints.newest_whole(work, lambda checkpoint: CurveKeeper.__qualname__ in checkpoint["callbacks"])
     if found is None:
         raise InputError(f"{last} is damaged, or of another rgbflow: delete {work} to start again")
-    if found[0] != last:
-        progress.report(f"{last.name} is damaged or missing: going on from {found[0].name}, the one before it")
-    return found[0], len(found[1]["callbacks"][CurveKeeper.__qualname__]["rows"])
+    path, checkpoint = found
+    if path != last:
+        progress.report(f"{last.name} is damaged or missing: going on from {path.name}, the one before it")
+    return path, len(checkpoint["callbacks"][CurveKeeper.__qualname__]["rows"])
 
 
 # Lightning warns of what is deliberate here: few workers, a folder that a resumed run writes to, and so on.

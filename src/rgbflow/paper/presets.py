@@ -58,11 +58,12 @@ class Scale:
     c3d_input_size: int | None = None
     """Input size of C3D in pixels; 112 if not given."""
     video_weights: str | None = None
-    """Starting weights of the video networks that are added to table2: none, kinetics or a file; kinetics."""
+    """Starting weights of the video networks that are added to table2: none, kinetics or a file; kinetics if not
+    given."""
     video_frames: int | None = None
-    """Frames in a snippet of these; what their family is published with."""
+    """Frames in a snippet of these video networks; as many as their family is published with if not given."""
     video_input_size: int | None = None
-    """Pixels of the input of these; what their family is published with."""
+    """Input size of these video networks in pixels; that which their family is published with if not given."""
     stack_length: int | None = None
     """Flow fields in a snippet (L); 1 if not given, a single pair (u,v)."""
     epochs: int | None = None
