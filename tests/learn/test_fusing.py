@@ -7,7 +7,7 @@ import pytest
 
 from rgbflow import cli
 from rgbflow.errors import InputError
-from rgbflow.fusion import Fusion, probabilities
+from rgbflow.fusion import METHODS, Fusion, probabilities
 from rgbflow.learn.fits import ScoredClips, fit
 from rgbflow.learn.fusing import clip_groups, fuse_clips
 from rgbflow.learn.metrics import calibration_error, group_interval
@@ -93,6 +93,11 @@ def test_groups_come_from_a_table_that_may_name_other_clips(tmp_path, capsys, sc
     table.write_text("\n".join([*lines, "Run/elsewhere.avi\tperson9"]))
     code, out, _ = run(capsys, score_file, "--method", "product", "--fit", "--groups", table, "--json")
     assert (code, json.loads(out)["groups"]) == (0, 3)
+    table.write_text("\n".join(f"Run/{line}" for line in lines))  # another folder
+    code, out, _ = run(capsys, score_file, "--method", "product", "--fit", "--groups", table, "--json")
+    assert (code, json.loads(out)["groups"]) == (0, 3)
+    table.write_text("")
+    assert "the groups lack 60 of 60 clips" in run(capsys, score_file, "--fit", "--groups", table)[2]
     table.write_text("\n".join(lines[:-2]))
     code, _, error = run(capsys, score_file, "--fit", "--groups", table)
     assert code == 1
@@ -133,6 +138,16 @@ def test_one_stream_has_a_temperature_and_nothing_to_fuse():
         InputError, match="--fit of product needs two streams, but the files have one: use --method average"
     ):
         fuse_clips(one, NAMES, LABELS, GROUPS, "product", True)
+
+
+def test_methods_of_two_streams_are_refused_for_three():
+    three = STREAMS | {"audio": STREAMS["rgb"]}
+    for method in METHODS:
+        if method == "weighted":
+            with pytest.raises(InputError, match="--fit of weighted takes two streams, but the files have 3"):
+                fuse_clips(three, NAMES, LABELS, GROUPS, method, True)
+        else:
+            assert fuse_clips(three, NAMES, LABELS, GROUPS, method, True).scores.shape == (60, 4)
 
 
 def test_files_without_labels_are_fused_and_not_measured(tmp_path, capsys):

@@ -94,9 +94,72 @@ def test_streams_of_two_files_are_matched_by_clip(tmp_path):
     np.testing.assert_array_equal(second.labels, first.labels)
 
 
-def test_a_stream_called_scores_is_named_after_its_file(tmp_path):
-    path = saved(tmp_path / "spatial.npz", {"scores": FRAME_LOGITS["rgb"].mean(axis=1)})
+@pytest.mark.parametrize("form", ["Run/{}.avi", "{}.MP4", "/data/clips/{}", "C:\\clips\\{}.mkv"])
+def test_clips_are_the_same_if_their_file_names_are(tmp_path, form):
+    names = np.array([f"ü{index}" for index in range(40)])
+    others = np.array([form.format(f"u\u0308{index}") for index in range(40)])
+    rows = {name: frames.mean(axis=1) for name, frames in FRAME_LOGITS.items()}
+    one = saved(tmp_path / "one.npz", {"rgb": rows["rgb"]}, names=names)
+    other = saved(tmp_path / "other.npz", {"flow": rows["flow"][::-1]}, names=others[::-1], labels=LABELS[::-1])
+    np.testing.assert_array_equal(read_scores([one, other])[1].streams["flow"], rows["flow"])
+    twice = np.array([f"{'ab'[index % 2]}/{index // 2}" for index in range(40)])
+    one = saved(tmp_path / "one.npz", {"rgb": rows["rgb"]}, names=twice)
+    other = saved(tmp_path / "other.npz", {"flow": rows["flow"][::-1]}, names=twice[::-1], labels=LABELS[::-1])
+    np.testing.assert_array_equal(read_scores([one, other])[1].streams["flow"], rows["flow"])
+
+
+def test_named_classes_may_be_in_any_order(tmp_path):
+    rows, order = {name: frames.mean(axis=1) for name, frames in FRAME_LOGITS.items()}, np.array([2, 0, 3, 1])
+    one = saved(tmp_path / "one.npz", {"rgb": rows["rgb"]})
+    names, labels = np.array(CLASSES)[order], np.argsort(order)[LABELS]
+    other = saved(tmp_path / "other.npz", {"flow": rows["flow"][:, order]}, classes=names, labels=labels)
+    first, second = read_scores([one, other])
+    np.testing.assert_array_equal(second.streams["flow"], rows["flow"])
+    np.testing.assert_array_equal(second.labels, first.labels)
+    assert second.classes == CLASSES
+
+
+@pytest.mark.parametrize("name", ["scores", "logits", "sums"])
+def test_a_stream_called_after_its_kind_is_named_after_its_file(tmp_path, name):
+    path = saved(tmp_path / "spatial.npz", {name: FRAME_LOGITS["rgb"].mean(axis=1)})
     assert list(read_scores([path])[0].streams) == ["spatial"]
+
+
+def test_a_number_of_frames_means_sums(tmp_path):
+    path = saved(tmp_path / "s.npz", {"rgb": FRAME_LOGITS["rgb"].sum(axis=1)})
+    assert (read_scores([path])[0].kind, read_scores([path], frames=19)[0].kind) == ("logits", "sums")
+    with pytest.raises(InputError, match=r"frames \(19\) are for sums, not for logits: pass --kind sums"):
+        read_scores([path], kind="logits", frames=19)
+    path = saved(tmp_path / "s.npz", {"rgb": softmax(FRAME_LOGITS["rgb"], axis=2).sum(axis=1)})
+    with pytest.raises(InputError, match="rgb: its rows are probabilities summed over 19 frames, not 25: pass"):
+        read_scores([path], frames=25)[0].probabilities()
+
+
+def test_rows_of_zeros_are_logits_and_not_sums_over_no_frame(tmp_path):
+    (file,) = read_scores([saved(tmp_path / "s.npz", {"rgb": np.zeros((40, 4))})])
+    np.testing.assert_array_equal(file.probabilities()["rgb"], np.full((40, 4), 0.25))
+
+
+@pytest.mark.parametrize("first", ["rgb", "flow"])
+def test_streams_of_several_kinds_in_one_file_are_refused(tmp_path, first):
+    rows = {name: frames.mean(axis=1) for name, frames in FRAME_LOGITS.items()}
+    rows[first] = softmax(rows[first], axis=1)
+    with pytest.raises(InputError, match=r"streams of several kinds .*: save each in a file of its own"):
+        read_scores([saved(tmp_path / "s.npz", rows)])
+
+
+def test_labels_may_be_whole_numbers_of_any_type(tmp_path):
+    (file,) = read_scores([saved(tmp_path / "s.npz", {"rgb": FRAME_LOGITS["rgb"].mean(axis=1)}, labels=LABELS * 1.0)])
+    np.testing.assert_array_equal(file.labels, LABELS)
+
+
+def test_the_result_never_replaces_what_it_is_made_from(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    path = saved(tmp_path / "s.npz", {"rgb": FRAME_LOGITS["rgb"].mean(axis=1)})
+    content = path.read_bytes()
+    assert cli.main(["fuse", str(path), "--out", "s.npz"]) == 1
+    assert "--out (s.npz) is a file that is read: choose another name" in capsys.readouterr().err
+    assert path.read_bytes() == content
 
 
 def test_files_that_do_not_fit_are_refused_in_one_line(tmp_path):
@@ -113,18 +176,35 @@ def test_files_that_do_not_fit_are_refused_in_one_line(tmp_path):
         "without pickles": [tmp_path / "pickled.npz"],
         "needs names": [tmp_path / "empty.npz"],
         "stream of the same name": [good, good],
-        "must be finite": [saved(tmp_path / "nan.npz", {"rgb": rows * np.nan})],
+        "does not exist": [tmp_path / "none.npz"],
+        "rgb must be finite numbers, but is not for 1 of 40 clips, such as c/7": [
+            saved(tmp_path / "nan.npz", {"rgb": np.where(np.arange(40)[:, None] == 7, np.nan, rows)})
+        ],
         r"kind \('votes'\) must be one of logits, scores, sums": [saved(tmp_path / "kind.npz", {"rgb": rows}, "votes")],
         "pass --frames": [saved(tmp_path / "sums.npz", {"rgb": rows}, "sums")],
-        "other clips": [good, saved(tmp_path / "few.npz", {"flow": rows}, order=slice(0, 30))],
-        "other classes": [good, saved_with_classes(tmp_path / "classes.npz", rows)],
+        "few.npz lacks 10 of the first file's clips, such as c/30": [
+            good,
+            saved(tmp_path / "few.npz", {"flow": rows}, order=slice(0, 30)),
+        ],
+        "good.npz has 10 clips more than the first, such as c/30": [tmp_path / "few.npz", good],
+        "other classes than the first file and lacks 1 of its 4, such as d": [
+            good,
+            saved(tmp_path / "classes.npz", {"flow": rows}, classes=np.array(list("abce"))),
+        ],
+        "another label than the first file for 40 of 40 clips, such as c/0": [
+            good,
+            saved(tmp_path / "labels.npz", {"flow": rows}, labels=(LABELS + 1) % 4),
+        ],
+        "names a class twice, a": [saved(tmp_path / "same.npz", {"rgb": rows}, classes=np.array(list("abca")))],
         "archive.npz can't be read": [tmp_path / "archive.npz"],
         "array.npz can't be read": [tmp_path / "array.npz"],
         "names a clip twice": [saved(tmp_path / "twice.npz", {"rgb": rows}, names=np.array(["a"] * 40))],
         r"labels\[0\] \('a'\) must be a whole number": [
             saved(tmp_path / "words.npz", {"rgb": rows}, labels=np.array(list("a" * 40)))
         ],
-        "the same number of classes": [saved(tmp_path / "k.npz", {"rgb": rows, "flow": rows[:, :3]})],
+        "the same number of classes, K, not rgb 4, flow 3": [
+            saved(tmp_path / "k.npz", {"rgb": rows, "flow": rows[:, :3]}, classes=np.array(()))
+        ],
         "3 classes, but the first file has 4": [
             good,
             saved(tmp_path / "3.npz", {"flow": rows[:, :3]}, labels=LABELS % 3, classes=np.array(())),
@@ -133,7 +213,9 @@ def test_files_that_do_not_fit_are_refused_in_one_line(tmp_path):
         r"frames \(\[1.0, .* must be a number above 0": [
             saved(tmp_path / "frames.npz", {"rgb": rows}, frames=np.ones(40))
         ],
-        "labels .* must be 40 integers in 0…3": [saved(tmp_path / "high.npz", {"rgb": rows}, labels=LABELS + 4)],
+        r"labels \(up to 7\) must be 40 integers in 0…3: count classes from 0": [
+            saved(tmp_path / "high.npz", {"rgb": rows}, labels=LABELS + 4)
+        ],
         r"labels\[0\] \(-1\) must be a whole number in 0": [
             saved(tmp_path / "low.npz", {"rgb": rows}, labels=LABELS * 0 - 1)
         ],
@@ -157,8 +239,3 @@ def test_names_may_be_bytes_or_numbers(tmp_path):
     for names, expected in ((np.array([b"a", "é".encode()]), ("a", "é")), (np.arange(2), ("0", "1"))):
         np.savez(tmp_path / "s.npz", names=names, rgb=np.eye(2))
         assert read_scores([tmp_path / "s.npz"])[0].names == expected
-
-
-def saved_with_classes(path, rows):
-    np.savez(path, names=np.array(NAMES), labels=LABELS, classes=np.array(CLASSES[::-1]), flow=rows)
-    return path

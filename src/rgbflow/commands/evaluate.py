@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from rgbflow.commands.flags import Flag, Positional, check_positive
+from rgbflow.commands.flags import Flag, Positional, check_not_read, check_positive
 from rgbflow.commands.printing import print_calibration, print_evaluation, print_fused, show
 from rgbflow.commands.terminal import track
 from rgbflow.errors import InputError
@@ -157,7 +157,9 @@ def fuse(
     """Fuse the streams of score files of any origin; with labels, measure the result.
 
     Args:
-        files: .npz files from `rgbflow evaluate --scores`, or others of the same form.
+        files: .npz files from `rgbflow evaluate --scores`, or any with `names` (N) and an (N, K) array for each stream;
+            `labels` (N, from 0) and `classes` (K) may be there. One file for each stream does too, its clips and
+            named classes in any order.
         method: fusion method; average and product work as they are, the others need --fit.
         fit: fit the method and a temperature to the labels; each clip is fused by a fit without the clip's group.
         groups: table with lines clip<TAB>group; not needed for UCF101, where names (v_Class_gNN_cNN) contain the group.
@@ -168,6 +170,7 @@ def fuse(
     """
     if not files:
         raise InputError("no score file given: name at least one .npz file")
+    check_not_read(out, (*files, groups))
     from rgbflow.data.layouts import read_groups
     from rgbflow.learn.fusing import clip_groups, fuse_clips
     from rgbflow.learn.scores import ScoreFile, read_scores
@@ -182,7 +185,8 @@ def fuse(
     if fused.compared and num_groups == len(names):
         say("note: each clip counts as its own group; --groups says which clips share a source", file=sys.stderr)
     if out:
-        ScoreFile(names, read[0].classes, labels, {"fused": fused.scores}, "scores").save(out)
+        classes = next((file.classes for file in read if file.classes), ())
+        ScoreFile(names, classes, labels, {"fused": fused.scores}, "scores").save(out)
     if json:
         result = {
             "clips": len(names),

@@ -1,5 +1,7 @@
 """What the commands share: the types of their flags, and their exit codes."""
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Literal
 
 import tyro
@@ -22,3 +24,9 @@ def check_positive(**values: int | None) -> None:
     for name, value in values.items():
         if value is not None and value < 1:
             raise InputError(f"--{name} ({value}) must be at least 1: give a larger number")
+
+
+def check_not_read(out: Path | None, read: Iterable[Path | None]) -> None:
+    """Raise InputError if the result would be written over a file that it is made from."""
+    if out and out.resolve() in {path.resolve() for path in read if path}:
+        raise InputError(f"--out ({out}) is a file that is read: choose another name")

@@ -56,7 +56,7 @@ def keep_best(
         start: its state dict before training, with a fitted classifier.
         ends: figures of the start and of the trained network with its own classifier.
         train: the clips to fit on, without random variation.
-        val: the clips to choose on, read as after each epoch.
+        val: the clips to choose on, without random variation.
         groups: of the train clips.
         device: where to compute.
         workers: processes that read clips.

@@ -13,6 +13,7 @@ from rgbflow.fusion import UNFITTED, Fusion
 from rgbflow.learn.comparison import Compared, compare
 from rgbflow.learn.fits import FEWEST_CLIPS, ScoredClips, cross_validated, fit
 from rgbflow.learn.metrics import Figures, measure
+from rgbflow.learn.scores import bare_names
 from rgbflow.stream import FusionMethod as Method
 
 
@@ -84,6 +85,10 @@ def _check(
         )
     if len(streams) == 1 and method != "average":
         raise InputError(f"--fit of {method} needs two streams, but the files have one: use --method average")
+    if len(streams) > 2 and method == "weighted":
+        raise InputError(
+            f"--fit of weighted takes two streams, but the files have {len(streams)}: use --method product"
+        )
 
 
 def clip_groups(names: Sequence[str], table: Mapping[str, str] | None = None) -> np.ndarray:
@@ -91,7 +96,7 @@ def clip_groups(names: Sequence[str], table: Mapping[str, str] | None = None) ->
 
     Args:
         names: names of the clips, with or without class folder and extension.
-        table: from `rgbflow.data.layouts.read_groups`; it may name other clips too.
+        table: from `rgbflow.data.layouts.read_groups`; it may name other clips too, and clips with another folder.
 
     Raises:
         InputError: if the table lacks clips, or if one of its lines fits two clips.
@@ -99,8 +104,10 @@ def clip_groups(names: Sequence[str], table: Mapping[str, str] | None = None) ->
     paths = {name: PurePosixPath(without_ending(name)) for name in names}
     bare = {without_ending(clip): group for clip, group in (table or {}).items()}
     by_path = match_groups(bare, {str(path): path for path in paths.values()}, may_name_others=True)
-    given = {name: by_path[str(path)] for name, path in paths.items() if str(path) in by_path}
+    by_file = dict(zip(bare_names([*bare]), bare.values(), strict=True))
+    given = {name: by_file[file] for name, file in zip(names, bare_names(names), strict=True) if file in by_file}
+    given |= {name: by_path[str(path)] for name, path in paths.items() if str(path) in by_path}
     missing = [name for name in names if name not in given]
-    if table and missing:
+    if table is not None and missing:
         raise InputError(f"the groups lack {len(missing)} of {len(names)} clips, such as {missing[0]}: add their lines")
     return np.array([given.get(name) or ucf101_group(path.name) or name for name, path in paths.items()])

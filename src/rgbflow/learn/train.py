@@ -272,9 +272,11 @@ def _keep_best(module: StreamTraining, split: Split, ends: tuple[Kept, Kept], pa
     module.trainer.strategy.barrier()  # every process has read the probe, which the first one will remove
     network.load_state_dict(trained)
     progress.report("comparing the trained weights with the frozen ones, and those between them, on val")
-    clips = ClipDataset(data.store, split.train, split.classes, data.spec, SNIPPETS)
+    train, val = (
+        ClipDataset(data.store, part, split.classes, data.spec, SNIPPETS) for part in (split.train, split.val)
+    )
     groups, device = [clip.group for clip in split.train], _own_device(config)
-    kept = keep_best(network.to(device), start, ends, clips, module.parts["val"], groups, device, config.workers)
+    kept = keep_best(network.to(device), start, ends, train, val, groups, device, config.workers)
     network.to("cpu")
     if kept.share == 0:
         progress.report("training made no network that names val better: the bundle keeps the frozen one")
