@@ -73,8 +73,8 @@ def keep_best(
     places = []
     for share in SHARES:
         network.load_state_dict(between(start, end, share))
-        features = [clip_features(network, part, device, workers) for part in (train, val)]
-        places.append(_measure(network, share, *features, train.labels, val.labels, groups))
+        known, new = (clip_features(network, part, device, workers) for part in (train, val))
+        places.append(_measure(network, share, known, new, train.labels, val.labels, groups))
     best = min(places, key=lambda place: place.losses.mean())
     kept = best if best.is_clearly_better_than(places[-1]) else places[-1]
     network.load_state_dict(between(start, end, kept.share))
