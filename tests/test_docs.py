@@ -1,14 +1,15 @@
-"""What the pages say is there: the tree and the names of docs/architecture.md, and the flags of the commands shown."""
+"""What the pages say is there: the tree and the names of architecture.md, the flags of all commands, and the Python."""
 
 import ast
 import importlib
 import re
 import runpy
+import shutil
 from pathlib import Path
 
 import pytest
 
-from rgbflow import cli
+from rgbflow import Recognizer, cli
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "rgbflow"
@@ -97,3 +98,17 @@ def test_the_flags_of_every_command_shown_exist(capsys):
             helps[command] = {*re.findall(r"--[a-z0-9-]+", capsys.readouterr().out)}
     assert [shown for shown in commands_shown() if not {*shown[2]} <= helps[shown[1]]] == []
     assert sum(len(flags) for _, _, flags in commands_shown()) > 150
+
+
+@pytest.mark.parametrize("page", ["training.md", "live.md", "reliability.md", "serve.md"])
+def test_the_python_of_a_page_runs(world, tmp_path, monkeypatch, capsys, page):
+    shutil.copytree(world.bundle, tmp_path / "runs" / "mine")
+    for name in ("clip.mp4", "upload.mp4"):
+        shutil.copy(world.videos / "red" / "0.mp4", tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+    names = {"Recognizer": Recognizer, "recognizer": Recognizer.load("runs/mine"), "cameras": [0, 1]}
+    for block in blocks:
+        exec(compile(block, page, "exec"), names)
+    assert blocks

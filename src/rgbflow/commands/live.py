@@ -1,7 +1,7 @@
 """The command that recognises what a camera sees."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +12,8 @@ from rgbflow.shown import say
 from rgbflow.stream import EngineName, EnginePrecision
 
 if TYPE_CHECKING:
+    from rgbflow.live.feed import Feed
+    from rgbflow.live.outlets import Outlet
     from rgbflow.live.session import LiveRecognizer
     from rgbflow.newest import NewestBundle
     from rgbflow.recognizer import Recognizer
@@ -60,20 +62,14 @@ def live(
     from rgbflow.live.dashboard import Dashboard, Lines
     from rgbflow.live.events import EventRules
     from rgbflow.live.feed import Feed
-    from rgbflow.live.osc import open_osc
-    from rgbflow.live.outlets import JsonLines, Outlet
     from rgbflow.live.session import LiveRecognizer
-    from rgbflow.live.watch import watch
     from rgbflow.newest import NewestBundle
     from rgbflow.recognizer import Recognizer
 
     if osc_map and not osc:
         raise InputError(f"--osc-map {osc_map} needs --osc HOST:PORT: 127.0.0.1:9000 is VRChat's")
     with ExitStack() as stack:
-        outlets: list[Outlet] = [open_osc(osc, osc_map)] if osc else []
-        outlets += [JsonLines(jsonl)] if jsonl else []
-        for outlet in outlets:
-            stack.callback(outlet.close)
+        outlets = _open_outlets(osc, osc_map, jsonl, stack)
 
         def load() -> Recognizer:
             return Recognizer.load(bundle, device, engine, _note, precision)
@@ -95,21 +91,39 @@ def live(
         view = (
             stack.enter_context(Dashboard(feed, without_password(source), console)) if console.is_terminal else Lines()
         )
-        outlets.append(view)
         stack.enter_context(newest)
-        try:
-            for update in watch(sessions.current, feed, _note, sessions.newer):
-                for outlet in outlets:
-                    outlet.send(update)
-        except KeyboardInterrupt:
-            pass  # the usual end
-        finally:  # a camera that failed leaves no action without an end
-            ended = sessions.current.finish()
-            for outlet in outlets:
-                outlet.send_events(ended)
+        _send_updates(sessions, feed, [*outlets, view])
     skipped = f", {feed.skipped} because decoding is slower than the source" if feed.skipped else ""
     _note(f"{feed.received} frames received, {feed.dropped} of them dropped{skipped}; engine {recognizer.engine.name}")
     return 0
+
+
+def _open_outlets(osc: str | None, osc_map: Path | None, jsonl: Path | None, stack: ExitStack) -> "list[Outlet]":
+    """What the flags ask to send updates to; the stack closes it."""
+    from rgbflow.live.osc import open_osc
+    from rgbflow.live.outlets import JsonLines
+
+    outlets: list[Outlet] = [open_osc(osc, osc_map)] if osc else []
+    outlets += [JsonLines(jsonl)] if jsonl else []
+    for outlet in outlets:
+        stack.callback(outlet.close)
+    return outlets
+
+
+def _send_updates(sessions: "_Sessions", feed: "Feed", outlets: "Sequence[Outlet]") -> None:
+    """Send each update to the outlets until the source ends or Ctrl-C, and then the end of the current action."""
+    from rgbflow.live.watch import watch
+
+    try:
+        for update in watch(sessions.current, feed, _note, sessions.newer):
+            for outlet in outlets:
+                outlet.send(update)
+    except KeyboardInterrupt:
+        pass  # the usual end
+    finally:  # a camera that failed leaves no action without an end
+        ended = sessions.current.finish()
+        for outlet in outlets:
+            outlet.send_events(ended)
 
 
 class _Sessions:

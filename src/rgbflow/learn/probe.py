@@ -1,4 +1,4 @@
-"""A linear classifier on the features of a frozen network: fine-tuning starts from it and must not be worse."""
+"""A linear classifier on the features of a network: fitted before training, which may start from it, and at the end."""
 
 import copy
 import warnings
@@ -55,6 +55,12 @@ class Head:
     def logits(self, features: np.ndarray) -> np.ndarray:
         """The logits (N, K) of features (N, D)."""
         return features @ self.weight.T + self.bias
+
+    def measure(self, features: np.ndarray, labels: Sequence[int]) -> tuple[float, np.ndarray]:
+        """Top-1 in percent and the log loss of each clip, (N,) float32, of features (N, D) and labels (N,)."""
+        logits, truth = torch.from_numpy(self.logits(features)), torch.tensor(labels)
+        top1 = 100 * (logits.argmax(1) == truth).float().mean().item()
+        return top1, F.cross_entropy(logits, truth, reduction="none").numpy()
 
 
 def fit_head(
@@ -326,13 +332,8 @@ def fit_probe(
         settle_first_batch_norm(network, train, device, workers)
     head = fit_head(clip_features(network, train, device, workers), train.labels, groups, network.num_classes)
     put_head(network, head)
-    return Probe(head.strength, head.top1, *val_figures(head, clip_features(network, val, device, workers), val.labels))
-
-
-def val_figures(head: Head, features: np.ndarray, labels: Sequence[int]) -> tuple[float, float]:
-    """Top-1 in percent and mean log loss of a head on clips: features (N, D), labels (N,)."""
-    logits, truth = torch.from_numpy(head.logits(features)), torch.tensor(labels)
-    return 100 * (logits.argmax(1) == truth).float().mean().item(), F.cross_entropy(logits, truth).item()
+    top1, losses = head.measure(clip_features(network, val, device, workers), val.labels)
+    return Probe(head.strength, head.top1, top1, float(losses.mean()))
 
 
 def refit_head(

@@ -29,7 +29,7 @@ from rgbflow.device import choose_device, has_fast_bf16, total_memory
 from rgbflow.errors import InputError, first_line
 from rgbflow.fusion import Fusion
 from rgbflow.learn import checkpoints
-from rgbflow.learn.between import Kept, keep_best, weights_of
+from rgbflow.learn.between import Place, keep_best, weights_of
 from rgbflow.learn.callbacks import (
     CurveKeeper,
     LastEpochsAverage,
@@ -152,25 +152,27 @@ def train_stream(
         probe = _probe(module, split, work / PROBE, checkpoint is not None, progress)
         curve, best_epoch, seconds = _fit(module, work, checkpoint, progress)
         module.trainer.strategy.barrier()  # every process has read the best epoch
-        kept = Kept(1.0, curve[best_epoch - 1]["val_top1"], curve[best_epoch - 1]["val_loss"])
+        share, val_top1 = 1.0, curve[best_epoch - 1]["val_top1"]
         if probe:
-            kept = _keep_best(module, split, (Kept(0.0, probe.val_top1, probe.val_loss), kept), work / PROBE, progress)
-            best_epoch = best_epoch if kept.share else 0
-        elif has_exploded(kept.val_loss, module):
-            raise diverged(work, best_epoch, kept.val_loss, module)
+            kept = _keep_best(module, split, work / PROBE, progress)
+            share, val_top1 = kept.share, kept.top1
+            if share == 0:
+                best_epoch, val_top1 = 0, probe.val_top1
+        elif has_exploded(val_loss := curve[best_epoch - 1]["val_loss"], module):
+            raise diverged(work, best_epoch, val_loss, module)
         if module.trainer.is_global_zero:
             origin = {**describe_origin(), "epoch": best_epoch, "seconds": round(seconds, 1), "config": asdict(config)}
             if probe:
                 strength = USUAL_STRENGTH if best_epoch else probe.strength
                 progress.report("fitting the classifier on train and val")
                 _learn_val_too(module, split, strength)
-                origin |= {"probe_val_top1": probe.val_top1, "trained_share": kept.share, "head_strength": strength}
+                origin |= {"probe_val_top1": probe.val_top1, "trained_share": share, "head_strength": strength}
             addition.origin[stream] = origin
             save_stream(folder, addition, stream, module.network.state_dict())
             checkpoints.remove_all(work)
             (work / PROBE).unlink(missing_ok=True)
     probe_top1 = probe.val_top1 if probe else None
-    return TrainResult(stream, best_epoch, kept.share, kept.val_top1, probe_top1, curve, seconds, resumed_epoch)
+    return TrainResult(stream, best_epoch, share, val_top1, probe_top1, curve, seconds, resumed_epoch)
 
 
 @contextmanager
@@ -239,8 +241,8 @@ def repeats(num_clips: int, config: TrainConfig) -> int:
 def _probe(module: StreamTraining, split: Split, path: Path, resumes: bool, progress: Progress) -> Probe | None:
     """Fit a classifier on the network's frozen features; None if the settings or the network don't allow it.
 
-    A gentle training starts from this classifier. For every other training, it is only the figure to beat. Each of
-    several processes fits the same classifier. A resumed run reads the one it began with from `path`.
+    A gentle training starts from this classifier. Every other training only compares its weights with the frozen ones.
+    Each of several processes fits the same classifier. A resumed run reads the one it began with from `path`.
     """
     network, config, data = module.network, module.config, module.parts["train"]
     if not is_fitted(network, config):
@@ -263,7 +265,7 @@ def _probe(module: StreamTraining, split: Split, path: Path, resumes: bool, prog
     return probe
 
 
-def _keep_best(module: StreamTraining, split: Split, ends: tuple[Kept, Kept], path: Path, progress: Progress) -> Kept:
+def _keep_best(module: StreamTraining, split: Split, path: Path, progress: Progress) -> Place:
     """Choose by val how far from its starting weights the network stays; each of several processes chooses the same."""
     network, config, data = module.network, module.config, module.parts["train"]
     trained = weights_of(network)
@@ -272,16 +274,18 @@ def _keep_best(module: StreamTraining, split: Split, ends: tuple[Kept, Kept], pa
     module.trainer.strategy.barrier()  # every process has read the probe, which the first one will remove
     network.load_state_dict(trained)
     progress.report("comparing the trained weights with the frozen ones, and those between them, on val")
-    clips = ClipDataset(data.store, split.train, split.classes, data.spec, SNIPPETS)
+    train, val = (
+        ClipDataset(data.store, part, split.classes, data.spec, SNIPPETS) for part in (split.train, split.val)
+    )
     groups, device = [clip.group for clip in split.train], _own_device(config)
-    kept = keep_best(network.to(device), start, ends, clips, module.parts["val"], groups, device, config.workers)
+    kept = keep_best(network.to(device), start, train, val, groups, device, config.workers)
     network.to("cpu")
     if kept.share == 0:
-        progress.report("training made no network that names val better: the bundle keeps the frozen one")
-    else:
+        progress.report("the frozen network names val better than the trained one: the bundle keeps the frozen one")
+    elif kept.share < 1:
         progress.report(
-            f"kept: {kept.share:.0%} of the way from the starting weights to the trained ones, with log loss "
-            f"{kept.val_loss:.2f} (frozen {ends[0].val_loss:.2f})"
+            f"weights {kept.share:.0%} of the way from the frozen to the trained ones name val better than both: the "
+            "bundle keeps them"
         )
     return kept
 
