@@ -34,6 +34,7 @@ def message_of(call, *arguments):
         ("train.csv", "clip_name,clip_path,label\na,x/a.avi,Run\n", ("x/a.avi", "Run", None, "train")),
         ("all.csv", "Video ID,label_id,Label,Set\na.mp4,7,wave,Testing\n", ("a.mp4", "wave", None, "test")),
         ("train.csv", "#file-name,frames\nx/a.avi,33\n", ("x/a.avi", None, None, "train")),
+        ("train.csv", "Name;Class\na.avi;wave\n", ("a.avi", "wave", None, "train")),
         ("train.csv", "path,label\na.avi,3.0\n", ("a.avi", "3", None, "train")),
         ("train.txt", '"my films/a b.avi" wave\n', ("my films/a b.avi", "wave", None, "train")),
         ("train.txt", '"a b.avi" "brush hair" anna\n', ("a b.avi", "brush hair", "anna", "train")),
@@ -108,7 +109,8 @@ def test_a_class_of_several_words_is_told_where_it_is_known_and_refused_where_it
         ("path,label\n,wave\n", "line 2 names no clip"),
         ("x.avi,wave\na, b.avi,wave\n", "line 2: class 'b.avi' is the name of a video: write path, class and group in"),
         ("wave,a.avi\n", "line 1: class 'a.avi' is the name of a video"),
-        ("vid,label\na.avi,wave\n", r"line 1 \('vid,label'\) names columns, but none of the clips' paths: call that"),
+        ("vid,label\na.avi,wave\n", r"line 1 \('vid,label'\) names columns, but not that of the clips' paths: call it"),
+        ('"path","label"\na.avi,wave\nb.avi\n', "line 3 has 1 columns, the header has 2: complete the line"),
     ],
 )
 def test_lines_that_are_wrong_are_named(text, words):

@@ -141,9 +141,10 @@ def test_a_clip_in_two_parts_is_refused_and_one_listed_twice_is_counted(tmp_path
     assert "list train.txt, line 20" in words
     assert "list test.txt, line 1" in words
     lines = parse_list(f"{clips[0].name}.avi a\n{clips[0].name}.avi b\n", "train.txt")
-    assert "is of class b, in list train.txt, line 1 a: keep one" in message_of(
-        match_lists, lines, {clip.name: clip.label for clip in clips}
-    )
+    labels = {clip.name: clip.label for clip in clips}
+    assert "is of class b, in list train.txt, line 1 a: keep one" in message_of(match_lists, lines, labels)
+    lines = parse_list(f"{clips[0].name}.avi\ta\tp\n{clips[0].name}.avi\ta\tq\n", "train.txt")
+    assert "is of group q, in list train.txt, line 1 p: keep one" in message_of(match_lists, lines, labels)
 
 
 def test_an_empty_part_is_refused(tmp_path):
@@ -277,7 +278,9 @@ def test_an_ending_may_be_missing_or_another(videos):
     [
         ("c/1.avi x\nc/2.avi x\n", "none of 2 listed videos, such as c/1.avi, is in .*: pass --root FOLDER"),
         ("a/1.avi x\nb/1.avi x\n", "line 2: .*a/1.avi and .*b/1.avi would both be clip x/1: rename one"),
-        ("a/1.avi x\na/1.avi y\n", "a/1.avi is of class x and of class y: keep one of its lines"),
+        ("a/1.avi x\na/1.avi y\n", "line 2: a/1.avi is of class y, in list train.txt, line 1 x: keep one"),
+        ("a/1.avi x\na/1.avi\n", "line 2: a/1.avi is of class a, in list train.txt, line 1 x: keep one"),
+        ("a/1.avi\tx\tp\na/1.mp4\tx\tq\n", "line 2: a/1.mp4 is of group q, in list train.txt, line 1 p: keep one"),
         ("a/1.avi\tup/down\n", "line 1: class 'up/down' can't be a folder's name: write the class"),
     ],
 )

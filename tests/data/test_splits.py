@@ -35,7 +35,8 @@ def small_lists(tmp_path):
             for group in groups
             for clip in (1, 2)
         ]
-        (tmp_path / f"{part}list01.txt").write_text("\r\n".join(lines) + "\r\n")
+        text = "\ufeff" + "\r\n".join(lines) + "\r\n"  # as Windows' Notepad saves them
+        (tmp_path / f"{part}list01.txt").write_text(text, encoding="utf-8")
     return tmp_path
 
 

@@ -103,8 +103,9 @@ def test_clips_are_the_same_if_their_file_names_are(tmp_path, form):
     other = saved(tmp_path / "other.npz", {"flow": rows["flow"][::-1]}, names=others[::-1], labels=LABELS[::-1])
     np.testing.assert_array_equal(read_scores([one, other])[1].streams["flow"], rows["flow"])
     twice = np.array([f"{'ab'[index % 2]}/{index // 2}" for index in range(40)])
+    others = np.array([f"/data/{name}.avi" for name in twice[::-1]])
     one = saved(tmp_path / "one.npz", {"rgb": rows["rgb"]}, names=twice)
-    other = saved(tmp_path / "other.npz", {"flow": rows["flow"][::-1]}, names=twice[::-1], labels=LABELS[::-1])
+    other = saved(tmp_path / "other.npz", {"flow": rows["flow"][::-1]}, names=others, labels=LABELS[::-1])
     np.testing.assert_array_equal(read_scores([one, other])[1].streams["flow"], rows["flow"])
 
 

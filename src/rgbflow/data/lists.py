@@ -28,7 +28,12 @@ HMDB51_FOLDER = "testTrainMulti_7030_splits"
 
 # What a header may call a column, in lower case and letters only; of several in one header the first counts.
 _COLUMNS = {
-    "path": ("path", *(one + end for end in ("path", "", "name", "id") for one in ("file", "video", "clip")), "id"),
+    "path": (
+        "path",
+        *(one + end for end in ("path", "", "name", "id") for one in ("file", "video", "clip")),
+        "id",
+        "name",
+    ),
     "label": (
         "template",
         *(one + end for end in ("", "name", "id") for one in ("label", "class", "action", "category")),
@@ -97,10 +102,11 @@ def read_listed(
         if path.name.lower() == CLASS_INDEX:
             continue
         by_number = _read_class_index(path.parent)
-        found = parse_list(_read_text(path), path.name, {*classes, *by_number.values()})
+        known = {*classes, *by_number.values()}
+        found = parse_list(_read_text(path), path.name, known)
         if not found:
             raise InputError(f"list {path} names no clip: leave it out, or give the right file")
-        clips += [_checked(_with_class_name(clip, by_number)) for clip in found]
+        clips += [_checked(_with_class_name(clip, by_number, known)) for clip in found]
     if not clips:
         raise InputError("lists name no clip: give files such as trainlist01.txt, or the folder that holds them")
     return clips
@@ -195,14 +201,14 @@ def _read_class_index(folder: Path) -> dict[int, str]:
     return by_number
 
 
-def _with_class_name(clip: ListedClip, by_number: dict[int, str]) -> ListedClip:
+def _with_class_name(clip: ListedClip, by_number: dict[int, str], classes: Collection[str]) -> ListedClip:
     if not by_number or clip.label is None or not clip.label.isdecimal():
         return clip
     name, remedy = by_number.get(int(clip.label)), "count both from 0, or both from 1"
     if name is None:
         told = f"is not in classInd.txt, which has {min(by_number)} to {max(by_number)}"
         raise InputError(f"{clip.place}: class {clip.label} {told}: {remedy}")
-    if clip.folder != name and clip.folder in by_number.values():
+    if clip.folder != name and clip.folder in classes:
         told = f"is {name} in classInd.txt, but {clip.path} is in the folder of {clip.folder}"
         raise InputError(f"{clip.place}: class {clip.label} {told}: {remedy}")
     return replace(clip, label=name)
@@ -248,9 +254,11 @@ def hmdb51_group(stem: str, label: str) -> str | None:
 
 def _parse_lines(lines: Sequence[tuple[str, str]], classes: Collection[str]) -> list[ListedClip]:
     """Lines with columns divided by tab, ; or , or by spaces (a path may contain some); the first may be a header."""
-    delimiter = next((one for one in "\t;," if lines and all(one in line for _, line in lines)), None)
+    if not lines:
+        return []
+    delimiter = next((one for one in "\t;," if _is_table(lines, one)), None)
     if delimiter is None:
-        header = _header(lines[0][1].split(), " ", lines[0][0]) if lines else ()
+        header = _header(lines[0][1].split(), " ", lines[0][0])
         if not header:
             return [_parse_words(line, place, classes) for place, line in lines]
         return _from_rows(_under(header, line.rsplit(None, len(header) - 1), place) for place, line in lines[1:])
@@ -259,6 +267,11 @@ def _parse_lines(lines: Sequence[tuple[str, str]], classes: Collection[str]) -> 
     if not header:
         return [_from_cells(cells, place) for place, cells in rows]
     return _from_rows((_under(header, cells, place) for place, cells in rows[1:]))
+
+
+def _is_table(lines: Sequence[tuple[str, str]], delimiter: str) -> bool:
+    place, first = lines[0]
+    return all(delimiter in line for _, line in lines) or bool(_header(first.split(delimiter), delimiter, place))
 
 
 def _cells(line: str, delimiter: str, place: str) -> list[str]:
@@ -286,11 +299,15 @@ def _header(fields: Sequence[str], delimiter: str, place: str) -> Sequence[str]:
     names = [_column(field) for field in fields]
     known = [name in _KNOWN for name in names]
     has_path = any(name in (*_COLUMNS["path"], "youtubeid") for name in names)
-    if any(without_ending(field) != field for field in fields) or sum(known) < (1 if delimiter.strip() else 2):
+    if (
+        len(fields) < 2
+        or any(without_ending(field) != field for field in fields)
+        or sum(known) < (1 if delimiter.strip() else 2)
+    ):
         return ()
     if not has_path:
         told = delimiter.join(fields)[:60]
-        raise InputError(f"{place} ({told!r}) names columns, but none of the clips' paths: call that one path")
+        raise InputError(f"{place} ({told!r}) names columns, but not that of the clips' paths: call it path")
     return names
 
 

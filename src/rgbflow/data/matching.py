@@ -82,8 +82,14 @@ def _check_same(one: ListedClip, other: ListedClip) -> None:
     if one.part != other.part:
         places = f"{one.part} ({one.place}) and {other.part} ({other.place})"
         raise InputError(f"{other.path} is in two parts, {places}: remove one of the lines")
-    if one.label and other.label and one.label != other.label:
-        raise InputError(f"{other.place}: {other.path} is of class {other.label}, in {one.place} {one.label}: keep one")
+    _check_words(one, other)
+
+
+def _check_words(one: ListedClip, other: ListedClip) -> None:
+    """Refuse a clip that two lines give another class or group."""
+    for what, first, second in (("class", one.label, other.label), ("group", one.group, other.group)):
+        if first and second and first != second:
+            raise InputError(f"{other.place}: {other.path} is of {what} {second}, in {one.place} {first}: keep one")
 
 
 def _check_classes(found: Mapping[str, ListedClip], labels: Mapping[str, str]) -> None:
@@ -142,12 +148,14 @@ def listed_sources(
         raise InputError(f"none of {len(missing)} listed videos, such as {missing[0]}, is in {roots[0]}: {remedy}")
     clips: dict[str, SourceClip] = {}
     written: dict[str, str] = {}
+    lines: dict[Path, ListedClip] = {}
     for clip, path in zip(listed, found, strict=True):
         if path:
             source = _source(clip, path)
+            line = replace(clip, label=source.label)
+            _check_words(lines.setdefault(path, line), line)
             _check_new(clips.setdefault(source.name, source), source, clip)
             written[source.name] = without_ending(clip.path)
-    _check_once(list(clips.values()))
     given = _given_groups(groups or {}, clips, written)
     return [replace(clip, group=given.get(name, clip.group)) for name, clip in sorted(clips.items())], missing
 
@@ -234,11 +242,3 @@ def _source(clip: ListedClip, path: Path) -> SourceClip:
 def _check_new(one: SourceClip, other: SourceClip, clip: ListedClip) -> None:
     if one.path != other.path:
         raise InputError(f"{clip.place}: {one.path} and {other.path} would both be clip {one.name}: rename one")
-
-
-def _check_once(clips: Sequence[SourceClip]) -> None:
-    by_path: dict[Path, SourceClip] = {}
-    for clip in clips:
-        one = by_path.setdefault(clip.path, clip)
-        if one != clip:
-            raise InputError(f"{clip.path} is of class {one.label} and of class {clip.label}: keep one of its lines")

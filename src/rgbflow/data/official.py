@@ -49,7 +49,7 @@ def _read_list(path: Path, classes: Collection[str]) -> list[SplitClip]:
 
 def _read_text(path: str | Path, what: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"{what} {path} is not a text file: give the right file") from None
     except OSError as error:

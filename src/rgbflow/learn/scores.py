@@ -153,14 +153,18 @@ def read_scores(paths: Sequence[Path], kind: Kind | None = None, frames: float |
 
 
 def bare_names(names: Sequence[str]) -> list[str]:
-    """Names of clips without folder and extension; with the folder where two clips would else have one name.
+    """Names of clips without extension, and with no more folders than tell the clips apart.
 
-    >>> bare_names(["Run/v_Run_g01_c01.avi", "Walk/1"]), bare_names(["Run/1.avi", "Walk/1"])
+    >>> bare_names(["Run/v_Run_g01_c01.avi", "Walk/1"]), bare_names(["x/Run/1.avi", "x/Walk/1.avi"])
     (['v_Run_g01_c01', '1'], ['Run/1', 'Walk/1'])
     """
-    paths = [plain(without_ending(name.replace("\\", "/"))) for name in names]
-    bare = [path.rpartition("/")[2] for path in paths]
-    return bare if len(set(bare)) == len(bare) else paths
+    parts = [plain(without_ending(name.replace("\\", "/"))).split("/") for name in names]
+    bare: list[str] = []
+    for depth in range(1, max(map(len, parts), default=0) + 1):
+        bare = ["/".join(one[-depth:]) for one in parts]
+        if len(set(bare)) == len(bare):
+            break
+    return bare
 
 
 _DAMAGED = (RuntimeError, OverflowError, MemoryError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)  # archives raise
