@@ -309,7 +309,7 @@ loop of its own; the settings stand in recipe.json. Not said otherwise: 300 step
 ## Weights between the frozen and the trained ones
 
 The weights at the end of a training with `lite`, those of the frozen network, and weights on the way between them, by a
-script with the functions of `rgbflow train` (in bfloat16). Each share of the way has the log loss on val of a classifier
+script with the functions of `rgbflow train`, in bfloat16. Each share of the way has the log loss on val of a classifier
 fitted on train and the top-1 on test of one fitted on train and val. Bold is what the rule keeps: the trained weights,
 unless the least loss is lower by more than its standard error. `rgbflow train` also tries the trained network's own
 classifier.
