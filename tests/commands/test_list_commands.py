@@ -61,6 +61,21 @@ def test_videos_of_lists_become_a_store_and_its_split(rgbflow_command, films, tm
     assert len({clip.group for clip in split.train}) == len({clip.group for clip in split.val}) == 1
 
 
+def test_a_split_never_replaces_a_list(rgbflow_command, world, tmp_path):
+    (tmp_path / "test.txt").write_text("a.avi a\n")
+    arguments = ["--protocol", "lists", "--lists", tmp_path / "test.txt", "--out", tmp_path / "test.txt"]
+    code, _, error = rgbflow_command("split", world.store, *arguments)
+    assert (code, error.count("\n")) == (1, 1)
+    assert "test.txt) is a file that is read: choose another name" in error
+    assert (tmp_path / "test.txt").read_text() == "a.avi a\n"
+
+
+def test_a_list_needs_no_ending(rgbflow_command, films, tmp_path):
+    (films / "train").write_text("gone.avi wave\n")
+    code, _, error = rgbflow_command("prepare", films / "train", "--out", tmp_path / "store")
+    assert (code, "none of 1 listed videos, such as gone.avi, is in" in error) == (1, True)
+
+
 def test_missing_videos_are_named_and_the_rest_is_prepared(rgbflow_command, films, tmp_path):
     write_lists(films)
     with (films / "train.txt").open("a", encoding="utf-8") as file:

@@ -32,6 +32,11 @@ def message_of(call, *arguments):
         ("mine.csv", "label,Path,Person,split\nwave,x/a.mp4,anna,Validation\n", ("x/a.mp4", "wave", "anna", "val")),
         ("mine.txt", "path label group\nmy a.mp4 wave 7\n", ("my a.mp4", "wave", "7", None)),
         ("train.csv", "clip_name,clip_path,label\na,x/a.avi,Run\n", ("x/a.avi", "Run", None, "train")),
+        ("all.csv", "Video ID,label_id,Label,Set\na.mp4,7,wave,Testing\n", ("a.mp4", "wave", None, "test")),
+        ("train.csv", "#file-name,frames\nx/a.avi,33\n", ("x/a.avi", None, None, "train")),
+        ("train.csv", "path,label\na.avi,3.0\n", ("a.avi", "3", None, "train")),
+        ("train.txt", '"my films/a b.avi" wave\n', ("my films/a b.avi", "wave", None, "train")),
+        ("train.txt", '"a b.avi" "brush hair" anna\n', ("a b.avi", "brush hair", "anna", "train")),
         ("train.txt", "films\\wave\\a.avi 0\n", ("films/wave/a.avi", "0", None, "train")),
         ("train.txt", "./a.avi 0\n", ("a.avi", "0", None, "train")),
         ("ucf101_rgb_train_split_1.txt", "v_Archery_g08_c01 120 2\n", ("v_Archery_g08_c01", "2", None, "train")),
@@ -101,6 +106,9 @@ def test_a_class_of_several_words_is_told_where_it_is_known_and_refused_where_it
         ("path,split\na.avi,holdout\n", "line 2: part 'holdout' is unknown: write train, val or test"),
         ('a.avi,"wave\nb.avi,run\n', "line 1 .* is not a line of a table"),
         ("path,label\n,wave\n", "line 2 names no clip"),
+        ("x.avi,wave\na, b.avi,wave\n", "line 2: class 'b.avi' is the name of a video: write path, class and group in"),
+        ("wave,a.avi\n", "line 1: class 'a.avi' is the name of a video"),
+        ("vid,label\na.avi,wave\n", r"line 1 \('vid,label'\) names columns, but none of the clips' paths: call that"),
     ],
 )
 def test_lines_that_are_wrong_are_named(text, words):
@@ -138,8 +146,21 @@ def test_lists_of_windows_with_class_numbers_are_read(tmp_path):
     assert {(clip.path, clip.label) for clip in read_listed(tmp_path.iterdir())} == {
         (clip.path, clip.label) for clip in clips
     }
+    (tmp_path / "testlist01.txt").write_text("x.avi 02\n\ufeffy.avi 1\n", encoding="utf-8")  # two files, joined
+    assert [(clip.path, clip.label) for clip in read_listed([tmp_path / "testlist01.txt"])] == [
+        ("x.avi", "Archery"),
+        ("y.avi", "Apply Lipstick"),
+    ]
     (tmp_path / "testlist01.txt").write_text("x.avi 0")
-    assert "line 1: class 0 is not in classInd.txt, which has 1 to 2" in message_of(read_listed, [tmp_path])
+    words = "line 1: class 0 is not in classInd.txt, which has 1 to 2: count both from 0, or both from 1"
+    assert words in message_of(read_listed, [tmp_path])
+    (tmp_path / "testlist01.txt").write_text("Archery/x.avi 1")
+    words = "class 1 is Apply Lipstick in classInd.txt, but Archery/x.avi is in the folder of Archery: count both"
+    assert words in message_of(read_listed, [tmp_path])
+    for line in ("2 Wave", "3 Archery"):
+        (tmp_path / "classInd.txt").write_text(f"1 Apply Lipstick\n2 Archery\n{line}")
+        words = f"has '{line}', but its number or class is in an earlier line: keep one"
+        assert words in message_of(read_listed, [tmp_path])
 
 
 def test_of_a_folder_with_several_splits_one_is_read(tmp_path):

@@ -163,6 +163,21 @@ def test_an_empty_part_is_refused(tmp_path):
     assert "protocol lists needs them" in message_of(make_split, clips, "lists")
 
 
+def test_val_that_can_only_be_empty_is_refused(tmp_path):
+    clips = clips_of(groups=2)
+    lists = lists_in(tmp_path, train=listed(clips[:2] + clips[4:6]), test=listed(clips[2:4] + clips[6:]))
+    words = message_of(make_split, clips, "lists", lists=lists)
+    assert words.startswith("val can't be cut from train, since each of its groups is the last of a class: give")
+
+
+def test_a_list_in_another_encoding_is_refused_where_its_clips_are_not_found(tmp_path):
+    clips = clips_of(name="ü{group}_{number}")
+    (tmp_path / "train.txt").write_text(listed(clips[:20]))
+    (tmp_path / "test.txt").write_bytes(listed(clips[20:]).encode("latin-1"))
+    words = message_of(make_split, clips, "lists", lists=tmp_path)
+    assert words == "list test.txt, line 1 is not UTF-8 text: save the list as UTF-8"
+
+
 def test_a_group_of_the_list_counts_where_the_data_has_none(tmp_path):
     clips = [SplitClip(clip.name, clip.label, clip.name) for clip in clips_of(groups=9)]
     lines = [f"{clip.name}.avi\t{clip.label}\tperson{index // 6}" for index, clip in enumerate(clips)]
@@ -209,6 +224,36 @@ def test_numbers_become_the_names_of_folders_where_each_has_its_own(videos):
     assert [clip.label for clip in sources_of(videos, "a/1.avi 0\na/2.mp4 1\nb/1.avi 1\n")[0]] == ["0", "1", "1"]
     (videos / "classInd.txt").write_text("0 jump high\n1 run")
     assert [clip.name for clip in sources_of(videos, "a/1.avi 0\nb/1.avi 1\n")[0]] == ["jump high/1", "run/1"]
+
+
+def test_lists_that_count_classes_from_0_and_from_1_are_refused(videos):
+    (videos / "test.txt").write_text("a/2.mp4 0\nb/1.avi 1\n")
+    (videos / "train.txt").write_text("a/1.avi 1\nb/1.avi 2\n")
+    words = message_of(listed_sources, [videos / "train.txt", videos / "test.txt"])
+    assert words.startswith(
+        "train.txt and test.txt number the classes differently, as their folders show: count from 0"
+    )
+    (videos / "train.txt").write_text("a/1.avi 0\nb/1.avi 1\n")
+    assert {clip.label for clip in listed_sources([videos / "train.txt", videos / "test.txt"])[0]} == {"a", "b"}
+    (videos / "train.txt").write_text("a/1.avi 0\n")
+    (videos / "test.txt").write_text("a/2.mp4 1\n")  # two classes in one folder
+    assert {clip.label for clip in listed_sources([videos / "train.txt", videos / "test.txt"])[0]} == {"0", "1"}
+
+
+@pytest.mark.parametrize("other", ["/home/anna/videos/", "C:\\Users\\anna\\videos\\"])
+def test_absolute_paths_of_another_machine_are_found_by_their_end_below_the_root(videos, tmp_path, other):
+    (expected, _) = sources_of(videos, "a/1.avi a\nb/1.avi b\n")
+    assert sources_of(tmp_path, f"{other}a/1.avi a\n{other}b/1.avi b\n", root=videos) == (expected, [])
+    words = message_of(sources_of, tmp_path, f"{other}c/9.avi c\n", root=videos)
+    assert words.endswith(f"is in {videos}: pass another --root")
+
+
+def test_a_class_index_among_the_lists_is_no_list_of_videos(videos):
+    (videos / "classInd.txt").write_text("0 jump\n1 run")
+    (videos / "train.txt").write_text("a/1.avi 0\nb/1.avi 1\n")
+    sources, _ = listed_sources(sorted(videos.glob("*.txt")))
+    assert [clip.name for clip in sources] == ["jump/1", "run/1"]
+    assert "classInd.txt names no video: give lists" in message_of(listed_sources, [videos / "classInd.txt"])
 
 
 def test_a_class_is_taken_from_the_folder_or_the_ucf101_name_where_the_list_tells_none(videos):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
-from rgbflow.commands.flags import EXIT_SOME_FAILED, Flag, Positional, exit_code
+from rgbflow.commands.flags import EXIT_SOME_FAILED, Flag, Positional, check_not_read, exit_code
 from rgbflow.commands.printing import show
 from rgbflow.commands.terminal import track
 from rgbflow.errors import InputError
@@ -128,7 +128,8 @@ def prepare(
     """Prepare videos for training: compute and store their frames and optical flow once.
 
     Args:
-        videos: folder of class folders, VIDEOS/<Class>/<clip>.avi, or lists of videos with their classes: docs/data.md.
+        videos: folder of class folders, VIDEOS/<Class>/<clip>.avi, or lists: lines of path, class and perhaps group, or
+            the lists of UCF101, HMDB51, Kinetics and Something-Something (docs/data.md).
         out: folder of the prepared data set; clips that are there already and up to date are kept.
         settings: every field of PreparationFlags.
         root: folder that the paths in lists are relative to; each list's own folder by default.
@@ -225,7 +226,8 @@ def split(
         seed: seed of the random draw.
         groups: table with lines Class/clip.avi<TAB>group, used instead of the store's groups.
         holdout: groups that make up the test part; with protocol group.
-        lists: the folder of UCF101's lists for official-N, or for lists the files or folders of train, val and test.
+        lists: the folder of UCF101's lists for official-N; for lists the files, or their folder, whose names (train...,
+            val..., test...) or column `split` give the part. Without a val part, val is cut from train.
         list_number: the number of the split in a folder of several, the first by default; with protocol lists.
         leave_out: two or more classes to leave out of training, so that "unknown" can be fitted and tested on them.
         json: print the result as JSON.
@@ -233,6 +235,7 @@ def split(
     from rgbflow.data.cutting import make_split
     from rgbflow.data.official import is_lists, read_lists
 
+    check_not_read(out, (*lists, groups))
     lists_alone = is_lists(store)
     if lists_alone and groups:
         raise InputError(
@@ -266,13 +269,16 @@ def split(
 
 def _sources(videos: tuple[Path, ...], root: Path | None, groups: Path | None) -> tuple[list, list[str]]:
     """The clips to prepare, and the listed videos that do not exist; a note on standard error reports these."""
-    from rgbflow.data.layouts import GROUPS_FILE, read_class_folders, read_groups
+    from rgbflow.data.layouts import GROUPS_FILE, is_video, read_class_folders, read_groups
     from rgbflow.data.lists import LIST_ENDINGS
     from rgbflow.data.matching import listed_sources, note_clips
 
     if not videos:
         raise InputError("no VIDEOS given: name a folder of class folders, or lists of videos")
-    are_lists = [path.suffix.lower() in LIST_ENDINGS and not path.is_dir() for path in videos]
+    are_lists = [
+        (path.is_file() and not is_video(path)) or (path.suffix.lower() in LIST_ENDINGS and not path.is_dir())
+        for path in videos
+    ]
     if not all(are_lists) and len(videos) > 1:
         folder = videos[are_lists.index(False)]
         raise InputError(

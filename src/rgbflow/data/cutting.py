@@ -13,7 +13,7 @@ import numpy as np
 
 from rgbflow.data.layouts import plain
 from rgbflow.data.lists import PARTS, read_listed
-from rgbflow.data.matching import match_lists, note_clips
+from rgbflow.data.matching import match_lists, note_clips, refuse_illegible
 from rgbflow.data.official import read_pair
 from rgbflow.data.splits import OFFICIAL, PROTOCOLS, UNKNOWN_PARTS, Split, SplitClip, SplitProtocol, by_name, labels_of
 from rgbflow.errors import InputError
@@ -254,6 +254,7 @@ def _parts_of_lists(
         if clip.part is None:
             raise InputError(f"{clip.place} names no part: name the file train..., val... or test..., or add a column")
     matched = match_lists(listed, {clip.name: clip.label for clip in clips})
+    refuse_illegible(matched.missing)
     known = [_with_group(clip, matched.found[clip.name].group) for clip in clips if clip.name in matched.found]
     parts = [[clip for clip in known if matched.found[clip.name].part == part] for part in PARTS]
     listed_in = Counter(clip.part for clip in listed)
@@ -262,6 +263,10 @@ def _parts_of_lists(
             raise InputError(_why_empty(part, [clip.path for clip in listed if clip.part == part]))
     if not listed_in["val"]:
         parts[:2] = _cut_validation(parts[0], 5, seed)
+        if not parts[1]:
+            raise InputError(
+                "val can't be cut from train, since each of its groups is the last of a class: give a list for val too"
+            )
     unlisted = [clip.name for clip in clips if clip.name not in matched.found]
     notes = (
         (f"{{}} of the {len(listed)} clips in the lists are not in the data", [clip.path for clip in matched.missing]),

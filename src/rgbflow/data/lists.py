@@ -26,15 +26,20 @@ LIST_ENDINGS = frozenset({".txt", ".csv", ".tsv", ".json"})
 CLASS_INDEX = "classind.txt"
 HMDB51_FOLDER = "testTrainMulti_7030_splits"
 
-# What a header may call a column; of several in one header the first counts.
+# What a header may call a column, in lower case and letters only; of several in one header the first counts.
 _COLUMNS = {
-    "path": ("path", "video_path", "clip_path", "file", "filename", "video", "clip", "video_name", "clip_name", "id"),
-    "label": ("template", "label", "class", "action", "category", "class_name", "label_name"),
+    "path": ("path", *(one + end for end in ("path", "", "name", "id") for one in ("file", "video", "clip")), "id"),
+    "label": (
+        "template",
+        *(one + end for end in ("", "name", "id") for one in ("label", "class", "action", "category")),
+    ),
     "group": ("group", "source", "person", "subject", "actor", "scene"),
     "part": ("part", "split", "subset", "partition", "set"),
 }
+_KNOWN = {"youtubeid", "timestart", "timeend"}.union(*_COLUMNS.values())
 _PART_WORDS: dict[str, Part] = {
     "training": "train",
+    "testing": "test",
     "validate": "val",
     "validation": "val",
     "valid": "val",
@@ -43,6 +48,7 @@ _PART_WORDS: dict[str, Part] = {
 _HMDB51_PARTS: dict[str, Part | None] = {"0": None, "1": "train", "2": "test"}
 _HMDB51_FILE = re.compile(r"(.+)_test_split([0-9]+)")
 _HMDB51_NAME = re.compile(r"_[fhul]_(?:cm|nm)_np[0-9]+_(?:ba|fr|le|ri)_(?:bad|med|goo)_[0-9]+$")
+_WHOLE = re.compile(r"^([0-9]+)\.0$")  # what tables with gaps make of a number
 _ENDINGS = "|".join(re.escape(ending) for ending in sorted(VIDEO_ENDINGS))
 _UP_TO_VIDEO = re.compile(rf"(.+?(?:{_ENDINGS}))(?:\s+(.*))?", re.IGNORECASE)
 
@@ -165,7 +171,7 @@ def _read_text(path: Path) -> str:
     text = read_whole(path, "list").decode("utf-8-sig", "surrogateescape")
     if "\0" in text:
         raise InputError(f"list {path} is not UTF-8 text: save it as UTF-8")
-    return plain(text)
+    return plain(text).replace("\ufeff", "")  # lists joined by `cat` have such a mark in the middle too
 
 
 def _checked(clip: ListedClip) -> ListedClip:
@@ -175,23 +181,31 @@ def _checked(clip: ListedClip) -> ListedClip:
     return clip
 
 
-def _read_class_index(folder: Path) -> dict[str, str]:
-    """The name of each class by its number as written; empty where the folder has no classInd.txt."""
+def _read_class_index(folder: Path) -> dict[int, str]:
+    """The name of each class by its number; empty where the folder has no classInd.txt."""
     files = [file for file in list_visible(folder) if file.name.lower() == CLASS_INDEX]
-    pairs = [line.split(None, 1) for file in files for line in _read_text(file).splitlines() if line.strip()]
-    for pair in pairs:
-        if len(pair) < 2 or not pair[0].isdigit():
-            raise InputError(f"{files[0]} has the line {' '.join(pair)[:60]!r}: write a number and the class's name")
-    return {number: name.strip() for number, name in pairs}
+    by_number: dict[int, str] = {}
+    for line in (line.strip() for file in files for line in _read_text(file).splitlines() if line.strip()):
+        number, name = [*line.split(None, 1), ""][:2]
+        if not number.isdecimal() or not name:
+            raise InputError(f"{files[0]} has the line {line[:60]!r}: write a number and the class's name")
+        if int(number) in by_number or name in by_number.values():
+            raise InputError(f"{files[0]} has {line[:60]!r}, but its number or class is in an earlier line: keep one")
+        by_number[int(number)] = name
+    return by_number
 
 
-def _with_class_name(clip: ListedClip, by_number: dict[str, str]) -> ListedClip:
-    if not by_number or clip.label is None or not clip.label.isdigit():
+def _with_class_name(clip: ListedClip, by_number: dict[int, str]) -> ListedClip:
+    if not by_number or clip.label is None or not clip.label.isdecimal():
         return clip
-    if clip.label not in by_number:
-        first, last = next(iter(by_number)), next(reversed(by_number))
-        raise InputError(f"{clip.place}: class {clip.label} is not in classInd.txt, which has {first} to {last}")
-    return replace(clip, label=by_number[clip.label])
+    name, remedy = by_number.get(int(clip.label)), "count both from 0, or both from 1"
+    if name is None:
+        told = f"is not in classInd.txt, which has {min(by_number)} to {max(by_number)}"
+        raise InputError(f"{clip.place}: class {clip.label} {told}: {remedy}")
+    if clip.folder != name and clip.folder in by_number.values():
+        told = f"is {name} in classInd.txt, but {clip.path} is in the folder of {clip.folder}"
+        raise InputError(f"{clip.place}: class {clip.label} {told}: {remedy}")
+    return replace(clip, label=name)
 
 
 def _clip(
@@ -201,6 +215,12 @@ def _clip(
     name = without_ending(path.rpartition("/")[2])
     if not name:
         raise InputError(f"{place} names no clip: write its path first")
+    label = label and _WHOLE.sub(r"\1", label)
+    if label and without_ending(label) != label:
+        raise InputError(
+            f"{place}: class {label!r} is the name of a video: write path, class and group in this order, and quote a "
+            "path with commas"
+        )
     return ListedClip(path, place, label, group, part, names=(name,))
 
 
@@ -230,12 +250,12 @@ def _parse_lines(lines: Sequence[tuple[str, str]], classes: Collection[str]) -> 
     """Lines with columns divided by tab, ; or , or by spaces (a path may contain some); the first may be a header."""
     delimiter = next((one for one in "\t;," if lines and all(one in line for _, line in lines)), None)
     if delimiter is None:
-        header = _header(lines[0][1].split()) if lines else ()
+        header = _header(lines[0][1].split(), " ", lines[0][0]) if lines else ()
         if not header:
             return [_parse_words(line, place, classes) for place, line in lines]
         return _from_rows(_under(header, line.rsplit(None, len(header) - 1), place) for place, line in lines[1:])
     rows = [(place, _cells(line, delimiter, place)) for place, line in lines]
-    header = _header(rows[0][1])
+    header = _header(rows[0][1], delimiter, rows[0][0])
     if not header:
         return [_from_cells(cells, place) for place, cells in rows]
     return _from_rows((_under(header, cells, place) for place, cells in rows[1:]))
@@ -258,17 +278,30 @@ def _under(header: Sequence[str], cells: Sequence[str], place: str) -> tuple[str
     return place, dict(zip(header, cells, strict=True))
 
 
-def _header(fields: Sequence[str]) -> Sequence[str]:
-    """The names of the columns in lower case, if the line is a header: it needs a name for the path and another one."""
-    names = [field.lower() for field in fields]
-    is_path = [name in (*_COLUMNS["path"], "youtube_id") for name in names]
-    is_other = [any(name in _COLUMNS[kind] for kind in ("label", "group", "part")) for name in names]
-    return names if any(is_path) and any(is_other) else ()
+def _header(fields: Sequence[str], delimiter: str, place: str) -> Sequence[str]:
+    """The names of the columns as `_COLUMNS` writes them, if the line is a header; else nothing.
+
+    A header has one of these names and no video; divided by spaces it needs two, since any clip's name is a word.
+    """
+    names = [_column(field) for field in fields]
+    known = [name in _KNOWN for name in names]
+    has_path = any(name in (*_COLUMNS["path"], "youtubeid") for name in names)
+    if any(without_ending(field) != field for field in fields) or sum(known) < (1 if delimiter.strip() else 2):
+        return ()
+    if not has_path:
+        told = delimiter.join(fields)[:60]
+        raise InputError(f"{place} ({told!r}) names columns, but none of the clips' paths: call that one path")
+    return names
+
+
+def _column(name: str) -> str:
+    """The name of a column in lower case and without spaces, underscores and the like."""
+    return re.sub("[^a-z]", "", name.lower())
 
 
 def _from_rows(rows: Iterable[tuple[str, Mapping[str, str]]]) -> list[ListedClip]:
-    """Clips of rows with named columns, the names in lower case."""
-    return [_from_kinetics(row, place) if "youtube_id" in row else _from_row(row, place) for place, row in rows]
+    """Clips of rows with named columns, the names as `_COLUMNS` writes them."""
+    return [_from_kinetics(row, place) if "youtubeid" in row else _from_row(row, place) for place, row in rows]
 
 
 def _from_row(row: Mapping[str, str], place: str) -> ListedClip:
@@ -284,7 +317,7 @@ def _from_row(row: Mapping[str, str], place: str) -> ListedClip:
 
 def _from_kinetics(row: Mapping[str, str], place: str) -> ListedClip:
     """File names are ID_000010_000020, ID_10_20 or ID; clips of one video are a group."""
-    video, start, end = (row.get(name) or "" for name in ("youtube_id", "time_start", "time_end"))
+    video, start, end = (row.get(name) or "" for name in ("youtubeid", "timestart", "timeend"))
     clip = _clip(video, place, label=row.get("label") or None, group=video, part=_part(row.get("split"), place))
     try:
         first, last = (int(float(time)) for time in (start, end))
@@ -311,7 +344,9 @@ def _from_cells(cells: Sequence[str], place: str) -> ListedClip:
 
 
 def _parse_words(line: str, place: str, classes: Collection[str]) -> ListedClip:
-    """A path, which may contain spaces, then an optional class, then an optional group."""
+    """A path, which may contain spaces or be quoted, then an optional class, then an optional group."""
+    if line.startswith('"'):
+        return _from_cells(_cells(line, " ", place), place)
     match = _UP_TO_VIDEO.fullmatch(line)
     path, rest = match.groups() if match else _without_video_ending(line)
     words = (rest or "").split()
@@ -349,11 +384,10 @@ def _json_rows(text: str, file: str) -> list[tuple[str, dict[str, str]]]:
 
 def _texts(row: Mapping[str, object], place: str) -> dict[str, str]:
     """The texts and numbers of a JSON row; lists and the like count only where a column of ours would be one."""
-    ours = {"youtube_id", "time_start", "time_end"}.union(*_COLUMNS.values())
     texts = {}
     for name, value in row.items():
         if isinstance(value, str | int | float):
-            texts[name.lower()] = str(value)
-        elif value is not None and name.lower() in ours:
+            texts[_column(name)] = str(value)
+        elif value is not None and _column(name) in _KNOWN:
             raise InputError(f"{place}: {name} ({str(value)[:60]!r}) must be text: correct it")
     return texts

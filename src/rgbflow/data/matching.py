@@ -1,10 +1,10 @@
 """The clips that lists name: found among the clips of a data set, or among video files."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from rgbflow.data.layouts import (
     SourceClip,
@@ -17,7 +17,7 @@ from rgbflow.data.layouts import (
     ucf101_group,
     without_ending,
 )
-from rgbflow.data.lists import ListedClip, read_listed
+from rgbflow.data.lists import CLASS_INDEX, ListedClip, read_listed
 from rgbflow.errors import InputError
 
 SHOWN = 3  # clips that a note names
@@ -116,7 +116,8 @@ def listed_sources(
 
     Args:
         lists: files of any form that `read_listed` knows.
-        root: the folder that their paths are relative to; None takes each list's own folder.
+        root: the folder that their paths are relative to; None takes each list's own folder. Of an absolute path that
+            does not exist here, the longest end that exists below this folder counts.
         groups: the group of each clip, from `layouts.read_groups`; it may name other clips too.
 
     Returns:
@@ -126,19 +127,19 @@ def listed_sources(
         InputError: if a list can't be read, no video exists, or a clip has no class, two classes, or another clip's
             name.
     """
-    read = [(root or file.parent, read_listed([file])) for file in lists]
-    listed = _with_folder_names([clip for _, clips in read for clip in clips])
-    roots = [folder for folder, clips in read for _ in clips]
+    read = {file: read_listed([file]) for file in lists if file.name.lower() != CLASS_INDEX}
+    if not read:
+        raise InputError("classInd.txt names no video: give lists of videos too")
+    roots = [root or file.parent for file, clips in read.items() for _ in clips]
+    listed = _with_folder_names(read)
     videos_in = cache(_videos_in)
     found = [_find_video(clip, folder, videos_in) for clip, folder in zip(listed, roots, strict=True)]
-    missing = list(dict.fromkeys(clip.path for clip, path in zip(listed, found, strict=True) if path is None))
-    illegible = {path for path in missing if legible(path) != path}
-    for clip in (clip for clip in listed if clip.path in illegible):
-        raise InputError(f"{clip.place} is not UTF-8 text: save the list as UTF-8")
+    without = [clip for clip, path in zip(listed, found, strict=True) if path is None]
+    refuse_illegible(without)
+    missing = list(dict.fromkeys(clip.path for clip in without))
     if not any(found):
-        raise InputError(
-            f"none of {len(missing)} listed videos, such as {missing[0]}, is in {roots[0]}: pass --root FOLDER"
-        )
+        remedy = "pass another --root" if root else "pass --root FOLDER"
+        raise InputError(f"none of {len(missing)} listed videos, such as {missing[0]}, is in {roots[0]}: {remedy}")
     clips: dict[str, SourceClip] = {}
     written: dict[str, str] = {}
     for clip, path in zip(listed, found, strict=True):
@@ -160,25 +161,56 @@ def _given_groups(
     return {name: by_list[path] for name, path in written.items() if path in by_list} | by_class
 
 
-def _with_folder_names(listed: Sequence[ListedClip]) -> list[ListedClip]:
-    """Numbered classes get the name of their folder, if each number has its own folder."""
-    pairs = {(clip.label, clip.folder) for clip in listed if clip.label and clip.label.isdigit()}
-    numbers, folders = ({pair[side] for pair in pairs} for side in (0, 1))
-    if "" in folders or not len(numbers) == len(folders) == len(pairs):
-        return list(listed)
-    names = dict(pairs)
+def refuse_illegible(missing: Sequence[ListedClip]) -> None:
+    """Raise InputError if a clip was not found because its list has another encoding."""
+    for clip in missing:
+        if legible(clip.path) != clip.path:
+            raise InputError(f"{clip.place} is not UTF-8 text: save the list as UTF-8")
+
+
+def _with_folder_names(read: Mapping[Path, Sequence[ListedClip]]) -> list[ListedClip]:
+    """Numbered classes get the name of their folder, if each number has its own folder.
+
+    Raises:
+        InputError: if that is so in each list, but the lists have different numbers for one folder.
+    """
+    listed = [clip for clips in read.values() for clip in clips]
+    names = _folders_of_numbers(listed)
+    each = {file: _folders_of_numbers(clips) for file, clips in read.items()}
+    if not names and len(each) > 1 and min(map(len, each.values())) > 1:
+        raise InputError(
+            f"{' and '.join(file.name for file in each)} number the classes differently, as their folders show: count "
+            "from 0 in all of them, or from 1"
+        )
     return [replace(clip, label=names[clip.label]) if clip.label in names else clip for clip in listed]
+
+
+def _folders_of_numbers(listed: Sequence[ListedClip]) -> dict[str | None, str]:
+    """The folder of each class number; empty where a number has several folders, or a folder several numbers."""
+    pairs = {(clip.label, clip.folder) for clip in listed if clip.label and clip.label.isdecimal()}
+    numbers, folders = ({pair[side] for pair in pairs} for side in (0, 1))
+    return dict(pairs) if "" not in folders and len(numbers) == len(folders) == len(pairs) else {}
 
 
 def _find_video(clip: ListedClip, root: Path, videos_in: Callable[[Path], dict[str, Path]]) -> Path | None:
     """The clip's file: at its path or in its class's folder, with the written extension or any other of a video."""
-    at = root / clip.path
-    if is_video(at):
-        return at
     label = clip.label or ""
-    folders = dict.fromkeys((at.parent, at.parent / label, at.parent / label.replace(" ", "_")))
-    there = (videos_in(folder).get(plain(name)) for folder in folders for name in clip.names)
-    return next(filter(None, there), None)
+    for at in _places(clip.path, root):
+        if is_video(at):
+            return at
+        folders = dict.fromkeys((at.parent, at.parent / label, at.parent / label.replace(" ", "_")))
+        there = (videos_in(folder).get(plain(name)) for folder in folders for name in clip.names)
+        if path := next(filter(None, there), None):
+            return path
+    return None
+
+
+def _places(path: str, root: Path) -> Iterator[Path]:
+    """Where a listed path may lie: as written, and an absolute path of another machine with its end below the root."""
+    yield root / path
+    if path.startswith("/") or PureWindowsPath(path).drive:
+        parts = path.split("/")
+        yield from (root.joinpath(*parts[start:]) for start in range(1, len(parts)))
 
 
 def _videos_in(folder: Path) -> dict[str, Path]:

@@ -111,8 +111,8 @@ class TrainConfig:
     time with other crops. 0 shows it once."""
     probe: bool = True
     """First fit a classifier on the features of the frozen starting weights. At the end, the bundle keeps the trained
-    weights, unless the frozen ones or some on the way between are clearly better on the validation part, with a
-    classifier fitted on train and val. Not used with weights none, nor by c3d and lrcn."""
+    weights, unless the frozen ones, or some on the way between, are clearly better on the validation part. The kept
+    weights get a classifier fitted on train and val. Not used with weights none, nor by c3d and lrcn."""
     probe_rate: RateShare = 0.1
     """Training starts from the probe's classifier with this share of the learning rate; a larger rate would destroy the
     features that it starts with. 0 starts from a random classifier; flow from weights of images always does so."""

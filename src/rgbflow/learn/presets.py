@@ -34,8 +34,8 @@ STRONG = TrainConfig(
 
 # For machines without a GPU. Lite0's weights are installed with rgbflow. Batch norms learn, and no stream starts from
 # its probe: where frozen features are a poor start (people and places that all classes share), gentle training stays
-# there; where they are a good one, the bundle keeps them frozen. Varied colours keep rgb from learning a place by its
-# colours. docs/results/recipe.md has what was tried.
+# there; where they are a good one, val keeps the bundle at or near them. Varied colours keep rgb from learning a place
+# by its colours. docs/results/recipe.md has what was tried.
 LITE = replace(
     STRONG,
     backbone="tf_efficientnet_lite0",

@@ -1,4 +1,4 @@
-"""A linear classifier on the features of a frozen network: fine-tuning starts from it and must not be worse."""
+"""A linear classifier on the features of a network: fitted before training, which may start from it, and at the end."""
 
 import copy
 import warnings

@@ -241,8 +241,8 @@ def repeats(num_clips: int, config: TrainConfig) -> int:
 def _probe(module: StreamTraining, split: Split, path: Path, resumes: bool, progress: Progress) -> Probe | None:
     """Fit a classifier on the network's frozen features; None if the settings or the network don't allow it.
 
-    A gentle training starts from this classifier. For every other training, it is only the figure to beat. Each of
-    several processes fits the same classifier. A resumed run reads the one it began with from `path`.
+    A gentle training starts from this classifier. Every other training only compares its weights with the frozen ones.
+    Each of several processes fits the same classifier. A resumed run reads the one it began with from `path`.
     """
     network, config, data = module.network, module.config, module.parts["train"]
     if not is_fitted(network, config):
