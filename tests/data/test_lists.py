@@ -93,6 +93,8 @@ def test_something_something_json():
 def test_a_class_of_several_words_is_told_where_it_is_known_and_refused_where_it_is_in_doubt():
     assert told("a b.avi brush hair", "t.txt", {"brush hair"})[0][:3] == ("a b.avi", "brush hair", None)
     assert told("a.avi wave anna", "t.txt", {"wave"})[0][:3] == ("a.avi", "wave", "anna")
+    assert told("brush hair/a b.avi brush hair", "t.txt")[0][:3] == ("brush hair/a b.avi", "brush hair", None)
+    assert told("x\\wave\\a b.avi wave anna", "t.txt")[0][:3] == ("x/wave/a b.avi", "wave", "anna")
     for line in ("a.avi brush hair", "a.avi brush long hair", "a.avi 3 7"):
         words = message_of(parse_list, f"x.avi 1\n{line}", "t.txt")
         assert f"list t.txt, line 2 ({line!r})" in words

@@ -1,5 +1,10 @@
 """What lists name, found in data sets and among files."""
 
+import csv
+import io
+import random
+import unicodedata
+
 import pytest
 
 from rgbflow.data.cutting import make_split
@@ -312,3 +317,63 @@ def test_a_note_names_three_clips_at_most():
 def test_the_folder_of_a_listed_clip():
     assert ListedClip("x/y/z.avi", "").folder == "y"
     assert ListedClip("z.avi", "").folder == ""
+
+
+# Lists as many people write them: a draw of every choice at once
+
+STEMS = ("a b", "Über 1", "x.v2.3", "it's", "#20_z", "comma, here", 'quo"te', "v_Run_g01_c01", "7", "αβγ")
+CLASSES = ("brush hair", "wave", "Käse")
+HEADERS = (("path", "Video Path", "file_name", "Clip"), ("label", "Class Name", "action"), ("group", "Subject"))
+
+
+@pytest.fixture(scope="module")
+def oddly_named(tmp_path_factory):
+    """Thirty clips of three classes, their files (empty) and their parts."""
+    root = tmp_path_factory.mktemp("films")
+    clips = {}
+    for number, (label, stem) in enumerate((label, stem) for label in CLASSES for stem in STEMS):
+        path = root / label / f"{stem}_{number}{('.avi', '.MP4', '.WebM')[number % 3]}"
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        clip = SourceClip(f"{label}/{path.stem}", label, f"person {number // 2}", path)
+        clips[clip] = ("train", "val", "test")[number // 2 % 3]
+    return root, clips
+
+
+def write_in_some_form(draw, folder, root, clips):
+    """Write lists of the clips; every choice of form is drawn."""
+    separator, in_header = draw.choice("\t;, "), draw.random() < 0.5
+    numbers, first = draw.random() < 0.4, draw.choice((0, 1))
+    ending = draw.choice((lambda suffix: suffix, str.lower, lambda _: ".mkv", lambda _: ""))
+    prefix, end = draw.choice(("", "./", "/other/place/", "C:\\films\\")), draw.choice(("\n", "\r\n"))
+    order = draw.sample(range(3), 3) if in_header and separator != " " else range(3)
+    files = {part: [] for part in ("train", "val", "test")}
+    for clip, part in draw.sample([*clips.items()], len(clips)) + draw.sample([*clips.items()], 3):
+        path = prefix + str(clip.path.relative_to(root).with_suffix("")) + ending(clip.path.suffix)
+        path = path.replace("/", "\\") if "\\" in prefix else path
+        cells = (path, str(CLASSES.index(clip.label) + first) if numbers else clip.label, clip.group)
+        text = io.StringIO()
+        quoting = csv.QUOTE_ALL if separator == " " else csv.QUOTE_MINIMAL
+        csv.writer(text, delimiter=separator, quoting=quoting, lineterminator=end).writerow(cells[one] for one in order)
+        files[part].append(text.getvalue())
+    if numbers and draw.random() < 0.5:
+        index = end.join(f"{number} {label}" for number, label in enumerate(CLASSES, first))
+        (folder / "classInd.txt").write_bytes(index.encode())
+    for part, lines in files.items():
+        names = [draw.choice(HEADERS[one]) for one in order]
+        header = separator.join(names) + end if in_header and separator != " " else ""
+        text = draw.choice(("", "\ufeff")) + draw.choice(("", f"# mine{end}{end}")) + header + "".join(lines)
+        text = unicodedata.normalize(draw.choice(("NFC", "NFD")), text)
+        (folder / f"{part}{draw.choice(('.txt', '.csv', ''))}").write_bytes(text.encode())
+    return sorted(folder.iterdir())
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_form_of_a_list_makes_no_difference(oddly_named, tmp_path, seed):
+    root, clips = oddly_named
+    lists = write_in_some_form(random.Random(seed), tmp_path, root, clips)
+    assert listed_sources(lists, root) == (sorted(clips, key=lambda clip: clip.name), [])
+    split = make_split([SplitClip(clip.name, clip.label, clip.name) for clip in clips], "lists", lists=lists)
+    for part in ("train", "val", "test"):
+        expected = {(clip.name, clip.label, clip.group) for clip, own in clips.items() if own == part}
+        assert {(clip.name, clip.label, clip.group) for clip in split.clips(part)} == expected

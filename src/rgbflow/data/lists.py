@@ -26,7 +26,7 @@ LIST_ENDINGS = frozenset({".txt", ".csv", ".tsv", ".json"})
 CLASS_INDEX = "classind.txt"
 HMDB51_FOLDER = "testTrainMulti_7030_splits"
 
-# What a header may call a column, in lower case and letters only; of several in one header the first counts.
+# What a header may call a column, as `_column` writes it; of several in one header the first counts.
 _COLUMNS = {
     "path": (
         "path",
@@ -312,8 +312,8 @@ def _header(fields: Sequence[str], delimiter: str, place: str) -> Sequence[str]:
 
 
 def _column(name: str) -> str:
-    """The name of a column in lower case and without spaces, underscores and the like."""
-    return re.sub("[^a-z]", "", name.lower())
+    """The name of a column in lower case, letters and digits only: `File Name` and `file_name` are one."""
+    return re.sub(r"[\W_]", "", name.lower())
 
 
 def _from_rows(rows: Iterable[tuple[str, Mapping[str, str]]]) -> list[ListedClip]:
@@ -367,11 +367,12 @@ def _parse_words(line: str, place: str, classes: Collection[str]) -> ListedClip:
     match = _UP_TO_VIDEO.fullmatch(line)
     path, rest = match.groups() if match else _without_video_ending(line)
     words = (rest or "").split()
-    if len(words) < 2 or rest in classes:
-        return _clip(path, place, label=rest or None)
+    clip = _clip(path, place, label=rest or None)
+    if len(words) < 2 or rest in classes or rest == clip.folder:
+        return clip
     first, second = words[0], " ".join(words[1:])
     in_doubt = first.isdigit() and second.isdigit()  # class and group, or number of frames and class
-    if len(words) > 2 or in_doubt or not (first.isdigit() or first in classes):
+    if len(words) > 2 or in_doubt or not (first.isdigit() or first in classes or first == clip.folder):
         raise InputError(
             f"{place} ({line[:60]!r}) has {len(words)} words after the path: divide path, class and group by tabs, or "
             "name the columns in a first line, such as path label group"
