@@ -300,15 +300,11 @@ def _header(fields: Sequence[str], delimiter: str, place: str) -> Sequence[str]:
     A header has one of these names and no video; divided by spaces it needs two, since any clip's name is a word.
     """
     names = [_column(field) for field in fields]
-    known = [name in _KNOWN for name in names]
-    has_path = any(name in (*_COLUMNS["path"], "youtubeid") for name in names)
-    if (
-        len(fields) < 2
-        or any(without_ending(field) != field for field in fields)
-        or sum(known) < (1 if delimiter.strip() else 2)
-    ):
+    needed = 1 if delimiter.strip() else 2
+    has_video = any(without_ending(field) != field for field in fields)
+    if len(fields) < 2 or has_video or sum(name in _KNOWN for name in names) < needed:
         return ()
-    if not has_path:
+    if not any(name in (*_COLUMNS["path"], "youtubeid") for name in names):
         told = delimiter.join(fields)[:60]
         raise InputError(f"{place} ({told!r}) names columns, but not that of the clips' paths: call it path")
     return names

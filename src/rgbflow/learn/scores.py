@@ -235,7 +235,7 @@ def _checked_rows(path: Path, stream: str, values: np.ndarray, names: Sequence[s
     if len(wrong):
         raise InputError(
             f"score file {path}: {stream} must be finite numbers, but is not for {len(wrong)} of {len(names)} clips, "
-            f"such as {names[wrong[0]]}: score them again, or leave them out of every file"
+            f"such as {names[int(wrong[0])]}: score them again, or leave them out of every file"
         )
     return values.astype(np.float64)
 
