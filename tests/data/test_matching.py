@@ -259,6 +259,12 @@ def test_a_class_index_among_the_lists_is_no_list_of_videos(videos):
     (videos / "train.txt").write_text("a/1.avi 0\nb/1.avi 1\n")
     sources, _ = listed_sources(sorted(videos.glob("*.txt")))
     assert [clip.name for clip in sources] == ["jump/1", "run/1"]
+    (videos / "elsewhere").mkdir()
+    index = (videos / "classInd.txt").rename(videos / "elsewhere" / "classInd.txt")
+    assert listed_sources([videos / "train.txt", index])[0] == sources
+    assert "classInd.txt cannot be read (No such file" in message_of(
+        listed_sources, [videos / "train.txt", videos / "classInd.txt"]
+    )
     assert "classInd.txt names no video: give lists" in message_of(listed_sources, [videos / "classInd.txt"])
 
 

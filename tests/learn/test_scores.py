@@ -154,6 +154,13 @@ def test_labels_may_be_whole_numbers_of_any_type(tmp_path):
     np.testing.assert_array_equal(file.labels, LABELS)
 
 
+def test_labels_that_may_count_from_1_are_pointed_out(tmp_path, capsys):
+    for labels, said in ((LABELS, False), (np.maximum(LABELS, 1), True)):
+        path = saved(tmp_path / "s.npz", {"rgb": FRAME_LOGITS["rgb"].mean(axis=1)}, labels=labels)
+        assert cli.main(["fuse", str(path)]) == 0
+        assert ("note: no clip has label 0; labels count classes from 0" in capsys.readouterr().err) == said
+
+
 def test_the_result_never_replaces_what_it_is_made_from(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     path = saved(tmp_path / "s.npz", {"rgb": FRAME_LOGITS["rgb"].mean(axis=1)})

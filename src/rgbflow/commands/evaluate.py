@@ -179,6 +179,8 @@ def fuse(
     streams = {name: values for file in read for name, values in file.probabilities().items()}
     _print_kinds(files, read, streams)
     names, labels = read[0].names, next((file.labels for file in read if file.labels is not None), None)
+    if labels is not None and labels.min() > 0:
+        say("note: no clip has label 0; labels count classes from 0", file=sys.stderr)
     of_clips = clip_groups(names, read_groups(groups) if groups else None)
     fused = fuse_clips(streams, names, labels, of_clips, method, fit)
     num_groups = len(set(of_clips))

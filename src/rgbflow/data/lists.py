@@ -98,10 +98,10 @@ def read_listed(
         InputError: if a list can't be read, has no clip, or has a line in none of these forms.
     """
     clips = []
-    for path in (file for given in map(Path, paths) for file in _files(given, number)):
-        if path.name.lower() == CLASS_INDEX:
-            continue
-        by_number = _read_class_index(path.parent)
+    files = [file for given in map(Path, paths) for file in _files(given, number)]
+    given_indexes = [file for file in files if is_class_index(file)]
+    for path in (file for file in files if file not in given_indexes):
+        by_number = _read_class_index(given_indexes or [*filter(is_class_index, list_visible(path.parent))])
         known = {*classes, *by_number.values()}
         found = parse_list(_read_text(path), path.name, known)
         if not found:
@@ -187,9 +187,12 @@ def _checked(clip: ListedClip) -> ListedClip:
     return clip
 
 
-def _read_class_index(folder: Path) -> dict[int, str]:
-    """The name of each class by its number; empty where the folder has no classInd.txt."""
-    files = [file for file in list_visible(folder) if file.name.lower() == CLASS_INDEX]
+def is_class_index(file: Path) -> bool:
+    return file.name.lower() == CLASS_INDEX
+
+
+def _read_class_index(files: Sequence[Path]) -> dict[int, str]:
+    """The name of each class by its number; empty without a file."""
     by_number: dict[int, str] = {}
     for line in (line.strip() for file in files for line in _read_text(file).splitlines() if line.strip()):
         number, name = [*line.split(None, 1), ""][:2]

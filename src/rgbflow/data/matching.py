@@ -17,7 +17,7 @@ from rgbflow.data.layouts import (
     ucf101_group,
     without_ending,
 )
-from rgbflow.data.lists import CLASS_INDEX, ListedClip, read_listed
+from rgbflow.data.lists import ListedClip, is_class_index, read_listed
 from rgbflow.errors import InputError
 
 SHOWN = 3  # clips that a note names
@@ -133,7 +133,8 @@ def listed_sources(
         InputError: if a list can't be read, no video exists, or a clip has no class, two classes, or another clip's
             name.
     """
-    read = {file: read_listed([file]) for file in lists if file.name.lower() != CLASS_INDEX}
+    indexes = [*filter(is_class_index, lists)]
+    read = {file: read_listed([file, *indexes]) for file in lists if file not in indexes}
     if not read:
         raise InputError("classInd.txt names no video: give lists of videos too")
     roots = [root or file.parent for file, clips in read.items() for _ in clips]
