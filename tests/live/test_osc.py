@@ -113,9 +113,11 @@ def test_an_independent_receiver_reads_the_same(tmp_path):
             time.sleep(0.05)
         mapped.close()
         plain.close()
-        while not reader.has(f"{EMOTE} i 0"):
-            time.sleep(0.01)
+        for text in ("/rgbflow/action/Wave__ f", "/rgbflow/event ", f"{EMOTE} i 0", f"{BOW} F"):
+            while not reader.has(text):
+                time.sleep(0.01)
         dump.terminate()
+        reader.finish()  # before its stream is closed
     lines = "\n".join(reader.lines)
     assert re.search(r"/rgbflow/action/Wave__ f 0\.75", lines)
     assert re.search(r'/rgbflow/event sffff? ?"start"|/rgbflow/event ssffff "start"', lines)
@@ -127,12 +129,17 @@ class _Lines:
 
     def __init__(self, stream):
         self.lines = []
-        threading.Thread(target=lambda: self.lines.extend(stream), daemon=True).start()
+        self._reading = threading.Thread(target=lambda: self.lines.extend(stream), daemon=True)
+        self._reading.start()
         self._end = time.monotonic() + 60
 
     def has(self, text):
         assert time.monotonic() < self._end, self.lines
         return any(text in line for line in self.lines)
+
+    def finish(self):
+        """Wait for the end of the stream."""
+        self._reading.join(60)
 
 
 def test_a_mapping_sends_what_it_says_and_nothing_else(osc):
