@@ -1,4 +1,4 @@
-"""What each part of the strong recipe is worth on real clips: runs `rgbflow ablate`, writes docs/results/ablation.md.
+"""What each part of the preset `lite` is worth on real clips: runs `rgbflow ablate`, writes docs/results/ablation.md.
 
     python benchmarks/ablation.py VIDEOS [--runs runs/ablation] [--jobs 2]
 
@@ -42,13 +42,13 @@ def page(found: dict, commands: list[str]) -> str:
     """The results page."""
     rows, origin = found["rows"], found["origin"]
     shown = "\n".join(f"rgbflow {line}" for line in commands)
-    return f"""# What each part of the strong recipe is worth
+    return f"""# What each part of the preset `lite` is worth
 
 Weizmann (Gorelick et al. 2007), {found["clips"]} test clips in three folds of three persons each, one seed a fold;
-EfficientNet-Lite0, {found["num_snippets"]} snippets, fused as in the preset. Each row is a new training without one
-part. Top-1 is a percentage of whole videos with its Wilson interval. The worth is the loss without the part, on the
-same clips; its interval takes a fold as one observation, so it includes the luck of training. A part that only flow has
-is removed from flow alone.
+EfficientNet-Lite0, {found["num_snippets"]} snippets, fused as in the preset. Pictures are smaller and trainings shorter
+than the preset's: the last command below has the settings. Each row is a new training without one part. Top-1 is a
+percentage of whole videos with its Wilson interval. The worth is the loss without the part, on the same clips; its
+interval takes a fold as one observation, so it includes the luck of training. A part that only flow has is removed from flow alone.
 
 | without | stream | top-1 % | 95 % interval | runs | worth, points |
 |---|---|---|---|---|---|
