@@ -48,7 +48,8 @@ Weizmann (Gorelick et al. 2007), {found["clips"]} test clips in three folds of t
 EfficientNet-Lite0, {found["num_snippets"]} snippets, fused as in the preset. Pictures are smaller and trainings shorter
 than the preset's: the last command below has the settings. Each row is a new training without one part. Top-1 is a
 percentage of whole videos with its Wilson interval. The worth is the loss without the part, on the same clips; its
-interval takes a fold as one observation, so it includes the luck of training. A part that only flow has is removed from flow alone.
+interval takes a fold as one observation, so it includes the luck of training. A part that only flow has is removed from
+flow alone.
 
 | without | stream | top-1 % | 95 % interval | runs | worth, points |
 |---|---|---|---|---|---|
